@@ -1,0 +1,146 @@
+namespace LoftHpc.Configuration;
+
+/// <summary>The whole of a run's input. Every key has a default that can be printed; unknown keys are errors.</summary>
+public sealed record RunConfig
+{
+    public RunSection Run { get; init; } = new();
+    public NetworkSection Network { get; init; } = new();
+    public DataSection Data { get; init; } = new();
+    public PretrainSection Pretrain { get; init; } = new();
+    public DistanceSection Distance { get; init; } = new();
+    public ExtractSection Extract { get; init; } = new();
+    public RetrainSection Retrain { get; init; } = new();
+    public EvaluateSection Evaluate { get; init; } = new();
+    public PlotSection Plot { get; init; } = new();
+}
+
+public enum DeviceChoice { Auto, Cpu, Cuda }
+
+public sealed record RunSection
+{
+    /// <summary>Name of the run folder, inside <see cref="Folder"/>.</summary>
+    public string Name { get; init; } = "run";
+    /// <summary>Parent of the run folder.</summary>
+    public string Folder { get; init; } = "results";
+    /// <summary>True: an existing run folder of this name is replaced.</summary>
+    public bool Overwrite { get; init; }
+    public long Seed { get; init; } = 1;
+    public DeviceChoice Device { get; init; } = DeviceChoice.Auto;
+    /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
+    public int? Threads { get; init; }
+    /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware.</summary>
+    public bool CudaAwareMpi { get; init; }
+}
+
+public enum NetworkFamily { PreactResnet, Resnet, WideResnet }
+
+public enum NetworkForm { Cifar, Imagenet }
+
+public sealed record NetworkSection
+{
+    public NetworkFamily Family { get; init; } = NetworkFamily.PreactResnet;
+    /// <summary>18 or 34; for wide-resnet 6n+4.</summary>
+    public int Depth { get; init; } = 18;
+    /// <summary>Filters of the stem (and of the first stage, but for wide-resnet).</summary>
+    public int Width { get; init; } = 64;
+    /// <summary>Stage widths of a wide-resnet are width, 2 width and 4 width times this.</summary>
+    public int WidenFactor { get; init; } = 1;
+    public NetworkForm Form { get; init; } = NetworkForm.Cifar;
+}
+
+public enum DataSetName { FashionMnist, Mnist, Cifar10, Cifar100, Synthetic }
+
+public sealed record DataSection
+{
+    public DataSetName Set { get; init; } = DataSetName.FashionMnist;
+    /// <summary>Folder of the data files; null: where the set-up puts them.</summary>
+    public string? Folder { get; init; }
+    /// <summary>Number of training images used, the first ones of a seed-independent order; null: all.</summary>
+    public int? TrainImages { get; init; }
+    /// <summary>Number of test images used; null: all.</summary>
+    public int? TestImages { get; init; }
+    /// <summary>Random crop after padding by this many pixels on each side; 0: none.</summary>
+    public int CropPadding { get; init; } = 4;
+    /// <summary>Random horizontal flip.</summary>
+    public bool Flip { get; init; } = true;
+    /// <summary>Shape of synthetic images.</summary>
+    public SyntheticSection Synthetic { get; init; } = new();
+}
+
+public sealed record SyntheticSection
+{
+    public int Channels { get; init; } = 3;
+    public int Size { get; init; } = 32;
+    public int Classes { get; init; } = 10;
+}
+
+public sealed record OptimizerSection
+{
+    public double LearningRate { get; init; } = 0.1;
+    public double Momentum { get; init; } = 0.9;
+    public double WeightDecay { get; init; } = 5e-4;
+    /// <summary>The learning rate is multiplied by <see cref="Decay"/> when training reaches each of these times.</summary>
+    public IReadOnlyList<TrainingTime> Milestones { get; init; } = [];
+    public double Decay { get; init; } = 0.1;
+}
+
+public enum PretrainMethod { FilterParallel }
+
+public enum BackwardKind { Exact, Local }
+
+public enum AssignmentKind { Contiguous, Random }
+
+public sealed record PretrainSection
+{
+    public PretrainMethod Method { get; init; } = PretrainMethod.FilterParallel;
+    public BackwardKind Backward { get; init; } = BackwardKind.Exact;
+    public AssignmentKind Assignment { get; init; } = AssignmentKind.Contiguous;
+    public int Epochs { get; init; } = 20;
+    /// <summary>Images a step, over all ranks.</summary>
+    public int Batch { get; init; } = 128;
+    public OptimizerSection Optimizer { get; init; } = new();
+    /// <summary>Epochs after which the weights are saved as epoch-N.safetensors.</summary>
+    public IReadOnlyList<int> Snapshots { get; init; } = [];
+}
+
+public sealed record DistanceSection
+{
+    public TrainingTime Every { get; init; } = TrainingTime.Epochs(1);
+    public int PairsMax { get; init; } = 100;
+}
+
+public sealed record ExtractSection
+{
+    /// <summary>Fraction of the filters of each prunable convolution that is removed, in [0, 1).</summary>
+    public double Ratio { get; init; } = 0.5;
+    /// <summary>True: the first block of every stage is pruned too.</summary>
+    public bool FirstBlocks { get; init; }
+    /// <summary>Run folder whose dense weights are read; null: this run's own.</summary>
+    public string? From { get; init; }
+}
+
+public enum BatchNormScope { Synchronised, PerRank }
+
+public sealed record RetrainSection
+{
+    public int Epochs { get; init; } = 90;
+    public int Batch { get; init; } = 128;
+    public OptimizerSection Optimizer { get; init; } = new();
+    public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
+}
+
+public enum DataSplit { Train, Test }
+
+public sealed record EvaluateSection
+{
+    /// <summary>Weights file; null: ticket.safetensors of the run folder, else its dense.safetensors.</summary>
+    public string? Weights { get; init; }
+    public DataSplit Split { get; init; } = DataSplit.Test;
+    public int Batch { get; init; } = 500;
+}
+
+public sealed record PlotSection
+{
+    /// <summary>Layers whose heat-map is drawn; empty: all.</summary>
+    public IReadOnlyList<string> Layers { get; init; } = [];
+}

@@ -1,0 +1,24 @@
+namespace LoftHpc;
+
+/// <summary>
+/// A mistake that the user can mend: its message is one clear line (what, where, what is allowed), shown without a
+/// trace, once for the whole job, and the job ends with <see cref="ExitCode"/>.
+/// </summary>
+public sealed class UserError : Exception
+{
+    public UserError(string message, int exitCode = ExitCodes.Configuration) : base(message) => ExitCode = exitCode;
+
+    public UserError(string message, Exception inner, int exitCode = ExitCodes.Configuration) : base(message, inner) => ExitCode = exitCode;
+
+    public int ExitCode { get; }
+}
+
+/// <summary>Exit codes of the program.</summary>
+public static class ExitCodes
+{
+    public const int Done = 0;
+    public const int Failure = 1;
+    public const int Configuration = 2;
+    public const int Environment = 3;
+    public const int NonFiniteLoss = 4;
+}
