@@ -16,7 +16,10 @@ public class RelaxGlibcxxVersion : Task
     private const uint SectionTypeVersionNeeds = 0x6ffffffe;
     private const ushort VersionFlagWeak = 2;
 
-    /// <summary>Path of libLibTorchSharp.so in an output folder.</summary>
+    /// <summary>The library in the package cache, which is only read: its time stamp is given to the changed copy.</summary>
+    public string Source { get; set; }
+
+    /// <summary>The copy of (or link to) it in an output folder.</summary>
     public string Library { get; set; }
 
     public override bool Execute()
@@ -32,10 +35,9 @@ public class RelaxGlibcxxVersion : Task
         if (flagsOffset < 0 || (BitConverter.ToUInt16(elf, flagsOffset) & VersionFlagWeak) != 0) return true;
         elf[flagsOffset] |= (byte)VersionFlagWeak;
         // Write aside and rename: the file may be a link into the package cache, which must stay as it is.
-        DateTime stamp = File.GetLastWriteTimeUtc(Library);
         string aside = Library + ".relaxed";
         File.WriteAllBytes(aside, elf);
-        File.SetLastWriteTimeUtc(aside, stamp);
+        File.SetLastWriteTimeUtc(aside, File.GetLastWriteTimeUtc(Source));
         File.Delete(Library);
         File.Move(aside, Library);
         Log.LogMessage(MessageImportance.High, "{0} no longer needs {1}, which this system's libstdc++ lacks.", Path.GetFileName(Library), Version);
