@@ -1,6 +1,12 @@
+using System.ComponentModel.DataAnnotations;
+
 namespace LoftHpc.Configuration;
 
-/// <summary>The whole of a run's input. Every key has a default that can be printed; unknown keys are errors.</summary>
+/// <summary>
+/// The whole of a run's input. Every key has a default that can be printed; unknown keys are errors. The keys of a
+/// config file are these properties in snake_case, values of enums stand in kebab-case; <see cref="RunConfigLoader"/>
+/// takes both, and the limits in the attributes, from here. Rules between keys are in <see cref="RunConfigRules"/>.
+/// </summary>
 public sealed record RunConfig
 {
     public RunSection Run { get; init; } = new();
@@ -27,6 +33,7 @@ public sealed record RunSection
     public long Seed { get; init; } = 1;
     public DeviceChoice Device { get; init; } = DeviceChoice.Auto;
     /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
+    [Range(1, int.MaxValue), WrittenAs("auto")]
     public int? Threads { get; init; }
     /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware.</summary>
     public bool CudaAwareMpi { get; init; }
@@ -42,8 +49,10 @@ public sealed record NetworkSection
     /// <summary>18 or 34; for wide-resnet 6n+4.</summary>
     public int Depth { get; init; } = 18;
     /// <summary>Filters of the stem (and of the first stage, but for wide-resnet).</summary>
+    [Range(1, int.MaxValue)]
     public int Width { get; init; } = 64;
     /// <summary>Stage widths of a wide-resnet are width, 2 width and 4 width times this.</summary>
+    [Range(1, int.MaxValue)]
     public int WidenFactor { get; init; } = 1;
     public NetworkForm Form { get; init; } = NetworkForm.Cifar;
 }
@@ -55,11 +64,14 @@ public sealed record DataSection
     public DataSetName Set { get; init; } = DataSetName.FashionMnist;
     /// <summary>Folder of the data files; null: where the set-up puts them.</summary>
     public string? Folder { get; init; }
-    /// <summary>Number of training images used, the first ones of a seed-independent order; null: all.</summary>
+    /// <summary>Number of training images used, the first ones of the files; null: all, and then the files must be whole.</summary>
+    [Range(1, int.MaxValue), WrittenAs("all")]
     public int? TrainImages { get; init; }
-    /// <summary>Number of test images used; null: all.</summary>
+    /// <summary>Number of test images used, likewise.</summary>
+    [Range(1, int.MaxValue), WrittenAs("all")]
     public int? TestImages { get; init; }
     /// <summary>Random crop after padding by this many pixels on each side; 0: none.</summary>
+    [Range(0, 28)]
     public int CropPadding { get; init; } = 4;
     /// <summary>Random horizontal flip.</summary>
     public bool Flip { get; init; } = true;
@@ -69,18 +81,26 @@ public sealed record DataSection
 
 public sealed record SyntheticSection
 {
+    [Range(1, 1000)]
     public int Channels { get; init; } = 3;
+    [Range(28, 1000)]
     public int Size { get; init; } = 32;
+    [Range(2, 256)]
     public int Classes { get; init; } = 10;
 }
 
 public sealed record OptimizerSection
 {
+    [Range(0, double.PositiveInfinity)]
     public double LearningRate { get; init; } = 0.1;
+    [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Momentum { get; init; } = 0.9;
+    [Range(0, double.PositiveInfinity)]
     public double WeightDecay { get; init; } = 5e-4;
     /// <summary>The learning rate is multiplied by <see cref="Decay"/> when training reaches each of these times.</summary>
+    [Range(1, int.MaxValue)]
     public IReadOnlyList<TrainingTime> Milestones { get; init; } = [];
+    [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Decay { get; init; } = 0.1;
 }
 
@@ -95,23 +115,31 @@ public sealed record PretrainSection
     public PretrainMethod Method { get; init; } = PretrainMethod.FilterParallel;
     public BackwardKind Backward { get; init; } = BackwardKind.Exact;
     public AssignmentKind Assignment { get; init; } = AssignmentKind.Contiguous;
+    [Range(0, int.MaxValue)]
     public int Epochs { get; init; } = 20;
     /// <summary>Images a step, over all ranks.</summary>
+    [Range(1, int.MaxValue)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
     /// <summary>Epochs after which the weights are saved as epoch-N.safetensors.</summary>
+    [Range(1, int.MaxValue)]
     public IReadOnlyList<int> Snapshots { get; init; } = [];
 }
 
 public sealed record DistanceSection
 {
+    /// <summary>Filter distances are measured before the first step and then every so often.</summary>
+    [Range(1, int.MaxValue)]
     public TrainingTime Every { get; init; } = TrainingTime.Epochs(1);
+    /// <summary>Most measurements that are compared pair by pair; above, an evenly spaced subset with the first and the last.</summary>
+    [Range(2, int.MaxValue)]
     public int PairsMax { get; init; } = 100;
 }
 
 public sealed record ExtractSection
 {
     /// <summary>Fraction of the filters of each prunable convolution that is removed, in [0, 1).</summary>
+    [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Ratio { get; init; } = 0.5;
     /// <summary>True: the first block of every stage is pruned too.</summary>
     public bool FirstBlocks { get; init; }
@@ -123,7 +151,9 @@ public enum BatchNormScope { Synchronised, PerRank }
 
 public sealed record RetrainSection
 {
+    [Range(0, int.MaxValue)]
     public int Epochs { get; init; } = 90;
+    [Range(1, int.MaxValue)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
@@ -136,6 +166,7 @@ public sealed record EvaluateSection
     /// <summary>Weights file; null: ticket.safetensors of the run folder, else its dense.safetensors.</summary>
     public string? Weights { get; init; }
     public DataSplit Split { get; init; } = DataSplit.Test;
+    [Range(1, int.MaxValue)]
     public int Batch { get; init; } = 500;
 }
 

@@ -1,0 +1,211 @@
+using System.Globalization;
+using System.Text;
+using YamlDotNet.Core;
+using YamlDotNet.Core.Events;
+
+namespace LoftHpc.Configuration;
+
+/// <summary>
+/// Reads a config file strictly: every unknown key, wrong type, duplicate and impossible value is a problem, and all
+/// problems come in one error, one line each, with file, line, key and what is allowed.
+/// </summary>
+public static class RunConfigLoader
+{
+    /// <summary>The config of a file, with <paramref name="overrides"/> (<c>section.key=value</c>) put over it.</summary>
+    /// <param name="path">A YAML file; keys that it lacks have their defaults.</param>
+    /// <param name="overrides">They win over the file, and the later over the earlier. Lists are YAML: <c>pretrain.snapshots=[1,2]</c>.</param>
+    /// <exception cref="UserError">The file cannot be read, or something in it or in the overrides is not allowed.</exception>
+    public static RunConfig Load(string path, IEnumerable<string>? overrides = null)
+    {
+        string text;
+        try
+        {
+            text = File.ReadAllText(path);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            string reason = error is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : error.Message;
+            throw new UserError($"{path}: {reason}; expected a config file in YAML", error);
+        }
+        return Parse(text, path, overrides);
+    }
+
+    /// <summary>As <see cref="Load"/>, from text; <paramref name="name"/> stands for the file in errors.</summary>
+    public static RunConfig Parse(string text, string name, IEnumerable<string>? overrides = null)
+    {
+        List<ConfigProblem> problems = [];
+        ConfigSource LineOf(Mark mark) => new(string.Create(CultureInfo.InvariantCulture, $"{name}:{mark.Line}"), mark.Line);
+        ConfigNode? document = ConfigNodeReader.Read(new StringReader(text), LineOf, problems);
+        ConfigMap root = document as ConfigMap ?? new ConfigMap([], new ConfigSource(name, 0));
+        if (document is not (null or ConfigMap or ConfigScalar { IsNull: true }))
+            problems.Add(new ConfigProblem(document.Source, $"{ConfigKey.Describe(document)} stands where sections are expected"));
+
+        long order = int.MaxValue;
+        foreach (string item in overrides ?? []) Override(root, item, new ConfigSource($"override {item}", order++), problems);
+
+        RunConfig config = new();
+        Binder binder = new(problems);
+        binder.Bind(config, "", root);
+        problems.AddRange(RunConfigRules.Broken(config)
+            .Where(rule => !rule.Keys.Any(binder.Faulty.Contains))
+            .Select(rule => new ConfigProblem(binder.SourceOf(rule.Keys), $"{rule.Keys[0]}: {rule.Message}")));
+        if (problems.Count > 0) throw new UserError(string.Join('\n', problems.OrderBy(problem => problem.Source.Order)));
+        return config;
+    }
+
+    /// <summary>Every key with its value, in the order of the records; it loads back to an equal config.</summary>
+    public static string ToYaml(RunConfig config)
+    {
+        StringWriter text = new(new StringBuilder(), CultureInfo.InvariantCulture) { NewLine = "\n" };
+        Emitter emitter = new(text);
+        emitter.Emit(new StreamStart());
+        emitter.Emit(new DocumentStart(null, null, isImplicit: true));
+        EmitSection(emitter, config);
+        emitter.Emit(new DocumentEnd(isImplicit: true));
+        emitter.Emit(new StreamEnd());
+        return text.ToString();
+    }
+
+    private static void EmitSection(Emitter emitter, object section)
+    {
+        emitter.Emit(new MappingStart());
+        foreach (ConfigKey key in ConfigKey.Of(section.GetType()))
+        {
+            emitter.Emit(new Scalar(key.Name));
+            object? value = key.Get(section);
+            if (key.IsSection)
+            {
+                EmitSection(emitter, value!);
+            }
+            else if (key.IsList)
+            {
+                emitter.Emit(new SequenceStart(AnchorName.Empty, TagName.Empty, isImplicit: true, SequenceStyle.Flow));
+                foreach (object? item in (System.Collections.IEnumerable)value!) EmitScalar(emitter, key.Write(item));
+                emitter.Emit(new SequenceEnd());
+            }
+            else
+            {
+                EmitScalar(emitter, key.Write(value));
+            }
+        }
+        emitter.Emit(new MappingEnd());
+    }
+
+    private static void EmitScalar(Emitter emitter, (string Text, bool Quoted) value) =>
+        emitter.Emit(new Scalar(
+            AnchorName.Empty, TagName.Empty, value.Text, value.Quoted ? ScalarStyle.DoubleQuoted : ScalarStyle.Any,
+            isPlainImplicit: true, isQuotedImplicit: true));
+
+    /// <summary>Puts one <c>section.key=value</c> into the tree, in place of what the file has there.</summary>
+    private static void Override(ConfigMap root, string item, ConfigSource source, List<ConfigProblem> problems)
+    {
+        int equals = item.IndexOf('=', StringComparison.Ordinal);
+        if (equals <= 0)
+        {
+            problems.Add(new ConfigProblem(source, "not of the form section.key=value"));
+            return;
+        }
+        string[] path = item[..equals].Split('.');
+        string text = item[(equals + 1)..];
+        // Only lists and quoted text are read as YAML: a path or a name may hold characters that mean something there.
+        ConfigNode? value = text.Length > 0 && text[0] is '[' or '{' or '"' or '\''
+            ? ConfigNodeReader.Read(new StringReader(text), _ => source, problems)
+            : new ConfigScalar(text, false, source);
+        ConfigMap map = root;
+        foreach (string section in path[..^1])
+        {
+            if (!map.Entries.TryGetValue(section, out (ConfigNode Value, ConfigSource) entry) || entry.Value is ConfigScalar { IsNull: true })
+                map.Entries[section] = entry = (new ConfigMap([], source), source);
+            if (entry.Value is not ConfigMap inner) return; // The file's value there is a problem of its own.
+            map = inner;
+        }
+        map.Entries[path[^1]] = (value!, source);
+    }
+
+    /// <summary>Sets a record's properties from a tree, and keeps where each value came from.</summary>
+    private sealed class Binder(List<ConfigProblem> problems)
+    {
+        private readonly Dictionary<string, ConfigSource> _sources = [];
+
+        /// <summary>Keys whose values have problems, so that rules on them say nothing more.</summary>
+        public HashSet<string> Faulty { get; } = [];
+
+        public ConfigSource SourceOf(string[] keys) =>
+            keys.Select(key => _sources.TryGetValue(key, out ConfigSource source) ? source : (ConfigSource?)null)
+                .FirstOrDefault(source => source is not null) ?? new ConfigSource("default", 0);
+
+        public void Bind(object section, string prefix, ConfigMap map)
+        {
+            IReadOnlyList<ConfigKey> keys = ConfigKey.Of(section.GetType());
+            foreach ((string name, (ConfigNode node, ConfigSource keySource)) in map.Entries)
+            {
+                string path = prefix + name;
+                if (keys.FirstOrDefault(k => k.Name == name) is not { } key)
+                {
+                    problems.Add(new ConfigProblem(keySource, UnknownKey(prefix, name, keys)));
+                }
+                else if (key.IsSection)
+                {
+                    if (node is ConfigMap inner) Bind(key.Get(section)!, path + ".", inner);
+                    else if (node is not ConfigScalar { IsNull: true }) Add(path, node.Source, ConfigKey.Describe(node), "a section with the keys " + Names(ConfigKey.Of(key.Type)));
+                }
+                else if (key.TryRead(node, out object? value, out string found, out ConfigSource source))
+                {
+                    key.Set(section, value);
+                    _sources[path] = node.Source;
+                }
+                else
+                {
+                    Add(path, source, found, key.Allowed);
+                }
+            }
+        }
+
+        private void Add(string path, ConfigSource source, string found, string allowed)
+        {
+            problems.Add(new ConfigProblem(source, $"{path}: found {found}; allowed: {allowed}"));
+            Faulty.Add(path);
+        }
+
+        private static string UnknownKey(string prefix, string name, IReadOnlyList<ConfigKey> keys)
+        {
+            string? near = Nearest(name, keys.Select(k => k.Name)) is { } sibling ? prefix + sibling : Elsewhere(prefix, name);
+            string allowed = prefix.Length == 0 ? "at the top" : "in " + prefix.TrimEnd('.');
+            return $"unknown key {prefix}{name}{(near is null ? "" : $", did you mean {near}?")}; allowed {allowed}: {Names(keys)}";
+        }
+
+        /// <summary>The key of this name in another section, the one that shares most of the path with where it was written.</summary>
+        private static string? Elsewhere(string prefix, string name) =>
+            Paths(typeof(RunConfig), "").Where(path => path.EndsWith("." + name, StringComparison.Ordinal))
+                .MaxBy(path => path.Zip(prefix).TakeWhile(pair => pair.First == pair.Second).Count());
+
+        private static IEnumerable<string> Paths(Type section, string prefix) => ConfigKey.Of(section)
+            .SelectMany(key => key.IsSection ? Paths(key.Type, $"{prefix}{key.Name}.").Append(prefix + key.Name) : [prefix + key.Name]);
+
+        private static string Names(IEnumerable<ConfigKey> keys) => string.Join(", ", keys.Select(k => k.Name));
+    }
+
+    /// <summary>The candidate with the least edit distance, if that is a third of the name's length at most.</summary>
+    private static string? Nearest(string name, IEnumerable<string> candidates) =>
+        candidates.Select(candidate => (candidate, Distance: EditDistance(name, candidate)))
+            .Where(c => c.Distance <= Math.Max(1, name.Length / 3))
+            .OrderBy(c => c.Distance).Select(c => c.candidate).FirstOrDefault();
+
+    /// <summary>Insertions, deletions and replacements that turn one text into the other (Levenshtein 1966).</summary>
+    private static int EditDistance(string a, string b)
+    {
+        int[] row = [.. Enumerable.Range(0, b.Length + 1)];
+        for (int i = 1; i <= a.Length; i++)
+        {
+            int diagonal = row[0];
+            row[0] = i;
+            for (int j = 1; j <= b.Length; j++)
+            {
+                int replaced = diagonal + (a[i - 1] == b[j - 1] ? 0 : 1);
+                diagonal = row[j];
+                row[j] = Math.Min(replaced, 1 + Math.Min(row[j], row[j - 1]));
+            }
+        }
+        return row[b.Length];
+    }
+}
