@@ -1,0 +1,147 @@
+using System.Text;
+using System.Text.Json;
+using CsvHelper;
+
+namespace LoftHpc.Results;
+
+/// <summary>
+/// A CSV file whose columns are the properties of the record <typeparamref name="T"/>, in lower snake case and in
+/// order. UTF-8, a comma, one header line, lines end in "\n". Floats are the shortest text that reads back as the same
+/// bits; not-a-number and infinities are written NaN, Infinity, -Infinity; null is an empty cell; enums are in lower
+/// kebab case; booleans are true and false.
+/// <para>
+/// A file appears whole (written aside, flushed, renamed). Rows appended later go to its end as whole lines in one
+/// write, flushed to the disk before <see cref="Append(IEnumerable{T})"/> returns: rewriting a table that grows all
+/// through a run would cost the square of its length. A crash in the middle of that write can at worst leave part of
+/// the newest rows: a last line without an end is not read, and the next append removes it. So what was appended
+/// before is never lost, and a reader never gets half a row.
+/// </para>
+/// </summary>
+public sealed class CsvTable<T>(string path) where T : class
+{
+    private static readonly string[] Header =
+        [.. typeof(T).GetProperties().Select(p => JsonNamingPolicy.SnakeCaseLower.ConvertName(p.Name))];
+
+    private static readonly CsvWriterOptions WriterOptions = new() { NewLine = "\n", HasHeader = false, TrueValue = "true", FalseValue = "false" };
+
+    private static readonly CsvReaderOptions ReaderOptions = new()
+    {
+        Separator = ',',
+        // The columns' snake case meets the properties' names.
+        NormalizeHeaderName = name => name.Replace("_", "", StringComparison.Ordinal),
+        FieldCountMismatch = CsvFieldCountHandling.Throw,
+        TrackLineNumbers = true,
+    };
+
+    public string Path { get; } = path;
+
+    public bool Exists => File.Exists(Path);
+
+    /// <summary>The header, from the record's properties.</summary>
+    public IReadOnlyList<string> Columns => Header;
+
+    public void Append(T row) => Append([row]);
+
+    /// <summary>Adds rows at the end, and first the header where the file does not exist. On return they are on the disk.</summary>
+    /// <exception cref="UserError">The file exists with other columns.</exception>
+    public void Append(IEnumerable<T> rows)
+    {
+        if (!Exists)
+        {
+            Write(rows);
+            return;
+        }
+        byte[] lines = Serialize(rows, header: false);
+        using FileStream stream = new(Path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+        CheckHeader(stream);
+        long end = EndOfLastLine(stream);
+        stream.SetLength(end);
+        stream.Position = end;
+        stream.Write(lines);
+        stream.Flush(flushToDisk: true);
+    }
+
+    /// <summary>Writes the whole table, whatever stood there before.</summary>
+    public void Write(IEnumerable<T> rows) => DurableFile.Write(Path, stream => stream.Write(Serialize(rows, header: true)));
+
+    /// <summary>All rows, in the order of the file. Columns that this version does not know are passed over.</summary>
+    /// <exception cref="UserError">The file is missing, or is not such a table.</exception>
+    public IReadOnlyList<T> Read()
+    {
+        if (!Exists) throw new UserError($"{Path}: there is no such file");
+        byte[] bytes = File.ReadAllBytes(Path);
+        int end = bytes.AsSpan().LastIndexOf((byte)'\n') + 1;
+        if (end == 0) throw new UserError($"{Path}: the file holds no header line ({string.Join(',', Header)})");
+        using CsvReader reader = CsvReader.Create(bytes.AsMemory(0, end), ReaderOptions);
+        try
+        {
+            return [.. reader.GetRecords<T>()];
+        }
+        catch (KeyNotFoundException e)
+        {
+            throw new UserError($"{Path}: the header has no column {string.Join(", ", Header.Except([.. reader.Headers]))}", e);
+        }
+        catch (CsvFormatException e)
+        {
+            string place = e.LineNumber > 0 ? $"line {e.LineNumber}" : "the header";
+            if (e.FieldIndex >= 0) place += $", column {reader.Headers[e.FieldIndex]}";
+            throw new UserError($"{Path}: {place}: {e.InnerException?.Message ?? e.Message}", e);
+        }
+    }
+
+    private static byte[] Serialize(IEnumerable<T> rows, bool header)
+    {
+        using MemoryStream memory = new();
+        using (CsvWriter writer = CsvWriter.Create(memory, WriterOptions, leaveOpen: true))
+        {
+            if (header) writer.WriteHeader(Header);
+            writer.WriteRecords(rows);
+        }
+        return memory.ToArray();
+    }
+
+    private void CheckHeader(FileStream stream)
+    {
+        string expected = string.Join(',', Header);
+        byte[] found = new byte[Encoding.UTF8.GetByteCount(expected) + 1];
+        stream.Position = 0;
+        int count = stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false);
+        if (Encoding.UTF8.GetString(found, 0, count) != expected + "\n")
+            throw new UserError($"{Path}: rows cannot be added, since the first line is not {expected}");
+    }
+
+    /// <summary>Length of the file up to and with its last line end.</summary>
+    private static long EndOfLastLine(FileStream stream)
+    {
+        Span<byte> block = stackalloc byte[4096];
+        for (long end = stream.Length; end > 0;)
+        {
+            int count = (int)Math.Min(block.Length, end);
+            stream.Position = end - count;
+            stream.ReadExactly(block[..count]);
+            int last = block[..count].LastIndexOf((byte)'\n');
+            if (last >= 0) return end - count + last + 1;
+            end -= count;
+        }
+        return 0;
+    }
+}
+
+/// <summary>Enum values of a table in lower kebab case, as they stand in the configuration.</summary>
+internal sealed class KebabCase<TEnum> : ICsvConverter<TEnum> where TEnum : struct, Enum
+{
+    private static readonly Dictionary<TEnum, string> Names =
+        Enum.GetValues<TEnum>().ToDictionary(v => v, v => JsonNamingPolicy.KebabCaseLower.ConvertName(v.ToString()));
+
+    private static readonly Dictionary<string, TEnum> Values = Names.ToDictionary(n => n.Value, n => n.Key);
+
+    public TEnum Read(CsvReader reader, int index)
+    {
+        string text = reader.GetString(index);
+        return Values.TryGetValue(text, out TEnum value)
+            ? value
+            : throw new FormatException($"'{text}' is none of {string.Join(", ", Values.Keys)}");
+    }
+
+    public void Write(CsvWriter writer, TEnum value) => writer.WriteField(Names[value]);
+}

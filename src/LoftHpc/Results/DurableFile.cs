@@ -1,0 +1,79 @@
+using System.Runtime.InteropServices;
+using System.Text;
+
+namespace LoftHpc.Results;
+
+/// <summary>
+/// Files that are there whole or not at all, also after a crash: written aside as <c>name.part</c>, flushed to the
+/// disk (fsync), then renamed over the old one. A leftover .part file is overwritten by the next attempt.
+/// </summary>
+public static partial class DurableFile
+{
+    /// <summary>Where <paramref name="path"/> is written before it gets its name.</summary>
+    internal static string Aside(string path) => path + ".part";
+
+    /// <summary>Writes the whole file by <paramref name="write"/>; the old one stays if that throws.</summary>
+    public static void Write(string path, Action<Stream> write)
+    {
+        string aside = Aside(path);
+        try
+        {
+            using (FileStream stream = new(aside, FileMode.Create, FileAccess.Write, FileShare.None))
+            {
+                write(stream);
+                stream.Flush(flushToDisk: true);
+            }
+            Rename(aside, path);
+        }
+        catch
+        {
+            File.Delete(aside);
+            throw;
+        }
+    }
+
+    /// <summary>The same for text, in UTF-8 without a byte order mark.</summary>
+    public static void WriteText(string path, string text) => Write(path, s => s.Write(Encoding.UTF8.GetBytes(text)));
+
+    /// <summary>Renames a file that was flushed over <paramref name="path"/> and makes the rename last.</summary>
+    internal static void Rename(string aside, string path)
+    {
+        File.Move(aside, path, overwrite: true);
+        FlushFolder(Path.GetDirectoryName(Path.GetFullPath(path))!);
+    }
+
+    /// <summary>
+    /// fsync of a folder, after which a new or renamed entry outlives a power cut. .NET has no call for it. File
+    /// systems that refuse it (some network ones) are left alone: what is lost then is a name, never half a file.
+    /// </summary>
+    internal static void FlushFolder(string folder)
+    {
+        int descriptor = Open(folder, 0);
+        if (descriptor < 0) return;
+        _ = Fsync(descriptor);
+        _ = Close(descriptor);
+    }
+
+    /// <summary>Makes a folder; false if something of that name exists. One system call: of two runs that try, one succeeds.</summary>
+    /// <exception cref="IOException">It cannot be made for another reason.</exception>
+    internal static bool TryMakeFolder(string path)
+    {
+        const int exists = 17;
+        if (MakeFolder(path, Convert.ToUInt32("777", 8)) == 0) return true;
+        int error = Marshal.GetLastPInvokeError();
+        if (error == exists) return false;
+        throw new IOException(Marshal.GetPInvokeErrorMessage(error));
+    }
+
+    [LibraryImport("libc", EntryPoint = "open", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    private static partial int Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "fsync")]
+    private static partial int Fsync(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "close")]
+    private static partial int Close(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "mkdir", StringMarshalling = StringMarshalling.Utf8, SetLastError = true)]
+    private static partial int MakeFolder(string path, uint mode);
+}

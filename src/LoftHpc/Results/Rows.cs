@@ -1,0 +1,77 @@
+using CsvHelper;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Results;
+
+[assembly: CsvConverter(typeof(KebabCase<TrainingPhase>))]
+[assembly: CsvConverter(typeof(KebabCase<DataSplit>))]
+[assembly: CsvConverter(typeof(KebabCase<CommunicationPurpose>))]
+[assembly: CsvConverter(typeof(KebabCase<NetworkState>))]
+
+namespace LoftHpc.Results;
+
+// One record for each CSV file: its properties, in order, in lower snake case, are the file's columns
+// (CsvTable). results/README.md explains every one; a test compares the two.
+
+/// <summary>The two trainings of a run.</summary>
+public enum TrainingPhase { Pretrain, Retrain }
+
+/// <summary>The network that a result belongs to: before pruning, pruned and not retrained, pruned and retrained.</summary>
+public enum NetworkState { Dense, Pruned, Ticket }
+
+/// <summary>A row of metrics.csv: one epoch on one split.</summary>
+/// <param name="Epoch">Epochs done; 1 is the first.</param>
+/// <param name="Loss">Mean cross-entropy an image, in nats; for the train split the mean while the epoch was trained.</param>
+/// <param name="Accuracy">Fraction of images classified rightly, 0 to 1.</param>
+/// <param name="LearningRate">Of the epoch's last step.</param>
+/// <param name="ImagesPerSecond">Over all ranks.</param>
+/// <param name="Seconds">Wall-clock time of this epoch on this split.</param>
+[CsvRecord]
+public sealed partial record MetricsRow(
+    TrainingPhase Phase, int Epoch, DataSplit Split, double Loss, double Accuracy, double LearningRate,
+    double ImagesPerSecond, double Seconds);
+
+/// <summary>A row of filter_norms.csv: one filter at one measurement.</summary>
+/// <param name="Step">Optimizer steps done; 0 is the initial network.</param>
+/// <param name="Epoch">The same time in epochs, a decimal.</param>
+/// <param name="Layer">Name of the convolution's weight without ".weight".</param>
+/// <param name="Filter">From 0, in the order of the saved weights.</param>
+/// <param name="Norm">l2 norm of the filter's weights, summed in float64.</param>
+[CsvRecord]
+public sealed partial record FilterNormRow(long Step, double Epoch, string Layer, int Filter, double Norm);
+
+/// <summary>A row of filter_distance.csv: an ordered pair of measurements of one layer.</summary>
+/// <param name="Step">Optimizer steps done when the ranking R of the formula was taken.</param>
+/// <param name="ReferenceStep">The same of the ranking that R is compared with.</param>
+/// <param name="Filters">Filters of the layer.</param>
+/// <param name="Distance">Position-weighted footrule.</param>
+/// <param name="NormalizedDistance">Divided by its mean over random permutations; null for a layer of one filter.</param>
+[CsvRecord]
+public sealed partial record FilterDistanceRow(
+    long Step, long ReferenceStep, string Layer, int Filters, double Distance, double? NormalizedDistance);
+
+/// <summary>A row of communication.csv: what one rank sent and received for one purpose through one collective.</summary>
+/// <param name="Messages">Transfers from this rank to another.</param>
+/// <param name="Seconds">Wall-clock time inside the calls, waiting included.</param>
+[CsvRecord]
+public sealed partial record CommunicationRow(
+    int Rank, string Phase, CommunicationPurpose Purpose, string Collective, long Calls, long Messages,
+    long BytesSent, long BytesReceived, double Seconds)
+{
+    public static CommunicationRow Of(int rank, CommunicationTotal total) => new(
+        rank, total.Phase, total.Purpose, total.Collective, total.Calls, total.Messages,
+        total.BytesSent, total.BytesReceived, total.Seconds);
+}
+
+/// <summary>A row of ticket.csv: one filter of a prunable layer.</summary>
+/// <param name="Filter">Of the dense network, from 0, in the order of the saved weights.</param>
+/// <param name="Norm">l2 norm by which the filters were ranked.</param>
+/// <param name="Position">From 1, the largest norm of the layer.</param>
+[CsvRecord]
+public sealed partial record TicketRow(string Layer, int Filter, double Norm, int Position, bool Kept);
+
+/// <summary>A row of summary.csv.</summary>
+/// <param name="Parameters">Trainable numbers, batch norm and head included.</param>
+/// <param name="Flops">Of one image, forward.</param>
+[CsvRecord]
+public sealed partial record SummaryRow(NetworkState Network, double TestAccuracy, double TestLoss, long Parameters, long Flops);

@@ -1,0 +1,132 @@
+namespace LoftHpc.Results;
+
+/// <summary>
+/// The folder of one run, and the only place that knows its file names. Where more than one rank runs, rank 0 alone
+/// creates it and writes in it.
+/// </summary>
+public sealed class RunFolder
+{
+    private RunFolder(string path) => Path = path;
+
+    public string Path { get; }
+
+    public string Name => System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(System.IO.Path.GetFullPath(Path)));
+
+    /// <summary>The resolved configuration.</summary>
+    public string Config => In(Path, "config.yaml");
+
+    /// <summary>What ran where, with which versions (<see cref="RunManifest"/>).</summary>
+    public string Manifest => In(Path, "manifest.json");
+
+    /// <summary>Weights before the first step.</summary>
+    public string InitialWeights => In(Path, "initial.safetensors");
+
+    /// <summary>Weights at the end of pre-training.</summary>
+    public string DenseWeights => In(Path, "dense.safetensors");
+
+    /// <summary>The ticket before retraining.</summary>
+    public string PrunedWeights => In(Path, "pruned.safetensors");
+
+    /// <summary>The ticket after retraining.</summary>
+    public string TicketWeights => In(Path, "ticket.safetensors");
+
+    /// <summary>Weights after so many epochs of pre-training.</summary>
+    public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
+
+    public CsvTable<MetricsRow> Metrics => new(In(Path, "metrics.csv"));
+
+    public CsvTable<FilterNormRow> FilterNorms => new(In(Path, "filter_norms.csv"));
+
+    public CsvTable<FilterDistanceRow> FilterDistance => new(In(Path, "filter_distance.csv"));
+
+    public CsvTable<CommunicationRow> Communication => new(In(Path, "communication.csv"));
+
+    public CsvTable<TicketRow> Ticket => new(In(Path, "ticket.csv"));
+
+    public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
+
+    public string AccuracyPlot => In(Path, "accuracy.png");
+
+    public string FilterDistancePlot => In(Path, "filter_distance.png");
+
+    /// <summary>
+    /// Makes the folder <paramref name="name"/> in <paramref name="parent"/> (which is made too). An existing run folder
+    /// is replaced when <paramref name="overwrite"/> says so; a folder that is not one is never touched.
+    /// </summary>
+    /// <exception cref="UserError">It exists, the name cannot be a folder's, or it cannot be made.</exception>
+    public static RunFolder Create(string parent, string name, bool overwrite)
+    {
+        if (name is "" or "." or ".." || name.AsSpan().ContainsAny('/', '\0'))
+            throw new UserError($"run.name: '{name}' cannot name a folder; allowed is a name without '/' (run.folder gives its parent)");
+        string path = In(parent, name);
+        try
+        {
+            Directory.CreateDirectory(parent);
+            if (DurableFile.TryMakeFolder(path)) return new RunFolder(path);
+            if (!overwrite)
+                throw new UserError($"{path} exists already and is not overwritten; choose another run.name=NAME, or replace it with run.overwrite=true");
+            if (!IsRunFolder(path) && !IsEmptyFolder(path))
+                throw new UserError($"{path} exists and is no run folder (it has no config.yaml or manifest.json): run.overwrite=true does not replace it");
+            // Moved away first, so that a half deleted folder never stands under the run's name.
+            string replaced = In(parent, $".{name}.replaced");
+            if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
+            Directory.Move(path, replaced);
+            if (!DurableFile.TryMakeFolder(path)) throw new UserError($"{path}: another run has just made this folder");
+            Directory.Delete(replaced, recursive: true);
+            return new RunFolder(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new UserError($"the run folder {path} cannot be made: {e.Message}", e);
+        }
+    }
+
+    /// <summary>An existing run folder.</summary>
+    /// <exception cref="UserError">There is none at <paramref name="path"/>.</exception>
+    public static RunFolder Open(string path)
+    {
+        if (!Directory.Exists(path)) throw new UserError($"{path}: there is no such run folder");
+        if (!IsRunFolder(path)) throw new UserError($"{path} is no run folder: it has no config.yaml or manifest.json");
+        return new RunFolder(path);
+    }
+
+    /// <summary><paramref name="name"/>, or where that exists in <paramref name="parent"/>, name-2, name-3, ...</summary>
+    public static string FreeName(string parent, string name)
+    {
+        string free = name;
+        for (int number = 2; System.IO.Path.Exists(In(parent, free)); number++) free = $"{name}-{number}";
+        return free;
+    }
+
+    /// <summary>For a command that adds to a run folder: refuses to go on where one of the files it writes exists.</summary>
+    /// <exception cref="UserError">Names the files that exist.</exception>
+    public void RefuseExisting(string command, params ReadOnlySpan<string> files)
+    {
+        if (Names(files, exist: true) is [_, ..] names)
+            throw new UserError($"{Path}: {string.Join(", ", names)} exists already, and {command} overwrites nothing");
+    }
+
+    /// <summary>For a command that reads a run folder: asks for the files that an earlier command writes.</summary>
+    /// <exception cref="UserError">Names the files that are missing and the command that writes them.</exception>
+    public void RequireExisting(string writtenBy, params ReadOnlySpan<string> files)
+    {
+        if (Names(files, exist: false) is [_, ..] names)
+            throw new UserError($"{Path}: {string.Join(", ", names)} is missing; the command {writtenBy} writes it");
+    }
+
+    private static List<string> Names(ReadOnlySpan<string> files, bool exist)
+    {
+        List<string> names = [];
+        foreach (string file in files)
+        {
+            if (File.Exists(file) == exist) names.Add(System.IO.Path.GetFileName(file));
+        }
+        return names;
+    }
+
+    private static bool IsRunFolder(string path) => File.Exists(In(path, "config.yaml")) || File.Exists(In(path, "manifest.json"));
+
+    private static bool IsEmptyFolder(string path) => Directory.Exists(path) && !Directory.EnumerateFileSystemEntries(path).Any();
+
+    private static string In(string folder, string name) => System.IO.Path.Combine(folder, name);
+}

@@ -1,0 +1,79 @@
+using System.Text.Encodings.Web;
+using System.Text.Json;
+
+namespace LoftHpc.Results;
+
+/// <summary>manifest.json: where every launch that wrote into a run folder ran, and with what.</summary>
+/// <param name="Launches">In the order of their start; pretrain, extract and retrain may be launches of their own.</param>
+public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
+{
+    private static readonly JsonSerializerOptions Format = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        WriteIndented = true,
+        NewLine = "\n",
+        // Names of processors hold signs that the default encoder, made for web pages, would escape.
+        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+    };
+
+    /// <summary>The manifest of a file; without launches where there is none yet.</summary>
+    /// <exception cref="UserError">The file is not a manifest.</exception>
+    public static RunManifest Read(string path)
+    {
+        if (!File.Exists(path)) return new RunManifest([]);
+        try
+        {
+            return JsonSerializer.Deserialize<RunManifest>(File.ReadAllText(path), Format) is { Launches: not null } manifest
+                ? manifest
+                : throw new UserError($"{path}: not a manifest: it has no launches");
+        }
+        catch (JsonException e)
+        {
+            throw new UserError($"{path}: not a manifest: {e.Message}", e);
+        }
+    }
+
+    /// <summary>Adds a launch to the file when it starts; its end and exit code are null.</summary>
+    public static void Begin(string path, LaunchRecord launch) =>
+        new RunManifest([.. Read(path).Launches, launch with { End = null, ExitCode = null }]).Write(path);
+
+    /// <summary>Fills in the end of the launch that <see cref="Begin"/> added last.</summary>
+    public static void End(string path, DateTimeOffset end, int exitCode)
+    {
+        IReadOnlyList<LaunchRecord> launches = Read(path).Launches;
+        if (launches.Count == 0) throw new InvalidOperationException($"{path}: no launch has begun");
+        new RunManifest([.. launches.SkipLast(1), launches[^1] with { End = end, ExitCode = exitCode }]).Write(path);
+    }
+
+    private void Write(string path) => DurableFile.WriteText(path, JsonSerializer.Serialize(this, Format) + "\n");
+}
+
+/// <summary>One launch of the program.</summary>
+/// <param name="Command">pretrain, extract, retrain or run.</param>
+/// <param name="CommandLine">The program's arguments as given, its path first.</param>
+/// <param name="Start">UTC.</param>
+/// <param name="End">UTC; null while it runs, or if it was killed.</param>
+/// <param name="ExitCode">Null likewise.</param>
+/// <param name="SlurmJob">Null outside Slurm.</param>
+public sealed record LaunchRecord(
+    string Command, IReadOnlyList<string> CommandLine, long Seed, DateTimeOffset Start, DateTimeOffset? End, int? ExitCode,
+    BuildRecord Build, string Libtorch, MpiRecord Mpi, string? SlurmJob, IReadOnlyList<RankRecord> Ranks)
+{
+    /// <summary>Every host once, in the order of its first rank.</summary>
+    public IReadOnlyList<string> Hosts => [.. Ranks.Select(r => r.Host).Distinct()];
+
+    /// <summary>Every kind of device once.</summary>
+    public IReadOnlyList<string> Devices => [.. Ranks.Select(r => r.Device).Distinct()];
+}
+
+/// <summary>The MPI library that was loaded.</summary>
+/// <param name="Family">Open MPI, MPICH, or none (one process without a launcher).</param>
+/// <param name="Version">The first line of MPI_Get_library_version.</param>
+/// <param name="Library">Path or name of the loaded library.</param>
+public sealed record MpiRecord(string Family, string Version, string Library);
+
+/// <summary>Where one rank runs.</summary>
+/// <param name="LocalRank">From 0 among the ranks of its host.</param>
+/// <param name="Device">cpu, cuda:0, ...</param>
+/// <param name="Threads">Threads that libtorch computes with.</param>
+public sealed record RankRecord(int Rank, string Host, int LocalRank, string Device, int Threads, string CpuModel);
