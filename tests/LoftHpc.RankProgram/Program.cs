@@ -1,1 +1,34 @@
-Console.WriteLine(TorchSharp.torch.ones(3).sum().item<float>());
+using System.Reflection;
+using LoftHpc.Mpi;
+
+namespace LoftHpc.RankProgram;
+
+/// <summary>
+/// Runs one scenario on every rank of an MPI job: <c>rankprogram CLASS.METHOD [arguments]</c>. A scenario is a public
+/// static method <c>void Method(ICommunicator world, string[] arguments)</c> of a static class in this assembly; it
+/// throws where something is wrong, and rank 0 may print results.
+/// </summary>
+internal static class Program
+{
+    /// <summary>MPI as it was started, for scenarios that look at more than the communicator.</summary>
+    public static MpiRuntime? Runtime { get; private set; }
+
+    private static int Main(string[] arguments)
+    {
+        Action<ICommunicator, string[]> scenario = Find(arguments[0]);
+        return MpiJob.Run(mpi =>
+        {
+            Runtime = mpi;
+            scenario(mpi.World, arguments[1..]);
+            return 0;
+        });
+    }
+
+    private static Action<ICommunicator, string[]> Find(string name)
+    {
+        string[] parts = name.Split('.');
+        MethodInfo? method = Assembly.GetExecutingAssembly().GetTypes()
+            .FirstOrDefault(t => t.Name == parts[0])?.GetMethod(parts[^1], BindingFlags.Public | BindingFlags.Static);
+        return method?.CreateDelegate<Action<ICommunicator, string[]>>() ?? throw new ArgumentException($"no scenario {name}");
+    }
+}

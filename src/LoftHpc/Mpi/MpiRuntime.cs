@@ -1,0 +1,126 @@
+using LoftHpc.Communication;
+
+namespace LoftHpc.Mpi;
+
+/// <summary>MPI_THREAD_SINGLE to MPI_THREAD_MULTIPLE.</summary>
+public enum MpiThreadLevel
+{
+    Single,
+    Funneled,
+    Serialized,
+    Multiple,
+}
+
+/// <summary>
+/// MPI of this process, from start to finish. It is not disposable on purpose: an exception would run Dispose while the
+/// other ranks wait in a collective, MPI_Finalize would wait for them, and the job would hang. <see cref="MpiJob"/>
+/// finishes it on success and aborts the job on failure.
+/// </summary>
+[System.Diagnostics.CodeAnalysis.SuppressMessage(
+    "Design", "CA1001", Justification = "Communicators end with MPI_Finalize; disposing on an exception would hang the job.")]
+public sealed class MpiRuntime
+{
+    private readonly MpiLibrary? _library;
+    private readonly ICommunicator _failureGroup;
+
+    private MpiRuntime(LaunchEnvironment launch)
+    {
+        Launch = launch;
+        World = _failureGroup = new SelfCommunicator();
+        ThreadLevel = MpiThreadLevel.Multiple;
+        LibraryChoice = "one process and no launcher: no MPI library needed";
+    }
+
+    private unsafe MpiRuntime(LaunchEnvironment launch, MpiLibrary library, MpiThreadLevel required)
+    {
+        Launch = launch;
+        _library = library;
+        Family = library.Abi.Family;
+        LibraryPath = library.Path;
+        LibraryChoice = library.Choice;
+        LibraryVersion = library.Version();
+        int provided = 0;
+        library.InitThread.Call(0, 0, (nint)required, (nint)(&provided));
+        ThreadLevel = (MpiThreadLevel)provided;
+        MpiCommunicator world = new(library, library.Abi.World, owned: false);
+        World = world;
+        string? mismatch = Mismatch(launch, library, world.Size);
+        if (mismatch is not null)
+        {
+            Finish();
+            throw new UserError(mismatch, ExitCodes.Environment);
+        }
+        _failureGroup = world.Duplicate();
+        IsCudaAware = library.IsCudaAware();
+    }
+
+    public LaunchEnvironment Launch { get; }
+
+    /// <summary>All ranks of the job.</summary>
+    public ICommunicator World { get; }
+
+    /// <summary>Null where no MPI library is used.</summary>
+    public MpiFamily? Family { get; }
+
+    /// <summary>Null where no MPI library is used.</summary>
+    public string? LibraryPath { get; }
+
+    /// <summary>Why this library, in words.</summary>
+    public string LibraryChoice { get; }
+
+    /// <summary>MPI_Get_library_version; null where no MPI library is used.</summary>
+    public string? LibraryVersion { get; }
+
+    /// <summary>What MPI provides, which may be less or more than was asked for.</summary>
+    public MpiThreadLevel ThreadLevel { get; }
+
+    /// <summary>Whether the library says that it takes addresses in GPU memory.</summary>
+    public bool IsCudaAware { get; }
+
+    /// <summary>
+    /// Starts MPI. One process without a launcher gets a group of its own without an MPI library, unless
+    /// LOFTHPC_MPI_LIBRARY names one.
+    /// </summary>
+    /// <exception cref="UserError">No library, or a world of another size than the launcher started.</exception>
+    public static MpiRuntime Start(LaunchEnvironment launch, MpiThreadLevel required = MpiThreadLevel.Serialized)
+    {
+        bool libraryNamed = !string.IsNullOrEmpty(Environment.GetEnvironmentVariable(MpiLibrary.PathVariable));
+        if (launch.Launcher == Launcher.None && !libraryNamed) return new MpiRuntime(launch);
+        if (launch is { Launcher: Launcher.Slurm, Size: 1 } && !libraryNamed) return new MpiRuntime(launch);
+        MpiLibrary library = MpiLibrary.Load(launch);
+        // Open MPI would end the process inside MPI_Init, with a text about how it was built.
+        if (launch.Launcher == Launcher.Slurm && library.Abi.Family == MpiFamily.OpenMpi)
+            throw new UserError($"srun started {launch.Size} tasks without an MPI interface: {Mend(launch, library)}", ExitCodes.Environment);
+        return new MpiRuntime(launch, library, required);
+    }
+
+    /// <summary>MPI_Finalize; collective. Nothing of MPI may be used afterwards.</summary>
+    public void Finish() => _library?.Finish.Call();
+
+    /// <summary>A barrier among ranks that failed, apart from all other communication.</summary>
+    internal IMpiRequest StartFailureBarrier() => _failureGroup.StartBarrier();
+
+    /// <summary>What is wrong where MPI's world is not what the launcher started; null where it is right.</summary>
+    private static string? Mismatch(LaunchEnvironment launch, MpiLibrary library, int worldSize) =>
+        launch.Size is not int tasks || tasks == worldSize
+            ? null
+            : $"{Starter(launch)} started {tasks} tasks, but MPI sees {worldSize}: {Mend(launch, library)}";
+
+    private static string Starter(LaunchEnvironment launch) => launch switch
+    {
+        { Launcher: Launcher.OpenMpi } => "Open MPI's mpiexec",
+        { UnderSlurm: true, Launcher: Launcher.Slurm or Launcher.Pmix } => "srun",
+        { Launcher: Launcher.Pmi } => launch.UnderSlurm ? "srun or MPICH's mpiexec" : "MPICH's mpiexec",
+        _ => "the launcher",
+    };
+
+    private static string Mend(LaunchEnvironment launch, MpiLibrary library)
+    {
+        bool openMpi = library.Abi.Family == MpiFamily.OpenMpi;
+        string loaded = $"the library loaded is {(openMpi ? "Open MPI" : "of the MPICH family")} ({library.Path}; {library.Choice})";
+        string launcher = openMpi ? "Open MPI's mpiexec" : "MPICH's mpiexec";
+        return launch.UnderSlurm
+            ? $"{loaded}; start it by 'srun --mpi={(openMpi ? "pmix" : "pmi2")}' or by {launcher}, or set {MpiLibrary.PathVariable}"
+            : $"{loaded}; start it by {launcher}, or let {MpiLibrary.PathVariable} name the launcher's own library";
+    }
+}

@@ -1,0 +1,115 @@
+using System.Diagnostics;
+using LoftHpc.Mpi;
+using Xunit;
+
+namespace LoftHpc.Tests.Mpi;
+
+/// <summary>How a job of real ranks ended.</summary>
+public sealed record LaunchResult(int ExitCode, string Output, string Error, bool TimedOut)
+{
+    /// <summary>Fails the test, with everything that the job printed, unless it ended well.</summary>
+    public LaunchResult MustSucceed()
+    {
+        Assert.True(ExitCode == 0 && !TimedOut, $"exit code {ExitCode}{(TimedOut ? ", killed on time-out" : "")}\n{Output}\n{Error}");
+        return this;
+    }
+}
+
+/// <summary>Starts programs under the real mpiexec of both MPI families.</summary>
+public static class MpiLauncher
+{
+    /// <summary>Both families at 1, 2, 3 and 4 ranks.</summary>
+    public static TheoryData<MpiFamily, int> FamiliesAndRanks
+    {
+        get
+        {
+            TheoryData<MpiFamily, int> data = [];
+            foreach (MpiFamily family in Enum.GetValues<MpiFamily>())
+            {
+                for (int ranks = 1; ranks <= 4; ranks++) data.Add(family, ranks);
+            }
+            return data;
+        }
+    }
+
+    /// <summary>The program with the test scenarios.</summary>
+    public static string RankProgram => Path.Combine(AppContext.BaseDirectory, "rankprogram");
+
+    /// <summary>The product.</summary>
+    public static string LoftHpc => Path.Combine(AppContext.BaseDirectory, "lofthpc");
+
+    /// <summary>Skips the test, with the reason, where the family's launcher is not installed.</summary>
+    public static void SkipIfAbsent(MpiFamily family) =>
+        Skip.If(Find(family) is null, $"{Name(family)} is not on the PATH");
+
+    /// <summary>A family to test with where one is enough: the first that is installed; skips where there is none.</summary>
+    public static MpiFamily AnyFamily()
+    {
+        MpiFamily? found = Enum.GetValues<MpiFamily>().Cast<MpiFamily?>().FirstOrDefault(f => Find(f!.Value) is not null);
+        Skip.If(found is null, "no mpiexec on the PATH");
+        return found!.Value;
+    }
+
+    /// <summary>Runs a scenario of the rank program: "Class.Method" and its arguments.</summary>
+    public static LaunchResult RunScenario(MpiFamily family, int ranks, params string[] scenario) =>
+        Run(family, ranks, [RankProgram, .. scenario]);
+
+    /// <summary>Runs a command on so many ranks; skips the test where the family is not installed.</summary>
+    /// <param name="timeout">Then the whole process tree is killed; 5 minutes where not given.</param>
+    /// <param name="environment">Variables on top of those of this process, from which those of launchers are removed.</param>
+    public static LaunchResult Run(
+        MpiFamily family, int ranks, IReadOnlyList<string> command,
+        TimeSpan? timeout = null, IReadOnlyDictionary<string, string>? environment = null)
+    {
+        SkipIfAbsent(family);
+        List<string> arguments = family == MpiFamily.OpenMpi
+            ? ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"]
+            : ["-n", $"{ranks}"];
+        return RunProcess(Find(family)!, [.. arguments, .. command], timeout, environment);
+    }
+
+    /// <summary>Runs one process without a launcher.</summary>
+    public static LaunchResult RunAlone(
+        IReadOnlyList<string> command, TimeSpan? timeout = null, IReadOnlyDictionary<string, string>? environment = null) =>
+        RunProcess(command[0], [.. command.Skip(1)], timeout, environment);
+
+    private static LaunchResult RunProcess(
+        string file, IReadOnlyList<string> arguments, TimeSpan? timeout, IReadOnlyDictionary<string, string>? environment)
+    {
+        ProcessStartInfo start = new(file, arguments)
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+            RedirectStandardInput = true,
+        };
+        string[] launcherPrefixes = ["OMPI_", "PMI_", "PMIX_", "SLURM_", "MPI_LOCAL", "LOFTHPC_"];
+        foreach (string name in start.Environment.Keys.ToList())
+        {
+            if (launcherPrefixes.Any(p => name.StartsWith(p, StringComparison.Ordinal))) start.Environment.Remove(name);
+        }
+        start.Environment["OMP_NUM_THREADS"] = "1";
+        start.Environment["OMP_WAIT_POLICY"] = "PASSIVE";
+        foreach ((string name, string value) in environment ?? new Dictionary<string, string>()) start.Environment[name] = value;
+
+        using Process process = Process.Start(start)!;
+        process.StandardInput.Close();
+        Task<string> output = process.StandardOutput.ReadToEndAsync(), error = process.StandardError.ReadToEndAsync();
+        bool ended = process.WaitForExit((int)(timeout ?? TimeSpan.FromMinutes(5)).TotalMilliseconds);
+        if (!ended)
+        {
+            process.Kill(entireProcessTree: true);
+            process.WaitForExit();
+        }
+        // Pipes stay open as long as any process of the tree lives.
+        Task.WaitAll([output, error], TimeSpan.FromSeconds(10));
+        return new LaunchResult(process.ExitCode, Text(output), Text(error), TimedOut: !ended);
+    }
+
+    private static string Text(Task<string> reading) => reading.IsCompletedSuccessfully ? reading.Result : "(output still open)";
+
+    private static string Name(MpiFamily family) => family == MpiFamily.OpenMpi ? "mpiexec.openmpi" : "mpiexec.mpich";
+
+    private static string? Find(MpiFamily family) =>
+        (Environment.GetEnvironmentVariable("PATH") ?? "").Split(':')
+            .Select(folder => Path.Combine(folder, Name(family))).FirstOrDefault(File.Exists);
+}
