@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using LoftHpc.Communication;
 
 namespace LoftHpc.Mpi;
 
@@ -17,7 +18,9 @@ public static class MpiJob
     /// <returns>The exit code of this process.</returns>
     public static int Run(Func<MpiRuntime, int> body, MpiThreadLevel required = MpiThreadLevel.Serialized)
     {
-        Communication.LaunchEnvironment launch = Communication.LaunchEnvironment.Current;
+        LaunchEnvironment launch = LaunchEnvironment.Current;
+        // On what it takes for a terminal, .NET's Console begins with a control sequence, which would end up in log files.
+        if (!launch.OutputIsTerminal) Environment.SetEnvironmentVariable("TERM", "dumb");
         MpiRuntime runtime;
         try
         {
