@@ -56,15 +56,18 @@ public readonly record struct MpiBuffer(nint Address, long Count, MpiDataType Ty
     {
         if (!tensor.is_contiguous() || tensor.device_type != DeviceType.CPU)
             throw new ArgumentException("MPI needs a contiguous tensor on the CPU");
-        MpiDataType type = tensor.dtype switch
-        {
-            torch.ScalarType.Byte => MpiDataType.Byte,
-            torch.ScalarType.Int32 => MpiDataType.Int32,
-            torch.ScalarType.Int64 => MpiDataType.Int64,
-            torch.ScalarType.Float32 => MpiDataType.Float32,
-            torch.ScalarType.Float64 => MpiDataType.Float64,
-            _ => throw new ArgumentException($"MPI does not send tensors of {tensor.dtype}"),
-        };
-        return new MpiBuffer(TensorMemory.Address(tensor), tensor.numel(), type);
+        return new MpiBuffer(TensorMemory.Address(tensor), tensor.numel(), TypeOf(tensor.dtype));
     }
+
+    /// <summary>The element type of tensors of this type.</summary>
+    /// <exception cref="ArgumentException">It is not sent.</exception>
+    public static MpiDataType TypeOf(torch.ScalarType type) => type switch
+    {
+        torch.ScalarType.Byte => MpiDataType.Byte,
+        torch.ScalarType.Int32 => MpiDataType.Int32,
+        torch.ScalarType.Int64 => MpiDataType.Int64,
+        torch.ScalarType.Float32 => MpiDataType.Float32,
+        torch.ScalarType.Float64 => MpiDataType.Float64,
+        _ => throw new ArgumentException($"MPI does not send tensors of {type}"),
+    };
 }

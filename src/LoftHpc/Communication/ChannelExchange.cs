@@ -1,0 +1,128 @@
+using LoftHpc.Mpi;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Communication;
+
+/// <summary>
+/// Gathers tensors that are sliced along axis 1 over the ranks, and reduces and scatters whole ones back. Both go in
+/// pieces of whole images, small enough that a piece is still in the cache when it is copied between the order of the
+/// ranks, which MPI uses, and the order of the images, which the tensor has.
+/// </summary>
+public sealed class ChannelExchange(ICommunicator communicator, TensorTransport transport)
+{
+    /// <summary>Bytes of whole images that one collective moves, at most (but at least one image).</summary>
+    public const long PieceBytes = 1 << 20;
+
+    public ICommunicator Communicator => communicator;
+
+    /// <summary>Images in one piece, for images of <paramref name="imageBytes"/> bytes over all channels.</summary>
+    public static int ImagesPerPiece(long imageBytes) => (int)Math.Max(1, PieceBytes / Math.Max(1, imageBytes));
+
+    /// <summary>Whole [N, sum of channels, H, W], on every rank, of each rank's part [N, channels of the rank, H, W].</summary>
+    public Tensor Gather(Tensor part, ReadOnlySpan<int> channels)
+    {
+        if (communicator.Size == 1) return part.alias();
+        using Tensor contiguous = part.contiguous();
+        Tensor whole = empty([part.shape[0], Sum(channels), part.shape[2], part.shape[3]], part.dtype, part.device);
+        Gather(contiguous, whole, channels);
+        return whole;
+    }
+
+    /// <summary>The same, into a contiguous tensor that is there already.</summary>
+    public void Gather(Tensor part, Tensor whole, ReadOnlySpan<int> channels)
+    {
+        var layout = new Layout(whole, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
+        while (layout.NextPiece())
+        {
+            MpiBuffer send = transport.ToMpi(part, layout.Start, layout.Images);
+            MpiBuffer receive = transport.Scratch(layout.Elements, whole.dtype);
+            communicator.Allgatherv(send, receive, layout.Counts, layout.Displacements);
+            transport.Unpack(receive, whole, layout.Start, layout.Images, channels);
+        }
+    }
+
+    /// <summary>
+    /// This rank's part [N, own channels, H, W] of the sum over ranks of <paramref name="whole"/> [N, C, H, W]. The
+    /// adjoint of <see cref="Gather(Tensor, ReadOnlySpan{int})"/>.
+    /// </summary>
+    public Tensor ReduceScatter(Tensor whole, ReadOnlySpan<int> channels)
+    {
+        if (communicator.Size == 1) return whole.alias();
+        using Tensor contiguous = whole.contiguous();
+        Tensor part = empty([whole.shape[0], channels[communicator.Rank], whole.shape[2], whole.shape[3]], whole.dtype, whole.device);
+        ReduceScatter(contiguous, part, channels);
+        return part;
+    }
+
+    /// <summary>The same, into a contiguous tensor that is there already.</summary>
+    public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels)
+    {
+        var layout = new Layout(whole, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
+        while (layout.NextPiece())
+        {
+            MpiBuffer send = transport.Scratch(layout.Elements, whole.dtype);
+            transport.Pack(whole, send, layout.Start, layout.Images, channels);
+            MpiBuffer receive = transport.BeginFromMpi(part, layout.Start, layout.Images);
+            communicator.ReduceScatter(send, receive, layout.Counts, MpiOperation.Sum);
+            transport.EndFromMpi(part, layout.Start, layout.Images);
+        }
+    }
+
+    /// <summary>Sums a contiguous tensor over the ranks, in place.</summary>
+    public void AllreduceSum(Tensor tensor)
+    {
+        if (communicator.Size == 1) return;
+        MpiBuffer buffer = transport.BeginInPlace(tensor);
+        communicator.Allreduce(MpiBuffer.InPlace, buffer, MpiOperation.Sum);
+        transport.EndInPlace(tensor);
+    }
+
+    private static int Sum(ReadOnlySpan<int> values)
+    {
+        int sum = 0;
+        foreach (int value in values) sum += value;
+        return sum;
+    }
+
+    /// <summary>Walks over a tensor in pieces; within a piece the ranks' blocks [images, channels, H, W] follow each other.</summary>
+    private ref struct Layout
+    {
+        private readonly ReadOnlySpan<int> _channels;
+        private readonly Span<long> _counts, _displacements;
+        private readonly int _total, _perPiece;
+        private readonly long _area;
+
+        public Layout(Tensor whole, ReadOnlySpan<int> channels, Span<long> counts, Span<long> displacements)
+        {
+            ReadOnlySpan<long> shape = whole.shape;
+            (_channels, _counts, _displacements) = (channels, counts, displacements);
+            (_total, _area) = ((int)shape[0], shape[2] * shape[3]);
+            _perPiece = ImagesPerPiece(shape[1] * _area * whole.element_size());
+        }
+
+        public int Start { get; private set; }
+
+        public int Images { get; private set; }
+
+        public readonly long Elements => _displacements[^1] + _counts[^1];
+
+        public readonly ReadOnlySpan<long> Counts => _counts;
+
+        public readonly ReadOnlySpan<long> Displacements => _displacements;
+
+        public bool NextPiece()
+        {
+            Start += Images;
+            Images = Math.Min(_perPiece, _total - Start);
+            if (Images <= 0) return false;
+            long displacement = 0;
+            for (int rank = 0; rank < _channels.Length; rank++)
+            {
+                _counts[rank] = Images * _channels[rank] * _area;
+                _displacements[rank] = displacement;
+                displacement += _counts[rank];
+            }
+            return true;
+        }
+    }
+}

@@ -1,0 +1,186 @@
+using LoftHpc.Mpi;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Communication;
+
+/// <summary>
+/// Brings contiguous tensors to memory that MPI can use, and back, image by image. A "piece" is images [start, start +
+/// images) of a tensor [N, C, H, W]; a "packed" piece holds the block [images, channels, H, W] of each rank in turn.
+/// </summary>
+public abstract class TensorTransport : IDisposable
+{
+    /// <summary>The transport for a device. Direct: MPI takes device pointers.</summary>
+    public static TensorTransport For(Device device, bool direct) =>
+        device.type is DeviceType.CUDA ? new CudaTransport(device, direct) : new HostTransport();
+
+    /// <summary>Memory that holds a piece, to send from; valid until the next call.</summary>
+    public abstract MpiBuffer ToMpi(Tensor tensor, int start, int images);
+
+    /// <summary>Memory to receive a piece into; <see cref="EndFromMpi"/> puts it in place.</summary>
+    public abstract MpiBuffer BeginFromMpi(Tensor tensor, int start, int images);
+
+    public abstract void EndFromMpi(Tensor tensor, int start, int images);
+
+    /// <summary>Memory that holds a whole tensor, to be changed by MPI; <see cref="EndInPlace"/> puts it in place.</summary>
+    public abstract MpiBuffer BeginInPlace(Tensor tensor);
+
+    public abstract void EndInPlace(Tensor tensor);
+
+    /// <summary>Memory for a packed piece, the same in every call.</summary>
+    public abstract MpiBuffer Scratch(long elements, ScalarType type);
+
+    /// <summary>Copies a packed piece into its place in [N, C, H, W].</summary>
+    public abstract void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels);
+
+    /// <summary>The reverse of <see cref="Unpack"/>.</summary>
+    public abstract void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels);
+
+    public abstract void Dispose();
+}
+
+/// <summary>Tensors on the CPU: MPI reads and writes them where they are.</summary>
+internal sealed unsafe class HostTransport : TensorTransport
+{
+    private readonly NativeBuffer _scratch = new();
+
+    public override MpiBuffer ToMpi(Tensor tensor, int start, int images) => Piece(tensor, start, images);
+
+    public override MpiBuffer BeginFromMpi(Tensor tensor, int start, int images) => Piece(tensor, start, images);
+
+    public override void EndFromMpi(Tensor tensor, int start, int images)
+    {
+    }
+
+    public override MpiBuffer BeginInPlace(Tensor tensor) => MpiBuffer.Of(tensor);
+
+    public override void EndInPlace(Tensor tensor)
+    {
+    }
+
+    public override MpiBuffer Scratch(long elements, ScalarType type) => _scratch.View(elements, MpiBuffer.TypeOf(type));
+
+    public override void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels) =>
+        Copy(packed, whole, start, images, channels, toPacked: false);
+
+    public override void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels) =>
+        Copy(packed, whole, start, images, channels, toPacked: true);
+
+    public override void Dispose() => _scratch.Dispose();
+
+    private static MpiBuffer Piece(Tensor tensor, int start, int images)
+    {
+        MpiBuffer all = MpiBuffer.Of(tensor);
+        long image = all.Count / Math.Max(1, tensor.size(0));
+        return all.Slice(start * image, images * image);
+    }
+
+    private static void Copy(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels, bool toPacked)
+    {
+        long area = whole.size(2) * whole.size(3) * packed.ElementBytes, imageBytes = whole.size(1) * area;
+        byte* block = (byte*)packed.Address, place = (byte*)TensorMemory.Address(whole) + (start * imageBytes);
+        foreach (int own in channels)
+        {
+            long bytes = own * area;
+            for (int image = 0; image < images; image++, block += bytes)
+            {
+                byte* at = place + (image * imageBytes);
+                Buffer.MemoryCopy(toPacked ? at : block, toPacked ? block : at, bytes, bytes);
+            }
+            place += bytes;
+        }
+    }
+}
+
+/// <summary>
+/// Tensors on a GPU: staged through pinned memory of the host, or handed to MPI as they are where it is CUDA-aware.
+/// </summary>
+internal sealed class CudaTransport(Device device, bool direct) : TensorTransport
+{
+    private readonly Dictionary<(string Use, ScalarType Type), Tensor> _buffers = [];
+    private Tensor? _staged;
+
+    public override MpiBuffer ToMpi(Tensor tensor, int start, int images)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        return ToMpi(tensor.narrow(0, start, images));
+    }
+
+    public override MpiBuffer BeginFromMpi(Tensor tensor, int start, int images)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor piece = tensor.narrow(0, start, images);
+        return Synchronized(_staged = direct ? null : Buffer("receive", piece.numel(), piece.dtype), piece);
+    }
+
+    public override void EndFromMpi(Tensor tensor, int start, int images)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor piece = tensor.narrow(0, start, images);
+        if (_staged is not null) piece.copy_(_staged.narrow(0, 0, piece.numel()).view(piece.shape));
+    }
+
+    public override MpiBuffer BeginInPlace(Tensor tensor) => ToMpi(tensor);
+
+    public override void EndInPlace(Tensor tensor)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        if (!direct) tensor.copy_(Buffer("send", tensor.numel(), tensor.dtype).narrow(0, 0, tensor.numel()).view(tensor.shape));
+    }
+
+    public override MpiBuffer Scratch(long elements, ScalarType type) =>
+        new(TensorMemory.Address(Buffer("scratch", elements, type)), elements, MpiBuffer.TypeOf(type));
+
+    public override void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels) =>
+        Blocks(packed, whole, start, images, channels, (block, place) => place.copy_(block));
+
+    public override void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels)
+    {
+        Blocks(packed, whole, start, images, channels, (block, place) => block.copy_(place));
+        cuda.synchronize();
+    }
+
+    public override void Dispose()
+    {
+        foreach (Tensor buffer in _buffers.Values) buffer.Dispose();
+    }
+
+    private MpiBuffer ToMpi(Tensor tensor)
+    {
+        if (direct) return Synchronized(null, tensor);
+        using DisposeScope scope = NewDisposeScope();
+        Tensor buffer = Buffer("send", tensor.numel(), tensor.dtype);
+        buffer.narrow(0, 0, tensor.numel()).copy_(tensor.reshape(-1));
+        return new MpiBuffer(TensorMemory.Address(buffer), tensor.numel(), MpiBuffer.TypeOf(tensor.dtype));
+    }
+
+    private static MpiBuffer Synchronized(Tensor? staged, Tensor tensor)
+    {
+        cuda.synchronize();
+        return new MpiBuffer(TensorMemory.Address(staged ?? tensor), tensor.numel(), MpiBuffer.TypeOf(tensor.dtype));
+    }
+
+    private void Blocks(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels, Action<Tensor, Tensor> copy)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor flat = Buffer("scratch", packed.Count, whole.dtype), piece = whole.narrow(0, start, images);
+        long at = 0, channel = 0;
+        foreach (int own in channels)
+        {
+            Tensor place = piece.narrow(1, channel, own);
+            copy(flat.narrow(0, at, place.numel()).view(place.shape), place);
+            at += place.numel();
+            channel += own;
+        }
+    }
+
+    /// <summary>A buffer that grows and is reused: on the device for direct transfers, else pinned on the host.</summary>
+    private Tensor Buffer(string use, long elements, ScalarType type)
+    {
+        if (_buffers.TryGetValue((use, type), out Tensor? buffer) && buffer.numel() >= elements) return buffer;
+        buffer?.Dispose();
+        using DisposeScope scope = NewDisposeScope();
+        buffer = direct ? empty(elements, type, device) : empty(elements, type).pin_memory();
+        return _buffers[(use, type)] = buffer.DetachFromDisposeScope();
+    }
+}

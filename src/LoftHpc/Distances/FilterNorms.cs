@@ -1,0 +1,48 @@
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Distances;
+
+/// <summary>The l2 norms of the filters of one convolution that this rank owns.</summary>
+/// <param name="Layer">Name of the weight without ".weight".</param>
+/// <param name="FilterCount">Filters of the whole layer.</param>
+/// <param name="Filters">Numbers of the filters owned, as in the saved weights.</param>
+public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, double[] Norms)
+{
+    /// <summary>The norms of every convolution's filters that are held here.</summary>
+    public static IReadOnlyList<FilterNorms> Measure(ModelState state) =>
+        [.. state.Slices.Where(slice => slice.Tensor.Role is TensorRole.ConvWeight).Select(slice => Measure(slice, state[slice.Name]))];
+
+    private static FilterNorms Measure(TensorSlice slice, Tensor weight)
+    {
+        int[] filters = slice.Rows ?? [.. Enumerable.Range(0, (int)slice.Shape[0])];
+        return new FilterNorms(slice.Name[..^".weight".Length], (int)slice.Tensor.Shape[0], filters, Norms(weight, slice.Columns));
+    }
+
+    /// <summary>
+    /// Norm of each row of a weight [filters, inputs, kernel, kernel], summed in float64 in the order of the saved
+    /// weights, whatever the order of the columns here, so that every assignment gives the same bits.
+    /// </summary>
+    /// <param name="columns">The input channel of each column; null: as saved.</param>
+    public static double[] Norms(Tensor weight, int[]? columns)
+    {
+        using Tensor host = weight.detach().to(float64).cpu().contiguous();
+        double[] norms = new double[weight.size(0)];
+        if (norms.Length == 0) return norms;
+        ReadOnlySpan<double> values = TensorMemory.Span<double>(host);
+        int inputs = (int)weight.size(1), window = (int)(weight.size(2) * weight.size(3));
+        int[] place = new int[inputs];
+        for (int column = 0; column < inputs; column++) place[columns?[column] ?? column] = column;
+        for (int row = 0; row < norms.Length; row++)
+        {
+            double sum = 0;
+            foreach (int column in place)
+            {
+                foreach (double value in values.Slice(((row * inputs) + column) * window, window)) sum += value * value;
+            }
+            norms[row] = Math.Sqrt(sum);
+        }
+        return norms;
+    }
+}

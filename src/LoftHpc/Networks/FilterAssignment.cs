@@ -1,0 +1,82 @@
+using LoftHpc.Configuration;
+
+namespace LoftHpc.Networks;
+
+/// <summary>Which rank owns which channels of one space.</summary>
+/// <param name="Owned">For each rank its channels, ascending.</param>
+public sealed record ChannelSplit(IReadOnlyList<int[]> Owned)
+{
+    /// <summary>Channels of each rank.</summary>
+    public int[] Counts { get; } = [.. Owned.Select(own => own.Length)];
+
+    /// <summary>All channels in the order in which an allgather places them: rank after rank.</summary>
+    public int[] Gathered { get; } = [.. Owned.SelectMany(own => own)];
+}
+
+/// <summary>
+/// Deals the channels of every space to the ranks, in shares whose sizes differ by at most one. A space is dealt once,
+/// so every tensor that shares it is cut alike, and a residual sum needs no exchange.
+/// </summary>
+public sealed class FilterAssignment
+{
+    private readonly Dictionary<string, ChannelSplit> _splits;
+
+    private FilterAssignment(Dictionary<string, ChannelSplit> splits) => _splits = splits;
+
+    public ChannelSplit this[ChannelSpace space] => _splits[space.Name];
+
+    /// <summary>Contiguous shares, or shares of a permutation that is a function of (seed, space).</summary>
+    public static FilterAssignment Create(NetworkSpec network, AssignmentKind kind, long seed, int ranks) =>
+        new(network.Spaces.ToDictionary(space => space.Name, space =>
+        {
+            int[] order = kind is AssignmentKind.Random
+                ? RandomStream.For(seed, $"assignment/{space.Name}").Permutation(space.Count)
+                : [.. Enumerable.Range(0, space.Count)];
+            return new ChannelSplit([.. Enumerable.Range(0, ranks).Select(rank => Share(order, rank, ranks))]);
+        }));
+
+    /// <summary>What one rank holds of every tensor of a network.</summary>
+    public IReadOnlyList<TensorSlice> Slices(NetworkSpec network, int rank) =>
+        [.. network.Tensors.Select(tensor => Slice(tensor, rank))];
+
+    /// <summary>
+    /// Rows are the rank's own filters. The columns of a convolution are all channels of its input, in the order in
+    /// which they are gathered; those of the head are the rank's own features.
+    /// </summary>
+    public TensorSlice Slice(TensorSpec tensor, int rank) => new(
+        tensor,
+        tensor.Axis0 is null ? null : this[tensor.Axis0].Owned[rank],
+        tensor.Axis1 is null ? null : tensor.Role is TensorRole.LinearWeight ? this[tensor.Axis1].Owned[rank] : this[tensor.Axis1].Gathered);
+
+    /// <summary>The first and last of <paramref name="count"/> things that one of several ranks gets; sizes differ by at most one.</summary>
+    public static (int Start, int End) ShareOf(int count, int rank, int ranks) =>
+        ((int)((long)count * rank / ranks), (int)((long)count * (rank + 1) / ranks));
+
+    private static int[] Share(int[] order, int rank, int ranks)
+    {
+        (int start, int end) = ShareOf(order.Length, rank, ranks);
+        int[] own = order[start..end];
+        Array.Sort(own);
+        return own;
+    }
+}
+
+/// <summary>The part of one tensor that is held somewhere.</summary>
+/// <param name="Rows">Indices along axis 0, in the order held; null: all.</param>
+/// <param name="Columns">Indices along axis 1, in the order held; null: all.</param>
+public sealed record TensorSlice(TensorSpec Tensor, int[]? Rows, int[]? Columns)
+{
+    /// <summary>Shape of the part.</summary>
+    public long[] Shape
+    {
+        get
+        {
+            long[] shape = [.. Tensor.Shape];
+            if (Rows is not null) shape[0] = Rows.Length;
+            if (Columns is not null) shape[1] = Columns.Length;
+            return shape;
+        }
+    }
+
+    public string Name => Tensor.Name;
+}

@@ -1,0 +1,129 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Networks;
+
+/// <summary>
+/// All that training changes in (a part of) a network: parameters, running statistics and the optimizer's momentum,
+/// by the names of the whole network.
+/// </summary>
+public sealed class ModelState : IDisposable
+{
+    private readonly Dictionary<string, Tensor> _tensors = [];
+    private readonly Dictionary<string, Tensor> _momentum = [];
+
+    private ModelState(IReadOnlyList<TensorSlice> slices) => Slices = slices;
+
+    /// <summary>What is held, in the order in which PyTorch lists it.</summary>
+    public IReadOnlyList<TensorSlice> Slices { get; }
+
+    /// <summary>The tensor of this name. It belongs to the state: never dispose it.</summary>
+    public Tensor this[string name] => _tensors[name];
+
+    /// <summary>The slices that are trained.</summary>
+    public IEnumerable<TensorSlice> Parameters => Slices.Where(slice => slice.Tensor.IsParameter);
+
+    /// <summary>The momentum of a parameter. It belongs to the state.</summary>
+    public Tensor Momentum(string name) => _momentum[name];
+
+    /// <summary>
+    /// Initial values: He normal by fan-in for convolutions (He et al. 2015), 1 and 0 for norms, uniform within
+    /// 1/sqrt(fan-in) for the weights of the head (PyTorch's), 0 for its bias. Each filter, and each column of the head, is drawn from (seed, tensor,
+    /// number), so a rank draws its own without the others', and every rank count starts from the same network.
+    /// </summary>
+    public static ModelState Initialize(IReadOnlyList<TensorSlice> slices, long seed, ScalarType type, Device device) =>
+        Create(slices, type, device, (slice, values) => Fill(slice, seed, values));
+
+    /// <summary>Takes each slice from the whole tensor that <paramref name="read"/> returns (and which is disposed here).</summary>
+    public static ModelState Load(IReadOnlyList<TensorSlice> slices, Func<string, Tensor> read, ScalarType type, Device device)
+    {
+        var state = new ModelState(slices);
+        using DisposeScope scope = NewDisposeScope();
+        foreach (TensorSlice slice in slices)
+        {
+            Tensor whole = read(slice.Name);
+            Tensor part = Select(Select(whole, 0, slice.Rows), 1, slice.Columns);
+            state.Add(slice, part.to(type, device, copy: true).contiguous());
+        }
+        return state;
+    }
+
+    public void Dispose()
+    {
+        foreach (Tensor tensor in _tensors.Values.Concat(_momentum.Values)) tensor.Dispose();
+    }
+
+    private static Tensor Select(Tensor tensor, int axis, int[]? indices)
+    {
+        if (indices is null) return tensor;
+        using Tensor index = torch.tensor([.. indices.Select(i => (long)i)], int64);
+        return tensor.index_select(axis, index);
+    }
+
+    private static ModelState Create(
+        IReadOnlyList<TensorSlice> slices, ScalarType type, Device device, Action<TensorSlice, double[]> fill)
+    {
+        var state = new ModelState(slices);
+        using DisposeScope scope = NewDisposeScope();
+        foreach (TensorSlice slice in slices)
+        {
+            double[] values = new double[slice.Shape.Aggregate(1L, (product, side) => product * side)];
+            fill(slice, values);
+            state.Add(slice, torch.tensor(values, slice.Shape, type, device));
+        }
+        return state;
+    }
+
+    private void Add(TensorSlice slice, Tensor value)
+    {
+        _tensors.Add(slice.Name, value.DetachFromDisposeScope());
+        if (!slice.Tensor.IsParameter) return;
+        value.requires_grad_(true);
+        _momentum.Add(slice.Name, zeros_like(value, requires_grad: false).DetachFromDisposeScope());
+    }
+
+    private static void Fill(TensorSlice slice, long seed, double[] values)
+    {
+        TensorSpec tensor = slice.Tensor;
+        switch (tensor.Role)
+        {
+            case TensorRole.NormWeight or TensorRole.RunningVariance:
+                Array.Fill(values, 1);
+                break;
+            case TensorRole.ConvWeight:
+                FillConvolution(slice, seed, values);
+                break;
+            case TensorRole.LinearWeight:
+                FillHead(slice, seed, values);
+                break;
+        }
+    }
+
+    private static void FillConvolution(TensorSlice slice, long seed, double[] values)
+    {
+        int inputs = (int)slice.Tensor.Shape[1], window = (int)(slice.Tensor.Shape[2] * slice.Tensor.Shape[3]);
+        double deviation = Math.Sqrt(2.0 / (inputs * window));
+        int[] place = new int[inputs];
+        for (int column = 0; column < inputs; column++) place[slice.Columns?[column] ?? column] = column;
+        for (int row = 0; row < slice.Shape[0]; row++)
+        {
+            RandomStream stream = RandomStream.For(seed, $"init/{slice.Name}", slice.Rows?[row] ?? row);
+            for (int input = 0; input < inputs; input++)
+            {
+                int at = ((row * inputs) + place[input]) * window;
+                for (int k = 0; k < window; k++) values[at + k] = deviation * stream.NextNormal();
+            }
+        }
+    }
+
+    private static void FillHead(TensorSlice slice, long seed, double[] values)
+    {
+        double bound = 1 / Math.Sqrt(slice.Tensor.Shape[1]);
+        int classes = (int)slice.Shape[0], columns = (int)slice.Shape[1];
+        for (int column = 0; column < columns; column++)
+        {
+            RandomStream stream = RandomStream.For(seed, $"init/{slice.Name}", slice.Columns?[column] ?? column);
+            for (int row = 0; row < classes; row++) values[(row * columns) + column] = bound * ((2 * stream.NextDouble()) - 1);
+        }
+    }
+}

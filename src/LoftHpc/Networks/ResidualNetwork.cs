@@ -1,0 +1,69 @@
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace LoftHpc.Networks;
+
+/// <summary>
+/// The forward pass of a residual network, or of one rank's share of it: the description, the tensors held here, and
+/// the exchange that fills in what is held elsewhere.
+/// </summary>
+public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetworkExchange exchange)
+{
+    /// <summary>Logits [N, classes] of images [N, C, H, W].</summary>
+    public Tensor Forward(Tensor images, bool training)
+    {
+        Tensor x = Convolve(spec.Stem, images);
+        if (spec.StemNorm is not null) x = NormRelu(spec.StemNorm, x, training);
+        if (spec.StemPool) x = Pool(x);
+        foreach (BlockSpec block in spec.Blocks)
+            x = spec.PreActivation ? PreActivationBlock(block, x, training) : PostActivationBlock(block, x, training);
+        if (spec.FinalNorm is not null) x = NormRelu(spec.FinalNorm, x, training);
+        Tensor features = x.mean([2, 3]);
+        return exchange.SumLogits(features.matmul(state["linear.weight"].t())) + state["linear.bias"];
+    }
+
+    private Tensor PreActivationBlock(BlockSpec block, Tensor input, bool training)
+    {
+        Tensor x = exchange.BlockInput(input);
+        Tensor whole = exchange.GatherInput(NormRelu(block.Norm1, x, training), block.Conv1.In!);
+        Tensor shortcut = block.Shortcut is null ? x : Convolve(block.Shortcut, whole);
+        Tensor inner = exchange.GatherInput(NormRelu(block.Norm2, Convolve(block.Conv1, whole), training), block.Conv2.In!);
+        return Convolve(block.Conv2, inner) + shortcut;
+    }
+
+    private Tensor PostActivationBlock(BlockSpec block, Tensor input, bool training)
+    {
+        Tensor x = exchange.BlockInput(input);
+        Tensor whole = exchange.GatherInput(x, block.Conv1.In!);
+        Tensor shortcut = block.Shortcut is null ? x : Norm(block.ShortcutNorm!, Convolve(block.Shortcut, whole), training);
+        Tensor inner = exchange.GatherInput(NormRelu(block.Norm1, Convolve(block.Conv1, whole), training), block.Conv2.In!);
+        return (Norm(block.Norm2, Convolve(block.Conv2, inner), training) + shortcut).relu_();
+    }
+
+    /// <summary>This rank's filters over the whole input; empty where it owns none.</summary>
+    private Tensor Convolve(ConvSpec conv, Tensor input)
+    {
+        Tensor weight = state[$"{conv.Name}.weight"];
+        return weight.shape[0] == 0
+            ? empty([input.shape[0], 0, conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device)
+            : functional.conv2d(input, weight, strides: [conv.Stride, conv.Stride], padding: [conv.Padding, conv.Padding]);
+    }
+
+    private Tensor Norm(NormSpec norm, Tensor x, bool training) => exchange.BatchNorm(
+        x,
+        new NormTensors(
+            state[$"{norm.Name}.weight"], state[$"{norm.Name}.bias"],
+            state[$"{norm.Name}.running_mean"], state[$"{norm.Name}.running_var"]),
+        training);
+
+    private Tensor NormRelu(NormSpec norm, Tensor x, bool training)
+    {
+        // In place, since batch norm's backward needs its input and not its output; but never on the start of a piece.
+        Tensor y = Norm(norm, x, training);
+        return y.is_leaf && y.requires_grad ? y.relu() : y.relu_();
+    }
+
+    private static Tensor Pool(Tensor x) => x.shape[1] == 0
+        ? empty([x.shape[0], 0, ((x.shape[2] - 1) / 2) + 1, ((x.shape[3] - 1) / 2) + 1], x.dtype, x.device)
+        : functional.max_pool2d(x, [3, 3], strides: [2, 2], padding: [1, 1]);
+}

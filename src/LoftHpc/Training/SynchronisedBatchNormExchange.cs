@@ -1,0 +1,80 @@
+using LoftHpc.Communication;
+using LoftHpc.Networks;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// A whole network on every rank, each with a shard of the batch, whose batch norms use the statistics of the whole
+/// batch, forward and backward, so that ranks together compute what one rank would. Gradients of the norms' weights and
+/// biases are those of the shard; they are summed with all others.
+/// </summary>
+public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : TapedExchange
+{
+    public override Tensor BatchNorm(Tensor x, NormTensors norm, bool training)
+    {
+        if (!training) return norm.Apply(x, training);
+        var forward = new Forward();
+        return Apply(x, part => Normalize(part, norm, forward), gradient => Differentiate(gradient, norm, forward));
+    }
+
+    /// <summary>What the backward needs of the forward.</summary>
+    private sealed class Forward
+    {
+        public Tensor Normalized { get; set; } = null!;
+
+        public Tensor InverseDeviation { get; set; } = null!;
+
+        /// <summary>Values a channel over all ranks.</summary>
+        public double Count { get; set; }
+    }
+
+    private Tensor Normalize(Tensor x, NormTensors norm, Forward forward)
+    {
+        long channels = x.size(1), own = x.size(0) * x.size(2) * x.size(3);
+        // Sums in float64 of each shard's mean and variance: the difference of squares then loses nothing of float32.
+        Tensor sums = zeros([(2 * channels) + 1], float64, x.device);
+        if (own > 0)
+        {
+            (Tensor variance, Tensor mean) = var_mean(x, [0, 2, 3], unbiased: false);
+            Tensor mean64 = mean.to(float64);
+            sums.narrow(0, 0, channels).copy_(mean64 * own);
+            sums.narrow(0, channels, channels).copy_((variance.to(float64) + mean64.square()) * own);
+            sums[-1] = own;
+        }
+        exchange.AllreduceSum(sums);
+
+        double count = forward.Count = sums[-1].item<double>();
+        Tensor totalMean = sums.narrow(0, 0, channels) / count;
+        Tensor totalVariance = (sums.narrow(0, channels, channels) / count - totalMean.square()).clamp_min(0);
+        norm.RunningMean.mul_(1 - NormTensors.Momentum).add_(totalMean.to(x.dtype), alpha: NormTensors.Momentum);
+        norm.RunningVariance.mul_(1 - NormTensors.Momentum)
+            .add_((totalVariance * (count / (count - 1))).to(x.dtype), alpha: NormTensors.Momentum);
+
+        forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(x.dtype));
+        forward.Normalized = (x - PerChannel(totalMean.to(x.dtype))).mul_(forward.InverseDeviation);
+        return (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias));
+    }
+
+    /// <summary>dx = weight / deviation * (dy - mean(dy) - normalized * mean(dy * normalized)), means over the whole batch.</summary>
+    private Tensor Differentiate(Tensor gradient, NormTensors norm, Forward forward)
+    {
+        using IDisposable frozen = no_grad();
+        long channels = gradient.size(1);
+        Tensor biasGradient = gradient.sum([0, 2, 3]), weightGradient = (gradient * forward.Normalized).sum([0, 2, 3]);
+        Accumulate(norm.Bias, biasGradient);
+        Accumulate(norm.Weight, weightGradient);
+
+        Tensor sums = cat([biasGradient, weightGradient]);
+        exchange.AllreduceSum(sums);
+        sums.div_(forward.Count);
+        Tensor centred = gradient - PerChannel(sums.narrow(0, 0, channels));
+        centred.sub_(forward.Normalized * PerChannel(sums.narrow(0, channels, channels)));
+        return centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation);
+    }
+
+    private static void Accumulate(Tensor parameter, Tensor gradient) =>
+        parameter.grad = parameter.grad is Tensor sum ? sum + gradient : gradient.clone();
+
+    private static Tensor PerChannel(Tensor values) => values.view(1, -1, 1, 1);
+}
