@@ -11,13 +11,18 @@ namespace LoftHpc.Distances;
 public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, double[] Norms)
 {
     /// <summary>The norms of every convolution's filters that are held here.</summary>
-    public static IReadOnlyList<FilterNorms> Measure(ModelState state) =>
-        [.. state.Slices.Where(slice => slice.Tensor.Role is TensorRole.ConvWeight).Select(slice => Measure(slice, state[slice.Name]))];
+    public static IReadOnlyList<FilterNorms> Measure(ModelState state) => Measure(state, Shard.Whole);
 
-    private static FilterNorms Measure(TensorSlice slice, Tensor weight)
+    /// <summary>The same for one shard of the filters of each layer, where several ranks hold them all.</summary>
+    public static IReadOnlyList<FilterNorms> Measure(ModelState state, Shard shard) =>
+        [.. state.Slices.Where(slice => slice.Spec.Role is TensorRole.ConvWeight).Select(slice => Measure(slice, state[slice.Name], shard))];
+
+    private static FilterNorms Measure(TensorSlice slice, Tensor weight, Shard shard)
     {
-        int[] filters = slice.Rows ?? [.. Enumerable.Range(0, (int)slice.Shape[0])];
-        return new FilterNorms(slice.Name[..^".weight".Length], (int)slice.Tensor.Shape[0], filters, Norms(weight, slice.Columns));
+        (int start, int end) = shard.Of((int)slice.Shape[0]);
+        int[] filters = slice.Rows?[start..end] ?? [.. Enumerable.Range(start, end - start)];
+        using Tensor rows = weight.detach().narrow(0, start, end - start);
+        return new FilterNorms(slice.Name[..^".weight".Length], (int)slice.Spec.Shape[0], filters, OfRows(rows, slice.Columns));
     }
 
     /// <summary>
@@ -25,7 +30,7 @@ public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, d
     /// weights, whatever the order of the columns here, so that every assignment gives the same bits.
     /// </summary>
     /// <param name="columns">The input channel of each column; null: as saved.</param>
-    public static double[] Norms(Tensor weight, int[]? columns)
+    public static double[] OfRows(Tensor weight, int[]? columns)
     {
         using Tensor host = weight.detach().to(float64).cpu().contiguous();
         double[] norms = new double[weight.size(0)];

@@ -63,7 +63,7 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     {
         int[] chosen = EvenlySpaced(_measured.Count, measurementsMax);
         return Distances(
-            [.. from a in chosen from b in chosen where a != b && !(b == 0 || b == a - 1) || (a < b) select (a, b)]);
+            [.. from a in chosen from b in chosen where a < b || (a > b && b != 0 && b != a - 1) select (a, b)]);
     }
 
     /// <summary>Indices below <paramref name="count"/>: all, or <paramref name="most"/> of them with the first and the last.</summary>

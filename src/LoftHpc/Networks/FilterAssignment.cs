@@ -1,4 +1,6 @@
 using LoftHpc.Configuration;
+using TorchSharp;
+using Tensor = TorchSharp.torch.Tensor;
 
 namespace LoftHpc.Networks;
 
@@ -48,13 +50,9 @@ public sealed class FilterAssignment
         tensor.Axis0 is null ? null : this[tensor.Axis0].Owned[rank],
         tensor.Axis1 is null ? null : tensor.Role is TensorRole.LinearWeight ? this[tensor.Axis1].Owned[rank] : this[tensor.Axis1].Gathered);
 
-    /// <summary>The first and last of <paramref name="count"/> things that one of several ranks gets; sizes differ by at most one.</summary>
-    public static (int Start, int End) ShareOf(int count, int rank, int ranks) =>
-        ((int)((long)count * rank / ranks), (int)((long)count * (rank + 1) / ranks));
-
     private static int[] Share(int[] order, int rank, int ranks)
     {
-        (int start, int end) = ShareOf(order.Length, rank, ranks);
+        (int start, int end) = new Shard(rank, ranks).Of(order.Length);
         int[] own = order[start..end];
         Array.Sort(own);
         return own;
@@ -64,19 +62,51 @@ public sealed class FilterAssignment
 /// <summary>The part of one tensor that is held somewhere.</summary>
 /// <param name="Rows">Indices along axis 0, in the order held; null: all.</param>
 /// <param name="Columns">Indices along axis 1, in the order held; null: all.</param>
-public sealed record TensorSlice(TensorSpec Tensor, int[]? Rows, int[]? Columns)
+public sealed record TensorSlice(TensorSpec Spec, int[]? Rows, int[]? Columns)
 {
     /// <summary>Shape of the part.</summary>
     public long[] Shape
     {
         get
         {
-            long[] shape = [.. Tensor.Shape];
+            long[] shape = [.. Spec.Shape];
             if (Rows is not null) shape[0] = Rows.Length;
             if (Columns is not null) shape[1] = Columns.Length;
             return shape;
         }
     }
 
-    public string Name => Tensor.Name;
+    public string Name => Spec.Name;
+
+    /// <summary>This part of the whole tensor, as a tensor of its own.</summary>
+    public Tensor Take(Tensor whole) => Select(Select(whole, 0, Rows), 1, Columns).clone();
+
+    /// <summary>Puts this part into the whole tensor.</summary>
+    public void Place(Tensor part, Tensor whole)
+    {
+        using DisposeScope scope = torch.NewDisposeScope();
+        if (Columns is not null && Rows is not null)
+        {
+            // In two steps: the columns in the order of the whole, then whole rows.
+            Tensor rows = torch.empty([part.size(0), .. Spec.Shape.Skip(1)], part.dtype, part.device);
+            rows.index_copy_(1, Index(Columns), part);
+            whole.index_copy_(0, Index(Rows), rows);
+        }
+        else if (Rows is not null)
+        {
+            whole.index_copy_(0, Index(Rows), part);
+        }
+        else if (Columns is not null)
+        {
+            whole.index_copy_(1, Index(Columns), part);
+        }
+        else
+        {
+            whole.copy_(part);
+        }
+    }
+
+    private static Tensor Select(Tensor tensor, int axis, int[]? indices) => indices is null ? tensor : tensor.index_select(axis, Index(indices));
+
+    private static Tensor Index(int[] indices) => torch.tensor([.. indices.Select(i => (long)i)], torch.int64);
 }

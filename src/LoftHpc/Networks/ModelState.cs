@@ -21,7 +21,7 @@ public sealed class ModelState : IDisposable
     public Tensor this[string name] => _tensors[name];
 
     /// <summary>The slices that are trained.</summary>
-    public IEnumerable<TensorSlice> Parameters => Slices.Where(slice => slice.Tensor.IsParameter);
+    public IEnumerable<TensorSlice> Parameters => Slices.Where(slice => slice.Spec.IsParameter);
 
     /// <summary>The momentum of a parameter. It belongs to the state.</summary>
     public Tensor Momentum(string name) => _momentum[name];
@@ -42,8 +42,7 @@ public sealed class ModelState : IDisposable
         foreach (TensorSlice slice in slices)
         {
             Tensor whole = read(slice.Name);
-            Tensor part = Select(Select(whole, 0, slice.Rows), 1, slice.Columns);
-            state.Add(slice, part.to(type, device, copy: true).contiguous());
+            state.Add(slice, slice.Take(whole).to(type, device));
         }
         return state;
     }
@@ -51,13 +50,6 @@ public sealed class ModelState : IDisposable
     public void Dispose()
     {
         foreach (Tensor tensor in _tensors.Values.Concat(_momentum.Values)) tensor.Dispose();
-    }
-
-    private static Tensor Select(Tensor tensor, int axis, int[]? indices)
-    {
-        if (indices is null) return tensor;
-        using Tensor index = torch.tensor([.. indices.Select(i => (long)i)], int64);
-        return tensor.index_select(axis, index);
     }
 
     private static ModelState Create(
@@ -77,14 +69,14 @@ public sealed class ModelState : IDisposable
     private void Add(TensorSlice slice, Tensor value)
     {
         _tensors.Add(slice.Name, value.DetachFromDisposeScope());
-        if (!slice.Tensor.IsParameter) return;
+        if (!slice.Spec.IsParameter) return;
         value.requires_grad_(true);
         _momentum.Add(slice.Name, zeros_like(value, requires_grad: false).DetachFromDisposeScope());
     }
 
     private static void Fill(TensorSlice slice, long seed, double[] values)
     {
-        TensorSpec tensor = slice.Tensor;
+        TensorSpec tensor = slice.Spec;
         switch (tensor.Role)
         {
             case TensorRole.NormWeight or TensorRole.RunningVariance:
@@ -101,7 +93,7 @@ public sealed class ModelState : IDisposable
 
     private static void FillConvolution(TensorSlice slice, long seed, double[] values)
     {
-        int inputs = (int)slice.Tensor.Shape[1], window = (int)(slice.Tensor.Shape[2] * slice.Tensor.Shape[3]);
+        int inputs = (int)slice.Spec.Shape[1], window = (int)(slice.Spec.Shape[2] * slice.Spec.Shape[3]);
         double deviation = Math.Sqrt(2.0 / (inputs * window));
         int[] place = new int[inputs];
         for (int column = 0; column < inputs; column++) place[slice.Columns?[column] ?? column] = column;
@@ -118,7 +110,7 @@ public sealed class ModelState : IDisposable
 
     private static void FillHead(TensorSlice slice, long seed, double[] values)
     {
-        double bound = 1 / Math.Sqrt(slice.Tensor.Shape[1]);
+        double bound = 1 / Math.Sqrt(slice.Spec.Shape[1]);
         int classes = (int)slice.Shape[0], columns = (int)slice.Shape[1];
         for (int column = 0; column < columns; column++)
         {

@@ -1,0 +1,10 @@
+namespace LoftHpc;
+
+/// <summary>One of several near-equal contiguous parts.</summary>
+public readonly record struct Shard(int Index, int Count)
+{
+    public static Shard Whole => new(0, 1);
+
+    /// <summary>The part of <paramref name="items"/> things that is this shard's; sizes differ by at most one.</summary>
+    public (int Start, int End) Of(int items) => ((int)((long)items * Index / Count), (int)((long)items * (Index + 1) / Count));
+}

@@ -1,0 +1,99 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Data-parallel training: every rank holds the whole network and a shard of each batch. A rank's loss is the sum over
+/// its images divided by the images of the whole batch, and gradients are summed over the ranks, so shards of any size,
+/// empty ones too, add up to the gradient of the whole batch.
+/// </summary>
+public sealed class DataParallelTraining : ITrainingMethod
+{
+    private readonly RankContext _context;
+    private readonly RetrainSection _config;
+    private readonly EpochBatches _batches;
+    private readonly ModelState _state;
+    private readonly INetworkExchange _exchange;
+    private readonly ResidualNetwork _network;
+    private StepTotals _totals;
+    private readonly bool _synchronised;
+    private long _stepsSinceAverage, _imagesSinceAverage;
+
+    /// <param name="state">The whole network, the same on every rank; disposed with this.</param>
+    public DataParallelTraining(RankContext context, NetworkSpec network, ModelState state, RetrainSection config, BatchLoader data)
+    {
+        (_context, Network, _state, _config, _batches) = (context, network, state, config, new EpochBatches(data, config.Batch));
+        _synchronised = config.BatchNorm is BatchNormScope.Synchronised;
+        _exchange = _synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
+        _network = new ResidualNetwork(network, state, _exchange);
+    }
+
+    public NetworkSpec Network { get; }
+
+    /// <summary>The whole network.</summary>
+    public ModelState State => _state;
+
+    public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    public StepTotals RunningTotals => _totals;
+
+    public void Step(int epoch, int step, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Step);
+        Batch shard = _batches.Load(epoch, step, _context.Shard, _context);
+
+        Tensor logits = _network.Forward(shard.Images, training: true);
+        Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
+        _exchange.Backward(lossSum / _batches.SizeOf(step));
+        FlatSum.Gradients(_state, _context.Channels);
+        MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+
+        _totals += StepTotals.Of(logits, shard.Labels, lossSum);
+        _imagesSinceAverage += shard.Count;
+        _stepsSinceAverage++;
+    }
+
+    public StepTotals TakeTotals()
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
+        _totals = default;
+        return totals;
+    }
+
+    public StepTotals Evaluate(BatchLoader data, int batch)
+    {
+        AverageRunningStatistics();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        return Evaluation.Of(_network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
+    }
+
+    /// <summary>Every rank holds every filter; each measures a share of them.</summary>
+    public IReadOnlyList<FilterNorms> MeasureNorms() => FilterNorms.Measure(_state, _context.Shard);
+
+    public void Save(string path, WeightsIdentity identity, long step)
+    {
+        AverageRunningStatistics();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
+        WeightsFile.Save(path, identity, step, Network, _state, _context.Communicator, (tensor, rank) =>
+            rank == 0 ? new TensorSlice(tensor, null, null) : null);
+    }
+
+    public void Dispose() => _state.Dispose();
+
+    /// <summary>Batch norm per rank leaves each rank with the statistics of its own shards.</summary>
+    private void AverageRunningStatistics()
+    {
+        if (_synchronised || _stepsSinceAverage == 0) return;
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.RunningStatistics);
+        FlatSum.RunningStatistics(_state, _context.Channels, _imagesSinceAverage);
+        _stepsSinceAverage = _imagesSinceAverage = 0;
+    }
+}

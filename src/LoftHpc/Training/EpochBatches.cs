@@ -1,0 +1,24 @@
+using LoftHpc.Data;
+
+namespace LoftHpc.Training;
+
+/// <summary>The batches of an epoch: which images belong to which step, the same on every rank.</summary>
+public sealed class EpochBatches(BatchLoader data, int batch)
+{
+    private int[] _order = [];
+    private int _orderEpoch = -1;
+
+    /// <summary>The last batch of an epoch may be smaller.</summary>
+    public int StepsPerEpoch => data.BatchesPerEpoch(batch);
+
+    /// <summary>Images of this step's batch over all ranks.</summary>
+    public int SizeOf(int step) => Math.Min(batch, data.Count - (step * batch));
+
+    /// <summary>This shard of a step's batch, augmented for training.</summary>
+    public Batch Load(int epoch, int step, Shard shard, RankContext context)
+    {
+        if (epoch != _orderEpoch) (_order, _orderEpoch) = (data.EpochOrder(epoch), epoch);
+        (int start, int end) = shard.Of(SizeOf(step));
+        return data.Load(_order.AsSpan((step * batch) + start, end - start), epoch, augment: true, context.Device, context.Type);
+    }
+}

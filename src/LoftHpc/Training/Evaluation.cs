@@ -1,0 +1,36 @@
+using LoftHpc.Data;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>Measures a network on a data set.</summary>
+public static class Evaluation
+{
+    /// <summary>Loss and hits on a shard of the images, in evaluation mode and without augmentation.</summary>
+    public static StepTotals Of(ResidualNetwork network, BatchLoader data, int batch, RankContext context, Shard shard)
+    {
+        StepTotals totals = default;
+        (int first, int last) = shard.Of(data.Count);
+        using IDisposable frozen = no_grad();
+        for (int start = first; start < last; start += batch)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            int[] images = [.. Enumerable.Range(start, Math.Min(batch, last - start))];
+            Batch loaded = data.Load(images, epoch: 0, augment: false, context.Device, context.Type);
+            Tensor logits = network.Forward(loaded.Images, training: false);
+            totals += StepTotals.Of(logits, loaded.Labels, nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum));
+        }
+        return totals;
+    }
+
+    /// <summary>Totals of all ranks, on all ranks. Collective.</summary>
+    public static StepTotals SumOverRanks(this StepTotals totals, ICommunicator communicator)
+    {
+        Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
+        communicator.Allreduce(sums, MpiOperation.Sum);
+        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]);
+    }
+}

@@ -1,0 +1,84 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Filter-parallel training: each rank owns a slice of the filters of every convolution and sees every image. With
+/// <see cref="BackwardKind.Exact"/> the ranks train the network that one rank would; with
+/// <see cref="BackwardKind.Local"/> no gradient is exchanged.
+/// </summary>
+public sealed class FilterParallelTraining : ITrainingMethod
+{
+    private readonly RankContext _context;
+    private readonly PretrainSection _config;
+    private readonly EpochBatches _batches;
+    private readonly FilterAssignment _assignment;
+    private readonly ModelState _state;
+    private readonly FilterParallelExchange _exchange;
+    private readonly ResidualNetwork _network;
+    private StepTotals _totals;
+
+    public FilterParallelTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
+    {
+        (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch));
+        _assignment = FilterAssignment.Create(network, config.Assignment, seed, context.Size);
+        _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
+        _exchange = new FilterParallelExchange(context.Channels, _assignment, config.Backward);
+        _network = new ResidualNetwork(network, _state, _exchange);
+    }
+
+    public NetworkSpec Network { get; }
+
+    /// <summary>This rank's slices.</summary>
+    public ModelState State => _state;
+
+    public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    public StepTotals RunningTotals => _totals;
+
+    public void Step(int epoch, int step, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Step);
+        Batch batch = _batches.Load(epoch, step, Shard.Whole, _context);
+
+        Tensor logits = _network.Forward(batch.Images, training: true);
+        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        _exchange.Backward(loss);
+        MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+
+        _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+    }
+
+    /// <summary>Every rank sees the same logits, so there is nothing to exchange.</summary>
+    public StepTotals TakeTotals()
+    {
+        StepTotals totals = _totals;
+        _totals = default;
+        return totals;
+    }
+
+    public StepTotals Evaluate(BatchLoader data, int batch)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        return Evaluation.Of(_network, data, batch, _context, Shard.Whole);
+    }
+
+    public IReadOnlyList<FilterNorms> MeasureNorms() => FilterNorms.Measure(_state);
+
+    public void Save(string path, WeightsIdentity identity, long step)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
+        WeightsFile.Save(path, identity, step, Network, _state, _context.Communicator, (tensor, rank) =>
+            // The head's bias is the one thing that every rank holds; rank 0's is saved.
+            tensor.Role is TensorRole.LinearBias && rank != 0 ? null : _assignment.Slice(tensor, rank));
+    }
+
+    public void Dispose() => _state.Dispose();
+}

@@ -1,0 +1,17 @@
+using LoftHpc.Communication;
+using LoftHpc.Mpi;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>What a rank computes with: its place among the ranks, its device and the type of its tensors.</summary>
+public sealed record RankContext(
+    ICommunicator Communicator, CommunicationLedger Ledger, ChannelExchange Channels, Device Device, ScalarType Type = ScalarType.Float32)
+{
+    public int Rank => Communicator.Rank;
+
+    public int Size => Communicator.Size;
+
+    /// <summary>This rank's share of something that is cut over all ranks.</summary>
+    public Shard Shard => new(Rank, Size);
+}

@@ -1,0 +1,111 @@
+using System.Globalization;
+using System.Text.Json;
+using System.Text.Json.Serialization;
+using LoftHpc.Configuration;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using LoftHpc.Results;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>Which network a weights file is of; stored in the file, so that it can be loaded without its config.</summary>
+/// <param name="InnerCounts">Channels left inside each pruned block, by the name of its first convolution; null: none is pruned.</param>
+public sealed record WeightsIdentity(
+    NetworkSection Network, int ImageChannels, int ImageSide, int Classes, SortedDictionary<string, int>? InnerCounts = null)
+{
+    private const string Key = "lofthpc.network";
+
+    private static readonly JsonSerializerOptions Json = new()
+    {
+        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower) },
+    };
+
+    /// <summary>The description of the network.</summary>
+    public NetworkSpec Describe()
+    {
+        NetworkSpec whole = NetworkCatalog.Create(Network, ImageChannels, Classes);
+        return InnerCounts is null ? whole : whole.WithInnerCounts(InnerCounts);
+    }
+
+    public Dictionary<string, string> ToMetadata(long step) => new()
+    {
+        ["format"] = "pt",
+        [Key] = JsonSerializer.Serialize(this, Json),
+        ["lofthpc.step"] = step.ToString(CultureInfo.InvariantCulture),
+    };
+
+    /// <exception cref="UserError">The file was not written by this program.</exception>
+    public static WeightsIdentity Of(SafetensorsFile file, string path) =>
+        file.Metadata.TryGetValue(Key, out string? json) && JsonSerializer.Deserialize<WeightsIdentity>(json, Json) is { } identity
+            ? identity
+            : throw new UserError($"{path}: the metadata hold no '{Key}'; only weights that lofthpc wrote can be read");
+
+    public static long StepOf(SafetensorsFile file) => long.Parse(file.Metadata["lofthpc.step"], CultureInfo.InvariantCulture);
+}
+
+/// <summary>Weights in safetensors form, under the names of PyTorch's state_dict.</summary>
+public static class WeightsFile
+{
+    private const string TrackedSuffix = "num_batches_tracked";
+
+    /// <summary>
+    /// Writes a network that is spread over the ranks. Tensor by tensor, rank 0 receives the other ranks' parts; no more
+    /// than one tensor is whole at a time. Collective.
+    /// </summary>
+    /// <param name="step">Optimizer steps done; also stands as PyTorch's num_batches_tracked.</param>
+    /// <param name="heldBy">The part of a tensor that a rank brings; null: none.</param>
+    public static void Save(
+        string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state, ICommunicator communicator,
+        Func<TensorSpec, int, TensorSlice?> heldBy)
+    {
+        ScalarType type = state["linear.bias"].dtype;
+        using SafetensorsWriter? writer = communicator.Rank == 0 ? Create(path, identity, step, network, type) : null;
+        for (int tag = 0; tag < network.Tensors.Count; tag++)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            TensorSpec tensor = network.Tensors[tag];
+            if (writer is not null)
+                writer.Write(tensor.Name, Assemble(tensor, state, communicator, heldBy, type, tag));
+            else if (heldBy(tensor, communicator.Rank) is not null && state[tensor.Name].numel() > 0)
+                communicator.Send(MpiBuffer.Of(state[tensor.Name].detach().cpu().contiguous()), 0, tag);
+        }
+        writer?.Complete();
+    }
+
+    /// <summary>Writes a network that one rank holds.</summary>
+    public static void Save(string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state)
+    {
+        using var self = new SelfCommunicator();
+        Save(path, identity, step, network, state, self, (tensor, _) => new TensorSlice(tensor, null, null));
+    }
+
+    private static SafetensorsWriter Create(string path, WeightsIdentity identity, long step, NetworkSpec network, ScalarType type)
+    {
+        string[] norms = [.. network.Tensors.Where(t => t.Role is TensorRole.RunningMean).Select(t => t.Name.Replace("running_mean", TrackedSuffix))];
+        var writer = new SafetensorsWriter(
+            path,
+            [.. network.Tensors.Select(tensor => new TensorEntry(tensor.Name, type, tensor.Shape)), .. norms.Select(name => new TensorEntry(name, int64, []))],
+            identity.ToMetadata(step));
+        using Tensor steps = tensor(step, int64);
+        foreach (string name in norms) writer.Write(name, steps);
+        return writer;
+    }
+
+    private static Tensor Assemble(
+        TensorSpec tensor, ModelState state, ICommunicator communicator, Func<TensorSpec, int, TensorSlice?> heldBy, ScalarType type, int tag)
+    {
+        Tensor whole = empty([.. tensor.Shape], type);
+        using IDisposable frozen = no_grad();
+        for (int rank = 0; rank < communicator.Size; rank++)
+        {
+            if (heldBy(tensor, rank) is not { } slice || slice.Shape.Contains(0)) continue;
+            Tensor part = rank == 0 ? state[tensor.Name].detach().cpu() : empty(slice.Shape, type);
+            if (rank != 0) communicator.Receive(MpiBuffer.Of(part), rank, tag);
+            slice.Place(part, whole);
+        }
+        return whole;
+    }
+}
