@@ -95,8 +95,11 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
         public Layout(Tensor whole, ReadOnlySpan<int> channels, Span<long> counts, Span<long> displacements)
         {
             ReadOnlySpan<long> shape = whole.shape;
-            (_channels, _counts, _displacements) = (channels, counts, displacements);
-            (_total, _area) = ((int)shape[0], shape[2] * shape[3]);
+            _channels = channels;
+            _counts = counts;
+            _displacements = displacements;
+            _total = (int)shape[0];
+            _area = shape[2] * shape[3];
             _perPiece = ImagesPerPiece(shape[1] * _area * whole.element_size());
         }
 

@@ -125,7 +125,7 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     }
 
     /// <summary>F for every pair of measurements and every layer; all pairs in one reduce.</summary>
-    private IReadOnlyList<LayerDistance> Distances(IReadOnlyList<(int Measured, int Reference)> pairs)
+    private List<LayerDistance> Distances(List<(int Measured, int Reference)> pairs)
     {
         int values = pairs.Count * _layers.Count;
         if (values == 0) return [];
