@@ -9,15 +9,22 @@ namespace LoftHpc;
 public static partial class NativeEnvironment
 {
     /// <summary>
-    /// Sets what libtorch's and MPI's libraries need, where the user has not set it. Called first in Main, before either
-    /// is loaded.
+    /// Whether a person sees the standard output as it is written. Open MPI gives its ranks a terminal of their own even
+    /// where mpiexec's output goes to a file, so there the launcher's own output is looked at.
+    /// </summary>
+    public static bool OutputIsTerminal { get; } = IsTerminal(1) != 0 && LauncherOutputIsTerminal();
+
+    /// <summary>
+    /// Sets what the libraries need, where the user has not set it. Called first in Main, before libtorch or MPI is
+    /// loaded and before anything is printed.
     /// </summary>
     public static void Prepare()
     {
-        // Waiting OpenMP threads sleep instead of spinning; where ranks or jobs share cores a step is else several times slower.
+        // libgomp, which libtorch brings: waiting threads sleep instead of spinning. Where ranks or jobs share cores, a
+        // step is else several times slower.
         SetDefault("OMP_WAIT_POLICY", "PASSIVE");
-        // UCX, below MPICH, takes over SIGSEGV, which .NET turns into NullReferenceException: leave it to .NET.
-        SetDefault("UCX_ERROR_SIGNALS", "");
+        // .NET begins its output with the terminal's control codes, which have no place in a log.
+        if (!OutputIsTerminal) Environment.SetEnvironmentVariable("TERM", "dumb");
     }
 
     /// <summary>Sets a variable for .NET and for native libraries, unless it is set already.</summary>
@@ -28,6 +35,35 @@ public static partial class NativeEnvironment
         _ = SetNative(name, value, overwrite: 0);
     }
 
+    /// <summary>The line of a failed load's message in which the dynamic loader names the cause.</summary>
+    internal static string LoaderText(Exception error)
+    {
+        string[] lines = error.Message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
+        return lines.FirstOrDefault(l => l.Contains("GLIBC", StringComparison.Ordinal) || l.Contains("undefined symbol", StringComparison.Ordinal))
+            ?? lines.FirstOrDefault(l => l.Contains(": ", StringComparison.Ordinal) && !l.StartsWith("Unable to load", StringComparison.Ordinal))
+            ?? lines.FirstOrDefault() ?? "";
+    }
+
+    private static bool LauncherOutputIsTerminal()
+    {
+        if (Environment.GetEnvironmentVariable("OMPI_COMM_WORLD_RANK") is null) return true;
+        try
+        {
+            string? output = new FileInfo($"/proc/{ParentProcessId()}/fd/1").LinkTarget;
+            return output is not null && (output.StartsWith("/dev/pts/", StringComparison.Ordinal) || output.StartsWith("/dev/tty", StringComparison.Ordinal));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return false;
+        }
+    }
+
     [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int SetNative(string name, string value, int overwrite);
+
+    [LibraryImport("libc", EntryPoint = "isatty")]
+    private static partial int IsTerminal(int descriptor);
+
+    [LibraryImport("libc", EntryPoint = "getppid")]
+    private static partial int ParentProcessId();
 }

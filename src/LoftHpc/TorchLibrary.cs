@@ -75,7 +75,7 @@ public static unsafe class TorchLibrary
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
-            throw Error(Explain(Path.GetFileName(library), library.Contains('/') ? library : null, reason, LoaderText(e.Message)), e);
+            throw Error(Explain(Path.GetFileName(library), library.Contains('/') ? library : null, reason, NativeEnvironment.LoaderText(e)), e);
         }
     }
 
@@ -93,15 +93,6 @@ public static unsafe class TorchLibrary
             return $"{name} is not found by the dynamic loader; name the folder of libtorch {NeededVersion} in {FolderVariable} (in a PyTorch "
                 + "installation: torch/lib) or add it to LD_LIBRARY_PATH";
         return $"{what} ({reason})";
-    }
-
-    /// <summary>The first line of the loader's message that names the cause.</summary>
-    internal static string LoaderText(string message)
-    {
-        string[] lines = message.Split('\n', StringSplitOptions.RemoveEmptyEntries | StringSplitOptions.TrimEntries);
-        return lines.FirstOrDefault(l => l.Contains("GLIBC", StringComparison.Ordinal) || l.Contains("undefined symbol", StringComparison.Ordinal))
-            ?? lines.FirstOrDefault(l => l.Contains(": ", StringComparison.Ordinal) && !l.StartsWith("Unable to load", StringComparison.Ordinal))
-            ?? lines.FirstOrDefault() ?? "";
     }
 
     /// <summary>From libtorch's C interface: 0xMMmmpp0000000000. Versions before 2.9 lack the call.</summary>

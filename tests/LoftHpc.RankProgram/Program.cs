@@ -16,6 +16,7 @@ internal static class Program
     private static int Main(string[] arguments)
     {
         Action<ICommunicator, string[]> scenario = Find(arguments[0]);
+        NativeEnvironment.Prepare();
         return MpiJob.Run(mpi =>
         {
             Runtime = mpi;

@@ -105,7 +105,7 @@ internal sealed unsafe partial class MpiLibrary
             }
             catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
             {
-                throw new UserError($"{PathVariable}={path}: cannot be loaded: {FirstLine(e)}", e, ExitCodes.Environment);
+                throw new UserError($"{PathVariable}={path}: cannot be loaded: {NativeEnvironment.LoaderText(e)}", e, ExitCodes.Environment);
             }
         }
         (string reason, (MpiFamily Family, string[] Names)[] families) = launch.Launcher switch
@@ -171,8 +171,6 @@ internal sealed unsafe partial class MpiLibrary
             : throw new UserError(
                 $"{PathOf(init)}: neither Open MPI nor of the MPICH family, but '{version.Split('\n')[0]}'", ExitCodes.Environment);
     }
-
-    private static string FirstLine(Exception e) => e.Message.Split('\n')[0].TrimEnd();
 
     private MpiForms Forms(string name) => new(
         Function("MPI_" + name), Function($"MPI_{name}_c"),

@@ -1,0 +1,71 @@
+# LoftHpc. "make help" lists the targets; only make and the .NET 10 SDK are taken as given.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+
+RANKS ?= 2
+# The kind of build: cpu, cuda, or external (libtorch 2.10 from the folder LIBTORCH, or from LD_LIBRARY_PATH at run time).
+DEVICE ?= $(if $(LIBTORCH),external,cpu)
+LIBTORCH ?=
+# 1: dist/ brings the .NET runtime with it, for nodes without .NET.
+SELF_CONTAINED ?=
+# Tests whose full name holds this text; empty: all.
+FILTER ?=
+export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
+
+# Waiting OpenMP threads sleep, so that ranks do not slow one another down.
+export OMP_WAIT_POLICY ?= PASSIVE
+export DOTNET_CLI_TELEMETRY_OPTOUT ?= 1
+export DOTNET_NOLOGO ?= 1
+export DOTNET_CLI_UI_LANGUAGE := en
+# The SDK then needs no ICU library, which a minimal system lacks.
+export DOTNET_SYSTEM_GLOBALIZATION_INVARIANT := 1
+
+# An SDK that is not on PATH, in the usual places.
+ifeq ($(shell command -v dotnet),)
+  DOTNET_FOUND := $(firstword $(wildcard $(DOTNET_ROOT)/dotnet $(HOME)/.dotnet/dotnet /usr/share/dotnet/dotnet /usr/lib/dotnet/dotnet /opt/dotnet/dotnet))
+  ifneq ($(DOTNET_FOUND),)
+    export DOTNET_ROOT := $(patsubst %/,%,$(dir $(DOTNET_FOUND)))
+    export PATH := $(DOTNET_ROOT):$(PATH)
+  endif
+endif
+
+.PHONY: help run test build setup data cifar10 cifar100 bench format clean distclean
+
+help: ## list the targets
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
+	@echo "Variables: RANKS=2 (run), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+
+run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
+	@build/run.sh configs/quick.yaml
+
+test: ## install what the tests need, build, run every test
+	@build/setup.sh test
+	@build/test.sh
+
+build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run --config FILE
+	@build/publish.sh
+
+setup: ## install what a run needs: an MPI, Fashion-MNIST
+	@build/setup.sh run
+
+data: ## Fashion-MNIST alone, into .data/ (no root needed)
+	@build/setup.sh data
+
+cifar10: ## fetch and check CIFAR-10 (needs internet)
+	@build/fetch-cifar.sh 10
+
+cifar100: ## fetch and check CIFAR-100 (needs internet)
+	@build/fetch-cifar.sh 100
+
+bench: ## measure the table of ratios of the README
+	@build/setup.sh bench
+	@build/bench.sh
+
+format: ## format the code
+	@dotnet format LoftHpc.sln
+
+clean: ## remove what was built, but for dist/
+	@find src tests -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
+
+distclean: clean ## remove dist/ and .data/ too
+	@rm -rf dist .data

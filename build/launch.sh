@@ -1,0 +1,15 @@
+#!/usr/bin/env bash
+# mpiexec for a few ranks on this machine: build/launch.sh RANKS PROGRAM [ARGUMENT ...]
+# MPIEXEC names another mpiexec.
+set -euo pipefail
+ranks=$1
+shift
+mpiexec=${MPIEXEC:-mpiexec}
+flags=(-n "$ranks")
+if "$mpiexec" --version 2>/dev/null | grep -qE 'Open MPI|OpenRTE'; then
+    # Ranks share out the cores themselves (threads: auto); Open MPI would bind each to a single core.
+    flags+=(--bind-to none)
+    ((EUID == 0)) && flags+=(--allow-run-as-root)
+    (($(nproc) < ranks)) && flags+=(--oversubscribe)
+fi
+exec "$mpiexec" "${flags[@]}" "$@"

@@ -1,0 +1,30 @@
+#!/usr/bin/env bash
+# Builds and runs every test, or those whose full name holds $FILTER, and ends with the line
+# "N passed, N failed, N skipped". Fails where tests fail, where the run ends early, and where no test ran.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+flock -o . dotnet build LoftHpc.sln -c Release --nologo -v quiet || { echo "0 passed, 0 failed, 0 skipped"; exit 1; }
+
+results=$(mktemp -d)
+trap 'rm -rf "$results"' EXIT
+dotnet test LoftHpc.sln -c Release --no-build --nologo --results-directory "$results" --logger trx \
+    --blame-hang-timeout 20m --blame-hang-dump-type none ${FILTER:+--filter "FullyQualifiedName~$FILTER"}
+status=$?
+
+# Counts of all test projects, from the result files: total="5" executed="4" passed="4" failed="0" ...
+read -r passed failed skipped < <(
+    find "$results" -name '*.trx' -exec grep -ho '<Counters [^>]*' {} + | awk '
+        { for (i = 2; i <= NF; i++) { split($i, pair, "\""); sub("=", "", pair[1]); n[pair[1]] += pair[2] } }
+        END {
+            failed = n["failed"] + n["error"] + n["timeout"] + n["aborted"]
+            print n["passed"] + 0, failed + 0, n["total"] - n["passed"] - failed
+        }')
+if ((status == 0 && passed == 0)); then
+    echo "no test ran" >&2
+    status=1
+elif ((status != 0 && failed == 0)); then
+    echo "the test run ended early (exit status $status)" >&2
+fi
+echo "$passed passed, $failed failed, $skipped skipped"
+exit $status
