@@ -1,0 +1,76 @@
+using System.Text.Json;
+using LoftHpc.Results;
+using Xunit;
+
+namespace LoftHpc.Tests.Results;
+
+public sealed class RunManifestTests : IDisposable
+{
+    private static readonly DateTimeOffset Start = new(2024, 5, 6, 7, 8, 9, TimeSpan.Zero);
+
+    private readonly TemporaryFolder _folder = new();
+
+    private string Path => _folder.File("manifest.json");
+
+    public void Dispose() => _folder.Dispose();
+
+    [Fact]
+    public void EachLaunchIsAddedAndEnded()
+    {
+        RunManifest.Begin(Path, Launch("pretrain"));
+        LaunchRecord running = Assert.Single(RunManifest.Read(Path).Launches);
+        Assert.Null(running.End);
+        Assert.Null(running.ExitCode);
+        RunManifest.End(Path, Start.AddMinutes(1), 0);
+        RunManifest.Begin(Path, Launch("retrain"));
+        RunManifest.End(Path, Start.AddMinutes(3), 2);
+        IReadOnlyList<LaunchRecord> launches = RunManifest.Read(Path).Launches;
+        Assert.Equal([("pretrain", 0), ("retrain", 2)], launches.Select(l => (l.Command, l.ExitCode!.Value)));
+        Assert.Equal(Start.AddMinutes(1), launches[0].End);
+        Assert.Equal("1.5", launches[0].Build.Packages["A"]);
+        Assert.Equal(Launch("pretrain").Ranks, launches[0].Ranks);
+        Assert.Equal([Path], Directory.GetFiles(_folder.Path));
+    }
+
+    [Fact]
+    public void TheFileIsPlainJsonWithUtcTimes()
+    {
+        RunManifest.Begin(Path, Launch("run"));
+        JsonElement launch = JsonDocument.Parse(File.ReadAllText(Path)).RootElement.GetProperty("launches")[0];
+        Assert.Equal("2024-05-06T07:08:09+00:00", launch.GetProperty("start").GetString());
+        Assert.Equal(JsonValueKind.Null, launch.GetProperty("exit_code").ValueKind);
+        Assert.Equal("deadbeef", launch.GetProperty("build").GetProperty("git_commit").GetString());
+        Assert.Equal("n2", launch.GetProperty("ranks")[1].GetProperty("host").GetString());
+        Assert.Equal(["n1", "n2"], launch.GetProperty("hosts").EnumerateArray().Select(h => h.GetString()!));
+        Assert.Equal(["cpu"], launch.GetProperty("devices").EnumerateArray().Select(h => h.GetString()!));
+        Assert.Contains("Intel(R) Xeon(R) \u00b5 & <2>", File.ReadAllText(Path), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("{}")]
+    [InlineData("{\"launches\":[")]
+    [InlineData("[1]")]
+    public void AWrongFileIsRefused(string text)
+    {
+        File.WriteAllText(Path, text);
+        Assert.Contains(Path, Assert.Throws<UserError>(() => RunManifest.Read(Path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheBuildIsKnown()
+    {
+        BuildRecord build = BuildRecord.Current;
+        Assert.Matches(@"^\d+\.\d+\.\d+$", build.Version);
+        Assert.Matches("^([0-9a-f]{40}|unknown)$", build.GitCommit);
+        if (build.GitCommit == "unknown") Assert.Null(build.GitDirty);
+        Assert.Contains("CsvHelper", build.Packages.Keys);
+        Assert.StartsWith(".NET 10", build.Runtime, StringComparison.Ordinal);
+    }
+
+    private static LaunchRecord Launch(string command) => new(
+        command, ["dist/lofthpc", command, "--config", "configs/quick.yaml"], 7, Start, null, null,
+        new BuildRecord("0.1.0", "deadbeef", true, ".NET 10", "Linux", new Dictionary<string, string> { ["A"] = "1.5" }),
+        "2.10.0", new MpiRecord("MPICH", "4.0.2", "libmpich.so.12"), null,
+        [new RankRecord(0, "n1", 0, "cpu", 2, "Intel(R) Xeon(R) \u00b5 & <2>"), new RankRecord(1, "n2", 0, "cpu", 2, "other")]);
+}
