@@ -1,0 +1,218 @@
+using System.Text;
+using LoftHpc.Results;
+using Spectre.Console;
+using Spectre.Console.Rendering;
+
+namespace LoftHpc.Output;
+
+/// <summary>How the course of a training is shown.</summary>
+public enum ProgressKind
+{
+    /// <summary>Not at all.</summary>
+    None,
+
+    /// <summary>One line an epoch, plain ASCII; for batch logs.</summary>
+    Lines,
+
+    /// <summary>A line an epoch and a bar below them; for terminals.</summary>
+    Bar,
+}
+
+/// <summary>Rank 0's reporter.</summary>
+public sealed class ConsoleReporter : IReporter
+{
+    /// <summary>Chooses how progress is shown: bar, lines or none; otherwise a bar where the launch has a terminal, else lines.</summary>
+    public const string ProgressVariable = "LOFTHPC_PROGRESS";
+
+    /// <summary>Room for any table; lines are never broken here, a terminal does that.</summary>
+    private const int Unbroken = 1000;
+
+    /// <summary>The first one that is set counts.</summary>
+    private static readonly string[] LocaleVariables = ["LC_ALL", "LC_CTYPE", "LANG"];
+
+    private readonly TextWriter _output;
+    private readonly TextWriter _error;
+    private readonly Verbosity _verbosity;
+    private readonly ProgressKind _progress;
+    private readonly IAnsiConsole _console;
+    private Action? _endBar;
+
+    internal ConsoleReporter(TextWriter output, TextWriter error, Verbosity verbosity, ProgressKind progress, bool unicode, bool colors, Func<int> columns)
+    {
+        _output = output;
+        _error = error;
+        _verbosity = verbosity;
+        _progress = verbosity == Verbosity.Quiet ? ProgressKind.None : progress;
+        bool terminal = progress == ProgressKind.Bar;
+        _console = AnsiConsole.Create(new AnsiConsoleSettings
+        {
+            Ansi = terminal ? AnsiSupport.Yes : AnsiSupport.No,
+            ColorSystem = terminal && colors ? ColorSystemSupport.Standard : ColorSystemSupport.NoColors,
+            Interactive = terminal ? InteractionSupport.Yes : InteractionSupport.No,
+            Enrichment = new ProfileEnrichment { UseDefaultEnrichers = false },
+            Out = new ConsoleOutput(output, columns),
+        });
+        _console.Profile.Capabilities.Unicode = terminal && unicode;
+    }
+
+    /// <summary>The reporter of a rank: rank 0 prints, the others are silent but for their errors.</summary>
+    /// <exception cref="UserError"><see cref="ProgressVariable"/> has a value that it cannot have.</exception>
+    public static IReporter Create(int rank, Verbosity verbosity)
+    {
+        string? term = Environment.GetEnvironmentVariable("TERM");
+        // .NET greets a terminal with control codes, and takes the pseudo terminal that Open MPI gives to every rank for
+        // one, so they would stand in batch logs. A dumb terminal has no such codes.
+        Environment.SetEnvironmentVariable("TERM", "dumb");
+        if (rank != 0) return new SilentReporter(Console.Error);
+        LauncherTerminal? terminal = LauncherTerminal.Find();
+        ProgressKind progress = Environment.GetEnvironmentVariable(ProgressVariable) switch
+        {
+            "none" => ProgressKind.None,
+            "lines" => ProgressKind.Lines,
+            "bar" => ProgressKind.Bar,
+            null or "" => terminal is not null && term is not (null or "" or "dumb") ? ProgressKind.Bar : ProgressKind.Lines,
+            string other => throw new UserError($"{ProgressVariable}={other}: allowed are bar, lines and none"),
+        };
+        string locale = LocaleVariables.Select(Environment.GetEnvironmentVariable).FirstOrDefault(v => v is not (null or "")) ?? "";
+        bool unicode = locale.Replace("-", "", StringComparison.Ordinal).Contains("utf8", StringComparison.OrdinalIgnoreCase);
+        bool colors = Environment.GetEnvironmentVariable("NO_COLOR") is null or "";
+        return new ConsoleReporter(Console.Out, Console.Error, verbosity, progress, unicode, colors, terminal is null ? () => 80 : terminal.Columns);
+    }
+
+    public void Info(string line)
+    {
+        if (_verbosity >= Verbosity.Normal) Print(line);
+    }
+
+    public void Verbose(string line)
+    {
+        if (_verbosity >= Verbosity.Verbose) Print(line);
+    }
+
+    public void Result(string line) => Print(line);
+
+    public void Warning(string line)
+    {
+        line = $"warning: {line}";
+        if (_endBar is null) _error.WriteLine(line);
+        else Print(line);
+    }
+
+    public void Error(string line)
+    {
+        if (_endBar is not null)
+        {
+            _endBar();
+            // The two streams may meet out of order.
+            _error.WriteLine();
+        }
+        _error.WriteLine(line);
+    }
+
+    public void Table(TextTable table, bool isResult = false)
+    {
+        if (_verbosity == Verbosity.Quiet && !isResult) return;
+        Table grid = new Table().Border(_console.Profile.Capabilities.Unicode ? TableBorder.Simple : TableBorder.Markdown);
+        for (int i = 0; i < table.Headers.Count; i++)
+        {
+            TableColumn column = new TableColumn(new Text(table.Headers[i])).NoWrap();
+            grid.AddColumn(table.RightAligned.Contains(i) ? column.RightAligned() : column);
+        }
+        foreach (IReadOnlyList<string> row in table.Rows) grid.AddRow(row.Select(cell => new Text(cell)));
+        if (table.Title.Length > 0) Print(table.Title);
+        Print(grid);
+    }
+
+    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone = 0)
+    {
+        EpochClock clock = new(phase, epochs, stepsPerEpoch, epochsDone);
+        if (_progress != ProgressKind.Bar) return new EpochLines(clock, _progress == ProgressKind.Lines ? line => Print(line) : _ => { });
+        EpochBar bar = new(clock, _console, line => Print(line), ended: () => _endBar = null);
+        _endBar = bar.Dispose;
+        return bar;
+    }
+
+    private void Print(string line)
+    {
+        if (_endBar is null) _output.WriteLine(line);
+        else Print(new Text(line + "\n"));
+    }
+
+    private void Print(IRenderable content) => _console.Write(new UnbrokenContent(content, eraseBar: _endBar is not null));
+
+    /// <summary>Where Spectre writes, and how wide it is at the moment.</summary>
+    private sealed class ConsoleOutput(TextWriter writer, Func<int> columns) : IAnsiConsoleOutput
+    {
+        public TextWriter Writer { get; } = new CursorKeepingWriter(writer);
+
+        public bool IsTerminal => true;
+
+        public int Width => columns();
+
+        public int Height => 24;
+
+        public void SetEncoding(Encoding encoding)
+        {
+        }
+    }
+
+    /// <summary>
+    /// Content whose lines are not broken. Spectre writes above a bar without erasing it first, which would leave pieces
+    /// of it at the ends of lines.
+    /// </summary>
+    private sealed class UnbrokenContent(IRenderable content, bool eraseBar) : IRenderable
+    {
+        private static readonly Segment EraseBelow = Segment.Control("\u001b[0J");
+
+        public Measurement Measure(RenderOptions options, int maxWidth) => content.Measure(options, Unbroken);
+
+        public IEnumerable<Segment> Render(RenderOptions options, int maxWidth)
+        {
+            IEnumerable<Segment> segments = content.Render(options, Unbroken);
+            return eraseBar ? segments.Prepend(EraseBelow) : segments;
+        }
+    }
+
+    /// <summary>Leaves the cursor visible: a launch that is interrupted could not show it again.</summary>
+    private sealed class CursorKeepingWriter(TextWriter inner) : TextWriter
+    {
+        private const string HideCursor = "\u001b[?25l";
+
+        public override Encoding Encoding => inner.Encoding;
+
+        public override void Write(char value) => inner.Write(value);
+
+        public override void Write(string? value) => inner.Write(value?.Replace(HideCursor, "", StringComparison.Ordinal));
+
+        public override void Flush() => inner.Flush();
+    }
+}
+
+/// <summary>The reporter of every rank but 0.</summary>
+public sealed class SilentReporter(TextWriter error) : IReporter
+{
+    public void Info(string line)
+    {
+    }
+
+    public void Verbose(string line)
+    {
+    }
+
+    public void Result(string line)
+    {
+    }
+
+    public void Warning(string line)
+    {
+    }
+
+    public void Error(string line) => error.WriteLine(line);
+
+    public void Table(TextTable table, bool isResult = false)
+    {
+    }
+
+    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone = 0) =>
+        new EpochLines(new EpochClock(phase, epochs, stepsPerEpoch, epochsDone), _ => { });
+}
