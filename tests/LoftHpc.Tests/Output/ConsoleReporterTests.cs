@@ -5,10 +5,16 @@ using Xunit;
 
 namespace LoftHpc.Tests.Output;
 
-public sealed class ConsoleReporterTests
+public sealed class ConsoleReporterTests : IDisposable
 {
     private readonly StringWriter _output = new() { NewLine = "\n" };
     private readonly StringWriter _error = new() { NewLine = "\n" };
+
+    public void Dispose()
+    {
+        _output.Dispose();
+        _error.Dispose();
+    }
 
     [Fact]
     public void ALogHasOnePlainLineAnEpoch()
@@ -26,7 +32,7 @@ public sealed class ConsoleReporterTests
     [Fact]
     public void QuietLeavesResultsWarningsAndErrors()
     {
-        IReporter reporter = Reporter(Verbosity.Quiet, ProgressKind.Bar);
+        ConsoleReporter reporter = Reporter(Verbosity.Quiet, ProgressKind.Bar);
         reporter.Info("info");
         reporter.Verbose("verbose");
         reporter.Table(new TextTable("ranks", ["rank"], [["0"]], new HashSet<int>()));
@@ -46,7 +52,7 @@ public sealed class ConsoleReporterTests
     [InlineData(Verbosity.Verbose, "info\nverbose\n")]
     public void VerboseAddsLines(Verbosity verbosity, string expected)
     {
-        IReporter reporter = Reporter(verbosity, ProgressKind.Lines);
+        ConsoleReporter reporter = Reporter(verbosity, ProgressKind.Lines);
         reporter.Info("info");
         reporter.Verbose("verbose");
         Assert.Equal(expected, _output.ToString());
@@ -68,7 +74,7 @@ public sealed class ConsoleReporterTests
     [Fact]
     public void ABarIsErasedAndLeavesTheLines()
     {
-        IReporter reporter = Reporter(Verbosity.Normal, ProgressKind.Bar);
+        ConsoleReporter reporter = Reporter(Verbosity.Normal, ProgressKind.Bar);
         using (IEpochProgress progress = reporter.BeginEpochs(TrainingPhase.Retrain, 1, 2))
         {
             Thread.Sleep(250); // it is drawn five times a second
@@ -109,7 +115,7 @@ public sealed class ConsoleReporterTests
     [Fact]
     public void MarkupInTextIsText()
     {
-        IReporter reporter = Reporter(Verbosity.Normal, ProgressKind.Bar);
+        ConsoleReporter reporter = Reporter(Verbosity.Normal, ProgressKind.Bar);
         reporter.Table(new TextTable("[x]", ["[red]a[/]"], [["[0, 1]"]], new HashSet<int>()));
         Assert.Contains("[0, 1]", _output.ToString(), StringComparison.Ordinal);
         Assert.Contains("[red]a[/]", _output.ToString(), StringComparison.Ordinal);
