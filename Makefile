@@ -52,10 +52,10 @@ data: ## Fashion-MNIST alone, into .data/ (no root needed)
 	@build/setup.sh data
 
 cifar10: ## fetch and check CIFAR-10 (needs internet)
-	@build/fetch-cifar.sh 10
+	@build/fetch-cifar.sh cifar10
 
 cifar100: ## fetch and check CIFAR-100 (needs internet)
-	@build/fetch-cifar.sh 100
+	@build/fetch-cifar.sh cifar100
 
 bench: ## measure the table of ratios of the README
 	@build/setup.sh bench
