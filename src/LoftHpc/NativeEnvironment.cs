@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using LoftHpc.Output;
 
 namespace LoftHpc;
 
@@ -9,12 +10,6 @@ namespace LoftHpc;
 public static partial class NativeEnvironment
 {
     /// <summary>
-    /// Whether a person sees the standard output as it is written. Open MPI gives its ranks a terminal of their own even
-    /// where mpiexec's output goes to a file, so there the launcher's own output is looked at.
-    /// </summary>
-    public static bool OutputIsTerminal { get; } = IsTerminal(1) != 0 && LauncherOutputIsTerminal();
-
-    /// <summary>
     /// Sets what the libraries need, where the user has not set it. Called first in Main, before libtorch or MPI is
     /// loaded and before anything is printed.
     /// </summary>
@@ -23,8 +18,7 @@ public static partial class NativeEnvironment
         // libgomp, which libtorch brings: waiting threads sleep instead of spinning. Where ranks or jobs share cores, a
         // step is else several times slower.
         SetDefault("OMP_WAIT_POLICY", "PASSIVE");
-        // .NET begins its output with the terminal's control codes, which have no place in a log.
-        if (!OutputIsTerminal) Environment.SetEnvironmentVariable("TERM", "dumb");
+        LauncherTerminal.KeepConsolePlain();
     }
 
     /// <summary>Sets a variable for .NET and for native libraries, unless it is set already.</summary>
@@ -44,26 +38,6 @@ public static partial class NativeEnvironment
             ?? lines.FirstOrDefault() ?? "";
     }
 
-    private static bool LauncherOutputIsTerminal()
-    {
-        if (Environment.GetEnvironmentVariable("OMPI_COMM_WORLD_RANK") is null) return true;
-        try
-        {
-            string? output = new FileInfo($"/proc/{ParentProcessId()}/fd/1").LinkTarget;
-            return output is not null && (output.StartsWith("/dev/pts/", StringComparison.Ordinal) || output.StartsWith("/dev/tty", StringComparison.Ordinal));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
-    }
-
     [LibraryImport("libc", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
     private static partial int SetNative(string name, string value, int overwrite);
-
-    [LibraryImport("libc", EntryPoint = "isatty")]
-    private static partial int IsTerminal(int descriptor);
-
-    [LibraryImport("libc", EntryPoint = "getppid")]
-    private static partial int ParentProcessId();
 }

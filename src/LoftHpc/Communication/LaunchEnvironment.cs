@@ -36,13 +36,6 @@ public sealed record LaunchEnvironment(Launcher Launcher, int Rank, int? Size, i
     public bool IsParallel => Launcher != Launcher.None && Size != 1;
 
     /// <summary>
-    /// Whether what this process prints is seen on a terminal. Open MPI's mpiexec gives every rank a terminal of its own,
-    /// also where mpiexec writes to a file: then the parent process, mpiexec, is asked.
-    /// </summary>
-    public bool OutputIsTerminal =>
-        !Console.IsOutputRedirected && (Launcher != Launcher.OpenMpi || ParentWritesToTerminal());
-
-    /// <summary>
     /// Reads the variables of Open MPI, PMI, PMIx and Slurm. An inner launcher wins over an outer one: mpiexec inside a
     /// Slurm job starts its daemons by srun, and the ranks then inherit the daemons' SLURM variables.
     /// </summary>
@@ -71,22 +64,5 @@ public sealed record LaunchEnvironment(Launcher Launcher, int Rank, int? Size, i
         if (stepSize is int size)
             return new LaunchEnvironment(Launcher.Slurm, Number("SLURM_PROCID") ?? 0, size, Number("SLURM_LOCALID"), null, slurm);
         return new LaunchEnvironment(Launcher.None, 0, null, null, null, slurm);
-    }
-
-    private static bool ParentWritesToTerminal()
-    {
-        try
-        {
-            // /proc/self/stat: number (name) state parent ...; the name may hold anything.
-            string stat = File.ReadAllText("/proc/self/stat");
-            string parent = stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1];
-            string? target = File.ResolveLinkTarget($"/proc/{parent}/fd/1", returnFinalTarget: false)?.FullName;
-            return target is not null
-                && (target.StartsWith("/dev/pts/", StringComparison.Ordinal) || target.StartsWith("/dev/tty", StringComparison.Ordinal));
-        }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
-        {
-            return false;
-        }
     }
 }

@@ -19,8 +19,6 @@ public static class MpiJob
     public static int Run(Func<MpiRuntime, int> body, MpiThreadLevel required = MpiThreadLevel.Serialized)
     {
         LaunchEnvironment launch = LaunchEnvironment.Current;
-        // On what it takes for a terminal, .NET's Console begins with a control sequence, which would end up in log files.
-        if (!launch.OutputIsTerminal) Environment.SetEnvironmentVariable("TERM", "dumb");
         MpiRuntime runtime;
         try
         {

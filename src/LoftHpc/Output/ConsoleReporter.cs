@@ -59,18 +59,15 @@ public sealed class ConsoleReporter : IReporter
     /// <exception cref="UserError"><see cref="ProgressVariable"/> has a value that it cannot have.</exception>
     public static IReporter Create(int rank, Verbosity verbosity)
     {
-        string? term = Environment.GetEnvironmentVariable("TERM");
-        // .NET greets a terminal with control codes, and takes the pseudo terminal that Open MPI gives to every rank for
-        // one, so they would stand in batch logs. A dumb terminal has no such codes.
-        Environment.SetEnvironmentVariable("TERM", "dumb");
+        LauncherTerminal.KeepConsolePlain();
         if (rank != 0) return new SilentReporter(Console.Error);
-        LauncherTerminal? terminal = LauncherTerminal.Find();
+        LauncherTerminal? terminal = LauncherTerminal.Current;
         ProgressKind progress = Environment.GetEnvironmentVariable(ProgressVariable) switch
         {
             "none" => ProgressKind.None,
             "lines" => ProgressKind.Lines,
             "bar" => ProgressKind.Bar,
-            null or "" => terminal is not null && term is not (null or "" or "dumb") ? ProgressKind.Bar : ProgressKind.Lines,
+            null or "" => terminal is not null ? ProgressKind.Bar : ProgressKind.Lines,
             string other => throw new UserError($"{ProgressVariable}={other}: allowed are bar, lines and none"),
         };
         string locale = LocaleVariables.Select(Environment.GetEnvironmentVariable).FirstOrDefault(v => v is not (null or "")) ?? "";

@@ -20,9 +20,22 @@ public sealed partial record LauncherTerminal(string Device)
     /// <summary>Set by a launcher for its ranks.</summary>
     private static readonly string[] LauncherVariables = ["OMPI_COMM_WORLD_RANK", "PMI_RANK", "PMIX_RANK"];
 
-    /// <summary>Null where the output goes to a file, a pipe, or a batch log (srun's included).</summary>
-    public static LauncherTerminal? Find() => Find(
-        "/proc", Environment.ProcessId, LauncherVariables.Any(v => Environment.GetEnvironmentVariable(v) is not null));
+    private static readonly string? Term = Environment.GetEnvironmentVariable("TERM");
+
+    /// <summary>Of this process; null where the output goes to a file, a pipe, a batch log (srun's included), or a dumb terminal.</summary>
+    public static LauncherTerminal? Current { get; } = Term is null or "" or "dumb"
+        ? null
+        : Find("/proc", Environment.ProcessId, LauncherVariables.Any(v => Environment.GetEnvironmentVariable(v) is not null));
+
+    /// <summary>
+    /// .NET's Console greets a terminal with control codes, and takes the pseudo terminal that Open MPI gives to every rank
+    /// for one, so that they would stand in batch logs. A dumb terminal has no such codes. Called before anything is printed.
+    /// </summary>
+    public static void KeepConsolePlain()
+    {
+        _ = Current;
+        Environment.SetEnvironmentVariable("TERM", "dumb");
+    }
 
     internal static LauncherTerminal? Find(string proc, int process, bool launched)
     {
