@@ -1,8 +1,9 @@
+using LoftHpc.Communication;
 using LoftHpc.Mpi;
 
 namespace LoftHpc.RankProgram;
 
-/// <summary>Scenarios about starting and ending a job.</summary>
+/// <summary>Scenarios about starting, failing and ending a job.</summary>
 public static class Launch
 {
     /// <summary>Every rank adds its number; rank 0 prints "world SIZE FAMILY SUM".</summary>
@@ -10,5 +11,68 @@ public static class Launch
     {
         int sum = world.Allreduce(world.Rank, MpiOperation.Sum);
         if (world.Rank == 0) Console.WriteLine($"world {world.Size} {Program.Runtime!.Family} {sum}");
+    }
+
+    /// <summary>Rank 0 prints what doctor shows of MPI.</summary>
+    public static void Describe(ICommunicator world, string[] arguments)
+    {
+        MpiRuntime mpi = Program.Runtime!;
+        LaunchEnvironment launch = mpi.Launch;
+        Check.True(launch.Rank == world.Rank && launch.Size == world.Size, $"{launch}");
+        Check.True(launch.LocalRank == world.Rank, $"{launch}");
+        if (world.Rank != 0) return;
+        Console.WriteLine($"{mpi.LibraryPath}\n{mpi.LibraryChoice}\n{mpi.LibraryVersion!.Split('\n')[0]}\n{mpi.ThreadLevel}\n{mpi.IsCudaAware}");
+    }
+
+    /// <summary>.NET's null check works after MPI has started, though MPI libraries handle signals too.</summary>
+    public static void NullCheck(ICommunicator world, string[] arguments)
+    {
+        string? nothing = arguments.Length > 0 ? "" : null;
+        Check.Throws<NullReferenceException>(() => _ = nothing!.Length, "null");
+        if (world.Rank == 0) Console.WriteLine("caught");
+    }
+
+    /// <summary>The last rank throws inside a scope with a communicator of its own, while the others wait in a barrier.</summary>
+    public static void LastRankThrows(ICommunicator world, string[] arguments)
+    {
+        using ICommunicator all = world.Split(0, world.Rank);
+        if (world.Rank == world.Size - 1) throw new InvalidOperationException("marker of the failure");
+        all.Barrier();
+    }
+
+    /// <summary>The same on a thread of its own.</summary>
+    public static void LastRankThrowsOnAThread(ICommunicator world, string[] arguments)
+    {
+        if (world.Rank == world.Size - 1)
+        {
+            new Thread(() => throw new InvalidOperationException("marker of the failure")).Start();
+            Thread.Sleep(Timeout.Infinite);
+        }
+        world.Barrier();
+    }
+
+    /// <summary>The last rank alone makes a user's mistake, and nobody asked for agreement.</summary>
+    public static void UserErrorOnLastRank(ICommunicator world, string[] arguments)
+    {
+        if (world.Rank == world.Size - 1) throw new UserError("file.bin: cut", ExitCodes.Environment);
+        world.Barrier();
+    }
+
+    /// <summary>Every rank finds the same mistake by itself.</summary>
+    public static void UserErrorOnAllRanks(ICommunicator world, string[] arguments)
+    {
+        using ICommunicator all = world.Split(0, world.Rank);
+        throw new UserError("config.yaml, line 3: no such key");
+    }
+
+    /// <summary>The two last ranks make mistakes, and the ranks agree on the first of them.</summary>
+    public static void AgreedUserError(ICommunicator world, string[] arguments)
+    {
+        int value = Agree.OnAllRanks(world, () => world.Rank + 1);
+        Check.True(value == world.Rank + 1, "the result of an action that succeeds");
+        Agree.OnAllRanks(world, () =>
+        {
+            if (world.Rank >= Math.Max(1, world.Size - 2)) throw new UserError($"mistake of rank {world.Rank}", ExitCodes.Environment);
+        });
     }
 }

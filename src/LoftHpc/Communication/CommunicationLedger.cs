@@ -1,3 +1,6 @@
+using System.Diagnostics;
+using LoftHpc.Mpi;
+
 namespace LoftHpc.Communication;
 
 /// <summary>What communication is for; every call is counted under the purpose that is current.</summary>
@@ -14,6 +17,78 @@ public enum CommunicationPurpose
 
 /// <summary>What one rank sent and received for one purpose through one collective.</summary>
 /// <param name="Messages">Transfers from this rank to another.</param>
+/// <param name="Seconds">Time that this rank spent in these calls, waiting for the other ranks included.</param>
 public sealed record CommunicationTotal(
     string Phase, CommunicationPurpose Purpose, string Collective,
     long Calls, long Messages, long BytesSent, long BytesReceived, double Seconds);
+
+/// <summary>
+/// The account of one rank's communication. Phase and purpose are those of the rank as a whole: calls from several
+/// threads at once would be counted wrong.
+/// </summary>
+public sealed class CommunicationLedger
+{
+    private readonly Dictionary<(string Phase, CommunicationPurpose Purpose, string Collective), Entry> _entries = [];
+
+    /// <summary>What the run is doing: pretrain, retrain, ... as in the column of the CSV files.</summary>
+    public string Phase { get; set; } = "setup";
+
+    /// <summary>What the next calls are for.</summary>
+    public CommunicationPurpose Purpose { get; private set; } = CommunicationPurpose.Control;
+
+    /// <summary>All totals so far, by phase in order of appearance, then by purpose and collective.</summary>
+    public IReadOnlyList<CommunicationTotal> Totals
+    {
+        get
+        {
+            List<string> phases = [.. _entries.Keys.Select(k => k.Phase).Distinct()];
+            return [.. _entries
+                .OrderBy(e => phases.IndexOf(e.Key.Phase)).ThenBy(e => e.Key.Purpose).ThenBy(e => e.Key.Collective, StringComparer.Ordinal)
+                .Select(e => new CommunicationTotal(
+                    e.Key.Phase, e.Key.Purpose, e.Key.Collective, e.Value.Calls,
+                    e.Value.Transfers.Messages, e.Value.Transfers.BytesSent, e.Value.Transfers.BytesReceived,
+                    e.Value.Ticks / (double)Stopwatch.Frequency))];
+        }
+    }
+
+    /// <summary>Sets the purpose until the result is disposed, which brings the purpose before back.</summary>
+    public PurposeScope For(CommunicationPurpose purpose)
+    {
+        PurposeScope scope = new(this, Purpose);
+        Purpose = purpose;
+        return scope;
+    }
+
+    /// <summary>The entry that a call of this collective belongs to now.</summary>
+    internal Entry Current(string collective)
+    {
+        (string, CommunicationPurpose, string) key = (Phase, Purpose, collective);
+        if (!_entries.TryGetValue(key, out Entry? entry)) _entries.Add(key, entry = new Entry());
+        return entry;
+    }
+
+    /// <summary>A running total.</summary>
+    internal sealed class Entry
+    {
+        public long Calls { get; private set; }
+
+        public Transfers Transfers { get; private set; }
+
+        public long Ticks { get; private set; }
+
+        public void AddCall(Transfers transfers)
+        {
+            Calls++;
+            Transfers += transfers;
+        }
+
+        /// <summary>Adds the time since <paramref name="start"/> (<see cref="Stopwatch.GetTimestamp"/>).</summary>
+        public void AddTimeSince(long start) => Ticks += Stopwatch.GetTimestamp() - start;
+    }
+
+    /// <summary>Ends a purpose; see <see cref="For"/>.</summary>
+    public readonly struct PurposeScope(CommunicationLedger ledger, CommunicationPurpose before) : IDisposable
+    {
+        public void Dispose() => ledger.Purpose = before;
+    }
+}

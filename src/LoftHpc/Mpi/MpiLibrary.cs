@@ -161,7 +161,7 @@ internal sealed unsafe partial class MpiLibrary
     private static MpiLibrary Accept(nint handle, string choice)
     {
         if (!NativeLibrary.TryGetExport(handle, "MPI_Init_thread", out nint init))
-            throw new UserError($"{PathVariable}: not an MPI library (no MPI_Init_thread)", ExitCodes.Environment);
+            throw new UserError($"{PathVariable}={Environment.GetEnvironmentVariable(PathVariable)}: not an MPI library (no MPI_Init_thread)", ExitCodes.Environment);
         MpiLibrary library = new(handle, choice);
         string version = library.Version();
         bool known = library.Abi.Family == MpiFamily.OpenMpi
