@@ -7,6 +7,7 @@ namespace LoftHpc.Mpi;
 public static class MpiJob
 {
     private static readonly TimeSpan AgreementTime = TimeSpan.FromSeconds(2);
+    private static readonly TimeSpan ReadTime = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan AbortTime = TimeSpan.FromSeconds(4);
 
     /// <summary>
@@ -89,6 +90,8 @@ public static class MpiJob
             Process.GetCurrentProcess().Kill();
         })
         { IsBackground = true }.Start();
+        // Launchers drop what they have not read from a rank's standard error when the job is aborted.
+        Thread.Sleep(ReadTime);
         runtime.World.Abort(exitCode);
     }
 
