@@ -1,4 +1,5 @@
-LoftHpc.NativeEnvironment.Prepare();
-if (args is ["doctor"]) return LoftHpc.Commands.DoctorCommand.Run(Console.Out);
-Console.WriteLine("lofthpc");
-return 0;
+using LoftHpc;
+using LoftHpc.Commands;
+
+NativeEnvironment.Prepare();
+return CommandLine.Run(args);

@@ -2,6 +2,7 @@ using System.Globalization;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using LoftHpc.Configuration;
+using LoftHpc.Data;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Results;
@@ -43,6 +44,26 @@ public sealed record WeightsIdentity(
             ? identity
             : throw new UserError($"{path}: the metadata hold no '{Key}'; only weights that lofthpc wrote can be read");
 
+    /// <summary>Refuses weights of another network or of other images than the config's.</summary>
+    /// <exception cref="UserError">They do not fit.</exception>
+    public void MustFit(RunConfig config, ImageData data, string path)
+    {
+        var (images, found) = ((data.Train.Channels, data.Train.Height, data.Train.Classes), (ImageChannels, ImageSide, Classes));
+        if (images != found)
+            throw new UserError($"{path}: weights for {found.ImageChannels} x {found.ImageSide} x {found.ImageSide} images of {found.Classes} classes, " +
+                $"but data.set has {images.Channels} x {images.Height} x {images.Height} of {images.Classes}");
+        if (config.Network != Network)
+            throw new UserError($"{path}: weights of {Network}, but the config's network is {config.Network}");
+    }
+
+    /// <summary>The line of summary.csv for this network.</summary>
+    public SummaryRow Summarize(NetworkState stands, StepTotals tested)
+    {
+        NetworkSpec network = Describe();
+        return new SummaryRow(stands, tested.Accuracy, tested.Loss, network.ParameterCount, network.Flops(ImageSide));
+    }
+
+    /// <summary>The optimizer steps that the weights in a file have behind them.</summary>
     public static long StepOf(SafetensorsFile file) => long.Parse(file.Metadata["lofthpc.step"], CultureInfo.InvariantCulture);
 }
 

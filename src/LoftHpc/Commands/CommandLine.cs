@@ -1,0 +1,63 @@
+using System.CommandLine;
+using LoftHpc.Communication;
+using LoftHpc.Mpi;
+using LoftHpc.Output;
+using LoftHpc.Results;
+using LoftHpc.Stages;
+
+namespace LoftHpc.Commands;
+
+/// <summary>The program's commands: what each takes, and which stages it runs.</summary>
+public static class CommandLine
+{
+    /// <summary>Parses the arguments and runs the command on this rank.</summary>
+    /// <returns>The exit code of this process.</returns>
+    public static int Run(string[] arguments)
+    {
+        RootCommand root = new("LoftHpc finds winning lottery tickets in convolutional networks by LoFT, over MPI ranks.")
+        {
+            Stage("pretrain", "Pre-train the dense network and follow the rankings of its filters.", session => RunCommands.Pretrain(session)),
+            Stage("extract", "Draw a ticket from a run's dense weights.", session => RunCommands.Extract(session)),
+            Stage("retrain", "Train a run's ticket.", session => RunCommands.Retrain(session)),
+            Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", session => RunCommands.Run(session)),
+            Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", session => RunCommands.Evaluate(session)),
+            Doctor(),
+        };
+        // Every rank parses the same line; only the first says what is wrong with it.
+        LaunchEnvironment launch = LaunchEnvironment.Current;
+        bool first = launch.Rank is null or 0;
+        InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false };
+        if (!first) (invocation.Output, invocation.Error) = (TextWriter.Null, TextWriter.Null);
+        ParseResult parsed = root.Parse(arguments);
+        if (parsed.Errors.Count > 0)
+        {
+            foreach (var error in parsed.Errors) invocation.Error.WriteLine($"lofthpc: error: {error.Message} (see lofthpc --help)");
+            return ExitCodes.Configuration;
+        }
+        return parsed.Invoke(invocation);
+    }
+
+    private static Command Stage(string name, string description, Action<Session> run)
+    {
+        Option<string> config = new("--config") { Description = "The YAML file of the run.", Required = true, HelpName = "FILE" };
+        Option<bool> quiet = new("--quiet") { Description = "Print errors, warnings and final results only." };
+        Option<bool> verbose = new("--verbose") { Description = "Print more." };
+        Argument<string[]> overrides = new("section.key=value") { Description = "Settings that win over the file's.", Arity = ArgumentArity.ZeroOrMore };
+        Command command = new(name, description) { config, quiet, verbose, overrides };
+        command.SetAction(parsed => MpiJob.Run(mpi =>
+        {
+            Verbosity verbosity = parsed.GetValue(quiet) ? Verbosity.Quiet : parsed.GetValue(verbose) ? Verbosity.Verbose : Verbosity.Normal;
+            using Session session = Session.Start(mpi, new LaunchOptions(name, parsed.GetRequiredValue(config), parsed.GetValue(overrides) ?? [], verbosity));
+            run(session);
+            return ExitCodes.Done;
+        }));
+        return command;
+    }
+
+    private static Command Doctor()
+    {
+        Command command = new("doctor", "Say what every rank finds: MPI, libtorch, libstdc++, device, CPU; and what is wrong.");
+        command.SetAction(_ => DoctorCommand.Run());
+        return command;
+    }
+}

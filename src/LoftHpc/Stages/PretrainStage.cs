@@ -1,0 +1,87 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using LoftHpc.Results;
+using LoftHpc.Training;
+
+namespace LoftHpc.Stages;
+
+/// <summary>Pre-trains the dense network and follows the rankings of its filters.</summary>
+public static class PretrainStage
+{
+    /// <summary>Writes the dense weights and the tables of a run into its folder. Collective.</summary>
+    public static void Run(Session session, RunFolder folder)
+    {
+        RunConfig config = session.Config;
+        WeightsIdentity identity = session.Dense;
+        session.Context.Ledger.Phase = "pretrain";
+        using ITrainingMethod method = CreateMethod(session, identity.Describe());
+        using var rankings = new RankingRecorder(session, folder, method);
+
+        method.Save(folder.InitialWeights, identity, 0);
+        rankings.Measure(0, 0);
+        long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
+        var loop = new TrainingLoop(
+            TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
+        {
+            AfterStep = (step, epoch) =>
+            {
+                if (step % every == 0 || step == last) rankings.Measure(step, epoch);
+            },
+            AfterEpoch = (epoch, step) =>
+            {
+                if (config.Pretrain.Snapshots.Contains(epoch)) method.Save(folder.SnapshotWeights(epoch), identity, step);
+            },
+            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+        };
+        StepTotals tested = loop.Run(session.Reporter);
+        rankings.Finish(config.Distance.PairsMax);
+        method.Save(folder.DenseWeights, identity, last);
+
+        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+        session.SaveCommunication(folder);
+    }
+
+    private static FilterParallelTraining CreateMethod(Session session, NetworkSpec network) => session.Config.Pretrain.Method switch
+    {
+        PretrainMethod.FilterParallel =>
+            new FilterParallelTraining(session.Context, network, session.Config.Pretrain, session.TrainImages, session.Config.Run.Seed),
+        _ => throw new InvalidOperationException($"no method {session.Config.Pretrain.Method}"),
+    };
+
+    /// <summary>Measures rankings and writes them on rank 0.</summary>
+    private sealed class RankingRecorder(Session session, RunFolder folder, ITrainingMethod method) : IDisposable
+    {
+        private readonly RankingTracker _tracker = new(session.Context.Communicator);
+
+        public void Measure(long step, double epoch)
+        {
+            using IDisposable purpose = session.Context.Ledger.For(CommunicationPurpose.Distance);
+            RankingMeasurement measured = _tracker.Measure(step, method.MeasureNorms());
+            session.OnRoot(() =>
+            {
+                folder.FilterNorms.Append(
+                    from layer in measured.Norms
+                    from filter in Enumerable.Range(0, layer.Norms.Length)
+                    select new FilterNormRow(step, epoch, layer.Layer, filter, layer.Norms[filter]));
+                Append(measured.Distances);
+            });
+        }
+
+        public void Finish(int measurementsMax)
+        {
+            using IDisposable purpose = session.Context.Ledger.For(CommunicationPurpose.Distance);
+            int measured = _tracker.Steps.Count();
+            if (measured > measurementsMax)
+                session.Reporter.Info($"filter_distance.csv: pairs of {measurementsMax} evenly spaced measurements of {measured} (distance.pairs_max)");
+            IReadOnlyList<LayerDistance> pairs = _tracker.RemainingPairs(measurementsMax);
+            session.OnRoot(() => Append(pairs));
+        }
+
+        public void Dispose() => _tracker.Dispose();
+
+        private void Append(IReadOnlyList<LayerDistance> distances) => folder.FilterDistance.Append(distances.Select(d =>
+            new FilterDistanceRow(d.Step, d.ReferenceStep, d.Layer, d.Filters, d.Distance, d.Normalized)));
+    }
+}

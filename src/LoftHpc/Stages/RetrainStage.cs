@@ -1,0 +1,28 @@
+using LoftHpc.Configuration;
+using LoftHpc.Results;
+using LoftHpc.Training;
+
+namespace LoftHpc.Stages;
+
+/// <summary>Trains the ticket, data-parallel over all ranks, from the pruned pre-trained weights (no rewind).</summary>
+public static class RetrainStage
+{
+    /// <summary>Reads the pruned weights of a run and writes the ticket's into the same folder. Collective.</summary>
+    public static void Run(Session session, RunFolder folder)
+    {
+        RetrainSection config = session.Config.Retrain;
+        session.Context.Ledger.Phase = "retrain";
+        using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
+        pruned.Identity.MustFit(session.Config, session.Data, folder.PrunedWeights);
+        using var method = new DataParallelTraining(session.Context, pruned.Network, pruned.State, config, session.TrainImages);
+        var loop = new TrainingLoop(
+            TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
+        {
+            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+        };
+        StepTotals tested = loop.Run(session.Reporter);
+        method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch));
+        session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
+        session.SaveCommunication(folder);
+    }
+}

@@ -1,0 +1,104 @@
+using System.Text.Json;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Mpi;
+using LoftHpc.Output;
+using LoftHpc.Results;
+using LoftHpc.Training;
+
+namespace LoftHpc.Stages;
+
+/// <summary>What a launch asks for, from the command line.</summary>
+public sealed record LaunchOptions(string Command, string Config, IReadOnlyList<string> Overrides, Verbosity Verbosity);
+
+/// <summary>One launch on one rank: the config, the other ranks, the device, and who prints.</summary>
+public sealed class Session : IDisposable
+{
+    private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
+    private readonly TensorTransport _transport;
+    private readonly MpiRuntime _mpi;
+    private readonly TorchLibraryInfo _torch;
+    private readonly Placement _placement;
+    private ImageData? _data;
+
+    private Session(MpiRuntime mpi, LaunchOptions options)
+    {
+        (_mpi, Options, World) = (mpi, options, mpi.World);
+        Config = ReadConfig(World, options);
+        _torch = Agree.OnAllRanks(World, TorchLibrary.Load);
+        _placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
+        Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
+
+        bool direct = Config.Run.CudaAwareMpi && mpi.IsCudaAware;
+        _transport = TensorTransport.For(_placement.Device, direct);
+        var ledger = new CommunicationLedger();
+        var metered = new MeteredCommunicator(World, ledger);
+        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), _placement.Device);
+
+        foreach (string warning in _placement.Warnings) Reporter.Warning(warning);
+        if (Config.Run.CudaAwareMpi && !mpi.IsCudaAware)
+            Reporter.Warning("run.cuda_aware_mpi: this MPI library does not say that it is CUDA-aware; tensors go through host memory");
+        Reporter.Table(ResultTables.Ranks(_placement.Ranks));
+    }
+
+    public LaunchOptions Options { get; }
+
+    /// <summary>The same on every rank: rank 0 reads the file.</summary>
+    public RunConfig Config { get; }
+
+    /// <summary>All ranks, not metered: for agreements and bookkeeping outside training.</summary>
+    public ICommunicator World { get; }
+
+    /// <summary>What training computes and communicates with.</summary>
+    public RankContext Context { get; }
+
+    public IReporter Reporter { get; }
+
+    public bool IsRoot => World.Rank == 0;
+
+    /// <summary>The images, read on every rank when first asked for. Collective.</summary>
+    public ImageData Data => _data ??= Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
+
+    public BatchLoader TrainImages => new(Data.Train, Config.Data, Config.Run.Seed);
+
+    public BatchLoader TestImages => new(Data.Test, Config.Data, Config.Run.Seed);
+
+    /// <summary>The dense network of the config, for the images of the config.</summary>
+    public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
+
+    /// <summary>Starts a launch on all ranks. Collective.</summary>
+    /// <exception cref="UserError">The config, the environment or the libraries are not as they must be; on all ranks.</exception>
+    public static Session Start(MpiRuntime mpi, LaunchOptions options) => new(mpi, options);
+
+    /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
+    public void OnRoot(Action action) => Agree.OnAllRanks(World, () =>
+    {
+        if (IsRoot) action();
+    });
+
+    /// <summary>The record of this launch for the manifest.</summary>
+    public LaunchRecord Record => new(
+        Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, _torch.Version,
+        new MpiRecord(_mpi.Family?.ToString() ?? "none", _mpi.LibraryVersion?.Split('\n')[0] ?? "", _mpi.LibraryPath ?? ""),
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), _placement.Ranks);
+
+    /// <summary>Adds what all ranks have communicated in the current phase to the folder's table. Collective.</summary>
+    public void SaveCommunication(RunFolder folder)
+    {
+        CommunicationLedger ledger = Context.Ledger;
+        CommunicationRow[] own = [.. ledger.Totals.Where(total => total.Phase == ledger.Phase).Select(total => CommunicationRow.Of(World.Rank, total))];
+        string[] all = World.Allgather(JsonSerializer.Serialize(own));
+        OnRoot(() => folder.Communication.Append(all.SelectMany(rows => JsonSerializer.Deserialize<CommunicationRow[]>(rows)!)));
+    }
+
+    public void Dispose() => _transport.Dispose();
+
+    /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
+    private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
+    {
+        string yaml = Agree.OnAllRanks(world, () =>
+            world.Rank == 0 ? RunConfigLoader.ToYaml(RunConfigLoader.Load(options.Config, options.Overrides)) : "");
+        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config);
+    }
+}

@@ -1,0 +1,62 @@
+using System.Diagnostics;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Output;
+using LoftHpc.Results;
+
+namespace LoftHpc.Training;
+
+/// <summary>Runs a method for some epochs and reports every epoch; the same on all ranks.</summary>
+public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
+{
+    /// <summary>Called on all ranks after each step, with the steps and (a decimal) the epochs done.</summary>
+    public Action<long, double> AfterStep { get; init; } = (_, _) => { };
+
+    /// <summary>Called on all ranks after each epoch, with the epochs and the steps done.</summary>
+    public Action<int, long> AfterEpoch { get; init; } = (_, _) => { };
+
+    /// <summary>Called on all ranks with the two rows of each epoch.</summary>
+    public Action<MetricsRow, MetricsRow> OnMetrics { get; init; } = (_, _) => { };
+
+    /// <summary>Trains, and returns the totals of the last evaluation (on the test set).</summary>
+    /// <exception cref="UserError">The loss is no longer a finite number.</exception>
+    public StepTotals Run(IReporter reporter)
+    {
+        var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
+        using IEpochProgress progress = reporter.BeginEpochs(phase, epochs, method.StepsPerEpoch);
+        StepTotals tested = epochs == 0 ? method.Evaluate(test, testBatch) : default;
+        long step = 0;
+        for (int epoch = 0; epoch < epochs; epoch++)
+        {
+            double learningRate = schedule.At(step);
+            var clock = Stopwatch.StartNew();
+            TimeSpan besides = TimeSpan.Zero;
+            for (int i = 0; i < method.StepsPerEpoch; i++)
+            {
+                learningRate = schedule.At(step);
+                method.Step(epoch, i, learningRate);
+                step++;
+                StepTotals running = method.RunningTotals;
+                progress.Step(running.Loss, running.Accuracy, running.Images / (clock.Elapsed - besides).TotalSeconds);
+                TimeSpan before = clock.Elapsed;
+                AfterStep(step, (double)step / method.StepsPerEpoch);
+                besides += clock.Elapsed - before;
+            }
+            double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
+            StepTotals trained = method.TakeTotals();
+            if (!double.IsFinite(trained.LossSum))
+                throw new UserError($"the {phase.ToString().ToLowerInvariant()} loss is {trained.LossSum} in epoch {epoch + 1}: lower the learning rate", ExitCodes.NonFiniteLoss);
+
+            clock.Restart();
+            tested = method.Evaluate(test, testBatch);
+            double testSeconds = clock.Elapsed.TotalSeconds;
+            MetricsRow Row(DataSplit split, StepTotals totals, double seconds) =>
+                new(phase, epoch + 1, split, totals.Loss, totals.Accuracy, learningRate, totals.Images / seconds, seconds);
+            (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
+            OnMetrics(rows.train, rows.test);
+            progress.EpochDone(rows.train, rows.test);
+            AfterEpoch(epoch + 1, step);
+        }
+        return tested;
+    }
+}
