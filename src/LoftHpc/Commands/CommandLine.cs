@@ -25,7 +25,7 @@ public static class CommandLine
         };
         // Every rank parses the same line; only the first says what is wrong with it.
         LaunchEnvironment launch = LaunchEnvironment.Current;
-        bool first = launch.Rank is null or 0;
+        bool first = launch.Rank == 0;
         InvocationConfiguration invocation = new() { EnableDefaultExceptionHandler = false };
         if (!first) (invocation.Output, invocation.Error) = (TextWriter.Null, TextWriter.Null);
         ParseResult parsed = root.Parse(arguments);

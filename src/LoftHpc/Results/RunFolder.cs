@@ -16,6 +16,9 @@ public sealed class RunFolder
     public string Config => In(Path, "config.yaml");
 
     /// <summary>What ran where, with which versions (<see cref="RunManifest"/>).</summary>
+    /// <summary>The config of a launch: config.yaml is that of the launch that made the folder, each later command adds its own.</summary>
+    public string ConfigOf(string command) => File.Exists(Config) ? In(Path, $"config-{command}.yaml") : Config;
+
     public string Manifest => In(Path, "manifest.json");
 
     /// <summary>Weights before the first step.</summary>
@@ -80,6 +83,9 @@ public sealed class RunFolder
             throw new UserError($"the run folder {path} cannot be made: {e.Message}", e);
         }
     }
+
+    /// <summary>The files of a run folder that another rank has made or opened; nothing is looked at.</summary>
+    public static RunFolder At(string path) => new(path);
 
     /// <summary>An existing run folder.</summary>
     /// <exception cref="UserError">There is none at <paramref name="path"/>.</exception>
