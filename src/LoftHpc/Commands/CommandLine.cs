@@ -57,7 +57,7 @@ public static class CommandLine
     private static Command Doctor()
     {
         Command command = new("doctor", "Say what every rank finds: MPI, libtorch, libstdc++, device, CPU; and what is wrong.");
-        command.SetAction(_ => DoctorCommand.Run());
+        command.SetAction(_ => DoctorCommand.Run(Console.Out));
         return command;
     }
 }
