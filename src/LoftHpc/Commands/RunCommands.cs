@@ -56,7 +56,6 @@ public static class RunCommands
             ExtractStage.Run(session, folder, folder);
             RetrainStage.Run(session, folder);
         });
-        session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         ShowSummary(session, folder, folder.TicketWeights, folder.Ticket.Path, folder.AccuracyPlot, folder.FilterDistancePlot);
     }
 
