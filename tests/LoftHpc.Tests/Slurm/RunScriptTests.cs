@@ -1,0 +1,74 @@
+using LoftHpc.Tests.Mpi;
+using Xunit;
+
+namespace LoftHpc.Tests.Slurm;
+
+/// <summary>slurm/run.sbatch under a real Slurm.</summary>
+public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCluster>, IDisposable
+{
+    private readonly string _folder = Directory.CreateTempSubdirectory("lofthpc-job-").FullName;
+
+    public void Dispose() => Directory.Delete(_folder, recursive: true);
+
+    [SkippableTheory]
+    [InlineData("openmpi", 1)]
+    [InlineData("openmpi", 2)]
+    [InlineData("mpich", 1)]
+    [InlineData("mpich", 2)]
+    public void A_job_on_two_nodes_is_one_world(string mpi, int tasksPerNode)
+    {
+        (string state, string exitCode, string log) = Doctor(mpi, ["--nodes=2", $"--ntasks={2 * tasksPerNode}", $"--ntasks-per-node={tasksPerNode}"]);
+        Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
+        Assert.Contains($"allreduce over {2 * tasksPerNode} ranks: right", log, StringComparison.Ordinal);
+        Assert.Contains(mpi == "openmpi" ? "Open MPI v" : "MPICH Version", log, StringComparison.Ordinal);
+        for (int rank = 0; rank < 2 * tasksPerNode; rank++)
+        {
+            Assert.Matches($"(?m)^rank {rank} +n{1 + (rank / tasksPerNode)}, local rank {rank % tasksPerNode}, cpu, 1 thread$", log);
+        }
+    }
+
+    [SkippableFact]
+    public void Ranks_get_the_processors_of_their_task()
+    {
+        (string state, _, string log) = Doctor("openmpi", ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1", "--cpus-per-task=2"]);
+        Assert.Equal("COMPLETED", state);
+        Assert.Matches("(?m)^rank 1 +n2, local rank 0, cpu, 2 threads$", log);
+    }
+
+    [SkippableFact]
+    public void The_wrong_pair_of_srun_and_library_is_refused_in_one_line()
+    {
+        (string state, string exitCode, string log) = Doctor(
+            "openmpi", ["--nodes=2", "--ntasks=2"], new Dictionary<string, string?> { ["LOFTHPC_MPI_LIBRARY"] = "libmpich.so.12" });
+        // srun gives the highest code of its tasks: 3, or 143 where it had to end one.
+        Assert.Equal("FAILED", state);
+        Assert.Contains(exitCode, (string[])["3:0", "143:0"]);
+        Assert.Single(log.Split('\n'), line => line.Contains("srun started 2 tasks, but MPI sees 1", StringComparison.Ordinal)
+            && line.Contains("srun --mpi=pmi2", StringComparison.Ordinal));
+    }
+
+    [SkippableTheory]
+    [InlineData("no config", "")]
+    [InlineData("there is no config absent.yaml", "absent.yaml")]
+    public void What_is_missing_is_said_before_any_rank_starts(string message, string argument)
+    {
+        Skip.If(cluster.Unavailable is not null, cluster.Unavailable);
+        (string state, string exitCode, string log) = cluster.RunJob(
+            _folder, [], argument.Length == 0 ? [] : [argument], new Dictionary<string, string?> { ["LOFTHPC_MPI"] = "openmpi" });
+        Assert.Equal(("FAILED", "2:0"), (state, exitCode));
+        Assert.Contains(message, log, StringComparison.Ordinal);
+    }
+
+    private (string State, string ExitCode, string Log) Doctor(
+        string mpi, IEnumerable<string> options, IReadOnlyDictionary<string, string?>? variables = null)
+    {
+        Skip.If(cluster.Unavailable is not null, cluster.Unavailable);
+        Skip.IfNot(Repository.HasProgram($"mpiexec.{mpi}"), $"{mpi} is not installed");
+        Dictionary<string, string?> all = new(variables ?? new Dictionary<string, string?>())
+        {
+            ["LOFTHPC_MPI"] = mpi,
+            ["LOFTHPC_PROGRAM"] = MpiLauncher.LoftHpc,
+        };
+        return cluster.RunJob(_folder, options, ["doctor"], all);
+    }
+}

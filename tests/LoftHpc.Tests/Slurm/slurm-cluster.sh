@@ -1,0 +1,130 @@
+#!/usr/bin/env bash
+# A real Slurm of a few virtual nodes on this machine, for tests. It has its own munge key, configuration, ports and
+# spool in one folder, and touches nothing outside it. Needs root, and slurmctld, slurmd, slurm-client and munge.
+#   slurm-cluster.sh start FOLDER [NODES [CPUS_PER_NODE]]    prints the SLURM_CONF to export
+#   slurm-cluster.sh stop FOLDER                             ends jobs and daemons, removes the folder
+set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
+action=${1:?start or stop}
+folder=$(realpath -m "${2:?folder}")
+nodes=${3:-2}
+cpus=${4:-2}
+export SLURM_CONF=$folder/slurm.conf
+
+# Whether the process of a pid file is still the daemon that was started from this folder.
+ours() {
+    local pid
+    pid=$(cat "$1" 2>/dev/null) && [[ -r /proc/$pid/cmdline ]] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$folder/"
+}
+
+stop_daemon() {
+    local pid
+    ours "$1" || return 0
+    pid=$(cat "$1")
+    kill -TERM "$pid" 2>/dev/null || return 0
+    for _ in {1..100}; do ours "$1" || return 0; sleep 0.1; done
+    kill -KILL "$pid" 2>/dev/null || true
+}
+
+stop() {
+    [[ -d $folder ]] || return 0
+    if ours "$folder/slurmctld.pid"; then
+        # Jobs first, so that no step outlives its node daemon.
+        timeout 5 scancel --user "$(id -un)" 2>/dev/null || true
+        for _ in {1..100}; do [[ -n $(timeout 5 squeue -h 2>/dev/null) ]] || break; sleep 0.1; done
+    fi
+    for pid_file in "$folder"/slurmd.*.pid "$folder/slurmctld.pid" "$folder/munged.pid"; do stop_daemon "$pid_file"; done
+    rm -rf "$folder"
+}
+
+free_port() { # the first of a run of free ports from $1 on
+    local port=$1 i
+    for (( ; port < 60000; port += nodes + 1)); do
+        for ((i = 0; i <= nodes; i++)); do
+            (exec 3<>"/dev/tcp/127.0.0.1/$((port + i))") 2>/dev/null && continue 2
+        done
+        echo "$port"
+        return
+    done
+    echo "no free ports" >&2
+    return 1
+}
+
+start() {
+    local host port i
+    host=$(hostname -s)
+    port=$(free_port $((20000 + $$ % 10000)))
+    umask 022
+    mkdir -p "$folder"/{state,log}
+    install -m 0700 -d "$folder/munge"
+    head -c 1024 /dev/urandom >"$folder/munge/key"
+    chmod 0400 "$folder/munge/key"
+
+    cat >"$SLURM_CONF" <<CONF
+ClusterName=lofthpc
+SlurmctldHost=$host(127.0.0.1)
+SlurmctldPort=$port
+CommunicationParameters=NoInAddrAny,NoCtldInAddrAny
+SlurmUser=$(id -un)
+SlurmdUser=$(id -un)
+# With the default of 120 s a requeued job would start only that much later.
+AuthInfo=socket=$folder/munge.socket,cred_expire=10
+StateSaveLocation=$folder/state
+SlurmdSpoolDir=$folder/spool.%n
+# The pmix plug-in makes its folders here; the nodes must not share them.
+TmpFS=$folder/tmp.%n
+SlurmctldPidFile=$folder/slurmctld.pid
+SlurmdPidFile=$folder/slurmd.%n.pid
+SlurmctldLogFile=$folder/log/slurmctld
+SlurmdLogFile=$folder/log/slurmd.%n
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobCompType=jobcomp/filetxt
+JobCompLoc=$folder/log/jobs
+SelectType=select/cons_tres
+SelectTypeParameters=CR_Core
+SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
+KillWait=5
+MailProg=/bin/true
+ReturnToService=2
+# Virtual nodes claim more processors together than the machine has.
+SlurmdParameters=config_overrides
+NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1))-$((port + nodes)) CPUs=$cpus State=UNKNOWN
+PartitionName=test Nodes=ALL Default=YES MaxTime=60 State=UP
+CONF
+    echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf"
+
+    munged --socket="$folder/munge.socket" --key-file="$folder/munge/key" --log-file="$folder/munge/log" \
+        --pid-file="$folder/munged.pid" --seed-file="$folder/munge/seed" </dev/null >"$folder/log/munged.out" 2>&1
+    slurmctld -f "$SLURM_CONF" </dev/null >"$folder/log/slurmctld.out" 2>&1
+
+    # Every node in a host name and /etc/hosts of its own: Open MPI names its shared memory by host and local rank, so
+    # that ranks of two nodes of one name would write into each other's.
+    { cat /etc/hosts; for ((i = 1; i <= nodes; i++)); do echo "127.0.0.1 n$i"; done; } >"$folder/hosts"
+    for ((i = 1; i <= nodes; i++)); do
+        mkdir -p "$folder/spool.n$i" "$folder/tmp.n$i"
+        unshare --uts --mount --propagation slave bash -euc \
+            'hostname "$0"; mount --bind "$1/hosts" /etc/hosts; exec slurmd -f "$1/slurm.conf" -N "$0"' "n$i" "$folder" \
+            </dev/null >"$folder/log/slurmd.n$i.out" 2>&1
+    done
+
+    for _ in {1..300}; do
+        if (($(sinfo -h -N -o %t 2>/dev/null | grep -c '^idle$') == nodes)); then
+            echo "$SLURM_CONF"
+            return 0
+        fi
+        sleep 0.1
+    done
+    echo "the nodes did not come up" >&2
+    tail -n 5 "$folder"/log/* >&2
+    return 1
+}
+
+case $action in
+    start)
+        stop
+        start || { stop; exit 1; }
+        ;;
+    stop) stop ;;
+    *) echo "start or stop, not $action" >&2; exit 2 ;;
+esac
