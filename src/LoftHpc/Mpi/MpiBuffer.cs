@@ -12,7 +12,7 @@ public enum MpiDataType
     Float64,
 }
 
-/// <summary>Reductions that the program uses.</summary>
+/// <summary>Reductions that the program uses. Bytes have a sum only: MPICH 4.0 compares them as signed numbers.</summary>
 public enum MpiOperation
 {
     Sum,

@@ -117,7 +117,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     private void AllreduceCall(MpiBuffer send, MpiBuffer receive, MpiOperation operation, nint request) =>
         Form(_library.Allreduce, receive.Count, request).Call(
-            SendAddress(send), receive.Address, (nint)receive.Count, Type(receive), _library.Abi.Handle(operation), _handle, request);
+            SendAddress(send), receive.Address, (nint)receive.Count, Type(receive), Handle(operation, receive.Type), _handle, request);
 
     private IEnumerable<Action<nint>> AllreducePieces(MpiBuffer send, MpiBuffer receive, MpiOperation operation) =>
         Pieces(receive.Count).Select(p => (Action<nint>)(r =>
@@ -136,7 +136,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
     {
         MpiBuffer shape = send.IsInPlace ? receive : send;
         Form(_library.Reduce, shape.Count, request).Call(
-            SendAddress(send), receive.Address, (nint)shape.Count, Type(shape), _library.Abi.Handle(operation), root, _handle, request);
+            SendAddress(send), receive.Address, (nint)shape.Count, Type(shape), Handle(operation, shape.Type), root, _handle, request);
     }
 
     private IEnumerable<Action<nint>> ReducePieces(MpiBuffer send, MpiBuffer receive, MpiOperation operation, int root) =>
@@ -263,7 +263,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     private void ReduceScatterCall(MpiBuffer send, MpiBuffer receive, long* memory, MpiOperation operation, bool large, nint request) =>
         _library.ReduceScatter.Of(large, request != 0).Call(
-            SendAddress(send), receive.Address, (nint)memory, Type(receive), _library.Abi.Handle(operation), _handle, request);
+            SendAddress(send), receive.Address, (nint)memory, Type(receive), Handle(operation, receive.Type), _handle, request);
 
     /// <summary>Every part is reduced to its rank, in pieces. In place, a part's result stands where the part stood.</summary>
     private IEnumerable<Action<nint>> ReduceScatterPieces(MpiBuffer send, MpiBuffer receive, long[] counts, MpiOperation operation)
@@ -425,6 +425,11 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
         if (!send.IsInPlace && send.Count != receive.Count)
             throw new ArgumentException($"{send.Count} elements to send and {receive.Count} to receive", nameof(send));
     }
+
+    private nint Handle(MpiOperation operation, MpiDataType type) =>
+        type != MpiDataType.Byte || operation == MpiOperation.Sum
+            ? _library.Abi.Handle(operation)
+            : throw new ArgumentException($"{operation} of bytes: MPICH 4.0 takes them for signed numbers", nameof(operation));
 
     private void CheckParts(MpiBuffer buffer, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements, string name)
     {
