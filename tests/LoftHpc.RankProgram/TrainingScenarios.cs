@@ -2,6 +2,7 @@ using System.Globalization;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
+using LoftHpc.Distances;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Training;
@@ -48,6 +49,131 @@ internal static class TrainingScenarios
             DataParallelTraining training = new(context, network, WholeState(network, context.Type), config with { Optimizer = optimizer }, data);
             return (training, training.State);
         });
+    }
+
+    /// <summary>Arguments: backward. One step's messages and bytes against the closed formula.</summary>
+    public static void StepCommunication(ICommunicator world, string[] arguments)
+    {
+        BackwardKind backward = Enum.Parse<BackwardKind>(arguments[0]);
+        const int width = 5, classes = 5, side = 28, element = 4;
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "5", "Cifar"]);
+        CommunicationLedger ledger = new() { Phase = "pretrain" };
+        using MeteredCommunicator metered = new(world, ledger);
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
+        using FilterParallelTraining training = new(context, network, new PretrainSection { Batch = Batch, Backward = backward }, data, 3);
+        training.Step(0, 0, LearningRate);
+
+        // The inputs that are gathered, as (channels, side): of each block's first convolution (shared with its
+        // shortcut) and of its second. Stages halve the side and double the channels.
+        List<(int Channels, int Side)> gathered = [];
+        for (int stage = 0; stage < 4; stage++)
+        {
+            (int Channels, int Side) inside = (width << stage, (side + (1 << stage) - 1) >> stage);
+            (int Channels, int Side) before = stage == 0 ? inside : (width << (stage - 1), (side + (1 << (stage - 1)) - 1) >> (stage - 1));
+            gathered.AddRange([before, inside, inside, inside]);
+        }
+        int ranks = world.Size, rank = world.Rank;
+        long Own(long count, int of) => (count * (of + 1) / ranks) - (count * of / ranks);
+        long calls = 0, messages = 0, sent = 0, received = 0;
+        foreach ((int channels, int imageSide) in gathered)
+        {
+            long image = (long)imageSide * imageSide * element, pieces = (Batch + (int)Math.Max(1, (1 << 20) / (channels * image)) - 1) / (int)Math.Max(1, (1 << 20) / (channels * image));
+            long own = Batch * image * Own(channels, rank), all = Batch * image * channels;
+            calls += pieces;
+            if (own > 0) messages += pieces * (ranks - 1);
+            sent += own * (ranks - 1);
+            received += all - own;
+        }
+        // Of the pieces of a reduce-scatter a rank sends to each other rank that owns something.
+        long reduceMessages = gathered.Sum(g => Enumerable.Range(0, ranks).Count(r => r != rank && Own(g.Channels, r) > 0));
+        // An allreduce of the logits: a reduce-scatter and an allgather over parts of (near) equal size.
+        long logits = Batch * classes, part = logits / ranks, larger = logits % ranks, mine = (part + (rank < larger ? 1 : 0)) * element;
+        long otherwise = (logits * element) - mine;
+
+        List<CommunicationTotal> expected = [];
+        if (ranks > 1)
+        {
+            expected.Add(new("pretrain", CommunicationPurpose.Step, "allgatherv", calls, messages, sent, received, 0));
+            if (backward is BackwardKind.Exact)
+                expected.Add(new("pretrain", CommunicationPurpose.Step, "reduce_scatter", calls, reduceMessages, received, sent, 0));
+            long allreduce = otherwise + (mine * (ranks - 1));
+            expected.Add(new("pretrain", CommunicationPurpose.Step, "allreduce", 1, 2 * (ranks - 1), allreduce, allreduce, 0));
+        }
+        string Lines(IEnumerable<CommunicationTotal> totals) =>
+            string.Join('\n', totals.Select(total => (total with { Seconds = 0 }).ToString()).Order());
+        string counted = Lines(ledger.Totals), formula = Lines(expected);
+        if (counted != formula) throw new InvalidOperationException($"counted\n{counted}\nbut the formula says\n{formula}");
+    }
+
+    /// <summary>Arguments: method. Live tensors do not grow with steps.</summary>
+    public static void LiveTensors(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "2", "Cifar"]);
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        using ITrainingMethod method = arguments[0] is "FilterParallel"
+            ? new FilterParallelTraining(context, network, new PretrainSection { Batch = Batch }, data, 3)
+            : new DataParallelTraining(
+                context, network, WholeState(network, context.Type),
+                new RetrainSection { Batch = Batch, BatchNorm = Enum.Parse<BatchNormScope>(arguments[0]) }, data);
+        method.Step(0, 0, LearningRate);
+        method.Evaluate(data, 4);
+        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
+        for (int step = 0; step < 100; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+        method.Evaluate(data, 4);
+        long after = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+        if (after != before || before == 0) throw new InvalidOperationException($"{before} live tensors after one step, {after} after 101");
+        // Native memory that no C# tensor stands for would show here; a step of this network makes some 10 MB.
+        long grown = Environment.WorkingSet - resident;
+        if (grown > 200 << 20) throw new InvalidOperationException($"the process has grown by {grown} bytes in 100 steps");
+    }
+
+    /// <summary>The distances of several measurements, with filters dealt at random, against one process's own computation.</summary>
+    public static void Distances(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, _) = Setting(["PreactResnet", "18", "5", "Cifar"]);
+        FilterAssignment assignment = FilterAssignment.Create(network, AssignmentKind.Random, seed: 9, world.Size);
+        long[] steps = [0, 10, 20, 30];
+        using RankingTracker tracker = new(world);
+        List<LayerDistance> found = [];
+        Dictionary<(string, long), double[]> norms = [];
+        foreach (long step in steps)
+        {
+            // Weights that any rank can make: the initial ones of another seed.
+            using ModelState whole = ModelState.Initialize(FilterAssignment.Create(network, AssignmentKind.Contiguous, 0, 1).Slices(network, 0), step, ScalarType.Float32, CPU);
+            using ModelState own = ModelState.Initialize(assignment.Slices(network, world.Rank), step, ScalarType.Float32, CPU);
+            RankingMeasurement measured = tracker.Measure(step, FilterNorms.Measure(own));
+            found.AddRange(measured.Distances);
+            foreach (ConvSpec conv in network.Convolutions)
+            {
+                double[] expected = [.. whole[$"{conv.Name}.weight"].to(ScalarType.Float64).square().sum([1, 2, 3]).sqrt().data<double>()];
+                norms[(conv.Name, step)] = expected;
+                if (world.Rank != 0) continue;
+                double[] got = measured.Norms.Single(layer => layer.Layer == conv.Name).Norms;
+                if (got.Zip(expected).Any(pair => Math.Abs(pair.First - pair.Second) > 1e-12 * pair.Second)) throw new InvalidOperationException($"norms of {conv.Name}");
+            }
+        }
+        found.AddRange(tracker.RemainingPairs(measurementsMax: 100));
+        if (world.Rank != 0) return;
+
+        var keys = found.Select(d => (d.Step, d.ReferenceStep, d.Layer)).ToList();
+        int pairs = steps.Length * (steps.Length - 1);
+        if (keys.Distinct().Count() != keys.Count || keys.Count != pairs * network.Convolutions.Count()) throw new InvalidOperationException($"{keys.Count} pairs");
+        foreach (LayerDistance distance in found)
+        {
+            // By the words of the definition: rank the filters, and look up each one's position in the other ranking.
+            double[] at = norms[(distance.Layer, distance.Step)], reference = norms[(distance.Layer, distance.ReferenceStep)];
+            List<int> ranking = [.. Enumerable.Range(0, at.Length).OrderByDescending(f => at[f])], other = [.. Enumerable.Range(0, at.Length).OrderByDescending(f => reference[f])];
+            double sum = 0, chance = 0;
+            for (int i = 1; i <= at.Length; i++)
+            {
+                sum += Math.Abs(Math.Log(i) - Math.Log(other.IndexOf(ranking[i - 1]) + 1)) / i;
+                for (int j = 1; j <= at.Length; j++) chance += Math.Abs(Math.Log(i) - Math.Log(j)) / i / at.Length;
+            }
+            if (Math.Abs(sum - distance.Distance) > 1e-12 || Math.Abs((sum / chance) - distance.Normalized!.Value) > 1e-12)
+                throw new InvalidOperationException($"{distance} instead of {sum}, {sum / chance}");
+        }
     }
 
     private enum Reference { WholeBatch, EachShard }

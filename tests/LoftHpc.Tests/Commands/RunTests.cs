@@ -1,0 +1,152 @@
+using System.Text.Json;
+using LoftHpc.Mpi;
+using LoftHpc.Results;
+using LoftHpc.Tests.Mpi;
+using LoftHpc.Tests.Results;
+using Xunit;
+
+namespace LoftHpc.Tests.Commands;
+
+/// <summary>The program as its users start it: real ranks, run folders, exit codes.</summary>
+public sealed class RunTests : IDisposable
+{
+    private const string Config = """
+        run: {seed: 4, device: cpu, threads: 1}
+        network: {family: preact-resnet, depth: 18, width: 3}
+        data: {set: synthetic, train_images: 70, test_images: 30, synthetic: {channels: 1, size: 28, classes: 3}}
+        pretrain: {epochs: 2, batch: 32, snapshots: [1], optimizer: {learning_rate: 0.05, weight_decay: 1.0e-4}}
+        distance: {every: 2 steps}
+        retrain: {epochs: 1, batch: 32, optimizer: {learning_rate: 0.01}}
+        evaluate: {batch: 16}
+        """;
+
+    private readonly TemporaryFolder _folder = new();
+    private readonly string _config;
+
+    public RunTests()
+    {
+        _config = Path.Combine(_folder.Path, "test.yaml");
+        File.WriteAllText(_config, Config);
+    }
+
+    public void Dispose() => _folder.Dispose();
+
+    [SkippableFact]
+    public void Run_writes_every_file_and_never_over_another_run()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        LaunchResult result = Start(family, 2, "run", "run.name=a").MustSucceed();
+        RunFolder folder = Folder("a");
+        foreach (string file in new[]
+        {
+            folder.Config, folder.Manifest, folder.InitialWeights, folder.DenseWeights, folder.PrunedWeights, folder.TicketWeights,
+            folder.SnapshotWeights(1), folder.AccuracyPlot, folder.FilterDistancePlot,
+        }) Assert.True(File.Exists(file), file);
+        Assert.Empty(Directory.EnumerateFiles(folder.Path).Where(file => !Path.GetFileName(file).Contains('.') || file.EndsWith(".tmp", StringComparison.Ordinal)));
+
+        // 70 images in batches of 32 are 3 steps an epoch: measured at 0, 2, 4 and 6 of 6 steps.
+        long[] steps = [0, 2, 4, 6];
+        IReadOnlyList<FilterNormRow> norms = folder.FilterNorms.Read();
+        Assert.Equal(steps, norms.Select(row => row.Step).Distinct());
+        Assert.Equal(4.0 / 3, norms.First(row => row.Step == 4).Epoch);
+        IReadOnlyList<FilterDistanceRow> distances = folder.FilterDistance.Read();
+        string[] layers = [.. norms.Select(row => row.Layer).Distinct()];
+        Assert.Equal(20, layers.Length);
+        Assert.Equal(
+            (from a in steps from b in steps where a != b from layer in layers select (a, b, layer)).Order(),
+            distances.Select(row => (row.Step, row.ReferenceStep, row.Layer)).Order());
+
+        Assert.Equal(6, folder.Metrics.Read().Count);
+        Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], folder.Summary.Read().Select(row => row.Network));
+        Assert.Equal(4, folder.Ticket.Read().Count(row => row.Layer == "layer2.1.conv1" && row.Kept is false) + 1);
+        Assert.Equal(["pretrain", "extract", "retrain"], folder.Communication.Read().Select(row => row.Phase).Distinct());
+        LaunchRecord launch = Assert.Single(RunManifest.Read(folder.Manifest).Launches);
+        Assert.Equal((0, 2, 4L), (launch.ExitCode, launch.Ranks.Count, launch.Seed));
+        Assert.Contains("ticket", result.Output);
+        Assert.Contains(folder.TicketWeights, result.Output);
+
+        LaunchResult again = Start(family, 2, "run", "run.name=a");
+        Assert.Equal(ExitCodes.Configuration, again.ExitCode);
+        Assert.Equal(1, Occurrences(again.Error, "exists already"));
+    }
+
+    [SkippableFact]
+    public void The_same_launch_gives_the_same_bits_and_stages_one_by_one_give_those_of_run()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        Start(family, 3, "run", "run.name=a", "pretrain.assignment=random").MustSucceed();
+        foreach (string command in new[] { "pretrain", "extract", "retrain" })
+            Start(family, 3, command, "run.name=b", "pretrain.assignment=random").MustSucceed();
+        (RunFolder a, RunFolder b) = (Folder("a"), Folder("b"));
+        foreach ((string one, string other) in new[]
+        {
+            (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterNorms.Path, b.FilterNorms.Path),
+            (a.FilterDistance.Path, b.FilterDistance.Path), (a.Ticket.Path, b.Ticket.Path), (a.Summary.Path, b.Summary.Path),
+        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
+        Assert.Equal(["pretrain", "extract", "retrain"], RunManifest.Read(b.Manifest).Launches.Select(launch => launch.Command));
+
+        // Each stage refuses where its files exist.
+        Assert.Equal(1, Occurrences(Start(family, 2, "extract", "run.name=b").Error, "exists already"));
+        Assert.Equal(1, Occurrences(Start(family, 2, "retrain", "run.name=b").Error, "exists already"));
+
+        // The same ticket measured again, by another number of ranks.
+        LaunchResult evaluated = Start(family, 1, "evaluate", "run.name=b").MustSucceed();
+        SummaryRow ticket = b.Summary.Read().Single(row => row.Network == NetworkState.Ticket);
+        Assert.Contains(FormattableString.Invariant($"accuracy {ticket.TestAccuracy:R},"), evaluated.Output);
+    }
+
+    [SkippableFact]
+    public void One_pretraining_yields_many_tickets()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        Start(family, 1, "pretrain", "run.name=a").MustSucceed();
+        string from = $"extract.from={Folder("a").Path}";
+        Start(family, 2, "extract", "run.name=small", from, "extract.ratio=0.8").MustSucceed();
+        Start(family, 2, "retrain", "run.name=small").MustSucceed();
+        Start(family, 1, "extract", "run.name=all-blocks", from, "extract.first_blocks=true").MustSucceed();
+        Assert.False(File.Exists(Folder("a").Ticket.Path));
+        // 24 filters, of which floor(0.8 * 24) = 19 go.
+        Assert.Equal(5, Folder("small").Ticket.Read().Count(row => row.Layer == "layer4.1.conv1" && row.Kept));
+        Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], Folder("small").Summary.Read().Select(row => row.Network));
+        Assert.Contains(Folder("all-blocks").Ticket.Read(), row => row.Layer == "layer2.0.conv1");
+    }
+
+    [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi)]
+    [InlineData(MpiFamily.Mpich)]
+    public void Mistakes_are_told_once_with_all_problems_before_any_work(MpiFamily family)
+    {
+        LaunchResult wrong = Start(family, 3, "run", "run.name=a", "pretrain.batch=zero", "network.depht=18");
+        Assert.Equal(ExitCodes.Configuration, wrong.ExitCode);
+        Assert.Equal(1, Occurrences(wrong.Error, "pretrain.batch"));
+        Assert.Equal(1, Occurrences(wrong.Error, "network.depht"));
+        Assert.False(Directory.Exists(Folder("a").Path));
+
+        LaunchResult missing = Start(family, 3, "run", "run.name=a", "data.set=mnist", $"data.folder={_folder.Path}/nothing");
+        Assert.Equal(ExitCodes.Configuration, missing.ExitCode);
+        Assert.Equal(1, Occurrences(missing.Error, "train-images-idx3-ubyte"));
+        Assert.False(Directory.Exists(Folder("a").Path));
+
+        LaunchResult unknown = MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "pretrian", "--config", _config]);
+        Assert.Equal(ExitCodes.Configuration, unknown.ExitCode);
+        Assert.Equal(1, Occurrences(unknown.Error, "lofthpc: error"));
+        Assert.Equal(1, Occurrences(MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "--version"]).MustSucceed().Output, "0.1.0"));
+    }
+
+    [SkippableFact]
+    public void A_loss_that_is_no_number_ends_the_job_with_a_code_of_its_own()
+    {
+        LaunchResult result = Start(MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "pretrain.optimizer.learning_rate=1e30");
+        Assert.Equal(ExitCodes.NonFiniteLoss, result.ExitCode);
+        Assert.Equal(1, Occurrences(result.Error, "lower the learning rate"));
+        using JsonDocument manifest = JsonDocument.Parse(File.ReadAllText(Folder("a").Manifest));
+        Assert.Equal(ExitCodes.NonFiniteLoss, RunManifest.Read(Folder("a").Manifest).Launches[0].ExitCode);
+    }
+
+    private static int Occurrences(string text, string part) => text.Split(part).Length - 1;
+
+    private RunFolder Folder(string name) => RunFolder.At(Path.Combine(_folder.Path, "results", name));
+
+    private LaunchResult Start(MpiFamily family, int ranks, string command, params string[] overrides) => MpiLauncher.Run(
+        family, ranks, [MpiLauncher.LoftHpc, command, "--config", _config, $"run.folder={_folder.Path}/results", .. overrides]);
+}

@@ -1,0 +1,80 @@
+using LoftHpc.Configuration;
+using LoftHpc.Mpi;
+using LoftHpc.Tests.Mpi;
+using Xunit;
+
+namespace LoftHpc.Tests.Training;
+
+/// <summary>
+/// Every parallel path against a serial one, under a real mpiexec: loss, gradients, weights and running statistics, to
+/// 1e-4 after one step in float32 and to 1e-10 after five in float64 (the scenarios throw where a tensor is further off).
+/// </summary>
+public class ParallelTrainingTests
+{
+    [SkippableTheory]
+    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Contiguous)]
+    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, AssignmentKind.Random)]
+    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random)]
+    [AtOneToFourRanks(NetworkFamily.WideResnet, 10, 3, NetworkForm.Cifar, AssignmentKind.Contiguous)]
+    public void Filter_parallel_ranks_train_the_network_of_one_rank(
+        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, AssignmentKind assignment) =>
+        Run(MpiFamily.OpenMpi, ranks, "FilterParallel", family, depth, width, form, assignment, BackwardKind.Exact);
+
+    [SkippableTheory]
+    [InlineData(3, NetworkFamily.PreactResnet, 34, 3, NetworkForm.Cifar)]
+    [InlineData(3, NetworkFamily.PreactResnet, 18, 5, NetworkForm.Imagenet)]
+    [InlineData(4, NetworkFamily.PreactResnet, 18, 2, NetworkForm.Imagenet)] // more ranks than filters
+    [InlineData(4, NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar)]
+    public void Other_networks_under_MPICH(int ranks, NetworkFamily family, int depth, int width, NetworkForm form) =>
+        Run(MpiFamily.Mpich, ranks, "FilterParallel", family, depth, width, form, AssignmentKind.Random, BackwardKind.Exact);
+
+    [SkippableTheory]
+    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random)]
+    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar, AssignmentKind.Contiguous)]
+    public void Local_backward_has_the_gradient_of_a_graph_cut_between_the_ranks(
+        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, AssignmentKind assignment) =>
+        Run(MpiFamily.OpenMpi, ranks, "FilterParallel", family, depth, width, form, assignment, BackwardKind.Local);
+
+    [SkippableTheory]
+    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised)]
+    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised)]
+    public void Data_parallel_ranks_with_synchronised_batch_norm_train_the_network_of_one_rank(
+        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, BatchNormScope batchNorm) =>
+        Run(MpiFamily.OpenMpi, ranks, "DataParallel", family, depth, width, form, batchNorm);
+
+    [SkippableTheory]
+    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.PerRank)]
+    public void Data_parallel_ranks_with_batch_norm_per_rank_do_as_a_loop_over_the_shards(
+        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, BatchNormScope batchNorm) =>
+        Run(MpiFamily.Mpich, ranks, "DataParallel", family, depth, width, form, batchNorm);
+
+    /// <summary>Counted messages and bytes of a step against the closed formula, on every rank.</summary>
+    [SkippableTheory]
+    [AtOneToFourRanks(BackwardKind.Exact)]
+    [AtOneToFourRanks(BackwardKind.Local)]
+    public void A_step_sends_what_the_formula_says(int ranks, BackwardKind backward) =>
+        Run(MpiFamily.OpenMpi, ranks, "StepCommunication", backward);
+
+    [SkippableTheory]
+    [InlineData(1, "FilterParallel")]
+    [InlineData(2, "FilterParallel")]
+    [InlineData(2, "Synchronised")]
+    [InlineData(2, "PerRank")]
+    public void A_hundred_steps_leave_as_many_live_tensors_as_one(int ranks, string method) =>
+        Run(MpiFamily.OpenMpi, ranks, "LiveTensors", method);
+
+    [SkippableTheory]
+    [AtOneToFourRanks]
+    public void Rankings_and_distances_are_those_of_one_rank(int ranks) => Run(MpiFamily.OpenMpi, ranks, "Distances");
+
+    private static void Run(MpiFamily family, int ranks, string scenario, params object[] arguments) => MpiLauncher.RunScenario(
+        family, ranks, [$"TrainingScenarios.{scenario}", .. arguments.Select(argument => argument.ToString()!)]).MustSucceed();
+
+    /// <summary>The arguments at 1, 2, 3 and 4 ranks.</summary>
+    [AttributeUsage(AttributeTargets.Method, AllowMultiple = true)]
+    private sealed class AtOneToFourRanksAttribute(params object[] arguments) : Xunit.Sdk.DataAttribute
+    {
+        public override IEnumerable<object[]> GetData(System.Reflection.MethodInfo testMethod) =>
+            Enumerable.Range(1, 4).Select(ranks => (object[])[ranks, .. arguments]);
+    }
+}
