@@ -106,6 +106,32 @@ internal static class TrainingScenarios
         if (counted != formula) throw new InvalidOperationException($"counted\n{counted}\nbut the formula says\n{formula}");
     }
 
+    /// <summary>A gather and its adjoint on tensors that go in several pieces, one of them odd, some ranks without channels.</summary>
+    public static void ExchangeInPieces(ICommunicator world, string[] arguments)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        ChannelExchange exchange = new(world, transport);
+        int[] channels = [.. Enumerable.Range(0, world.Size).Select(rank => rank == 1 ? 0 : 11 + rank)];
+        int start = channels.Take(world.Rank).Sum(), own = channels[world.Rank];
+        Tensor Whole(int seed)
+        {
+            Generator generator = new((ulong)seed);
+            return rand([70, channels.Sum(), 40, 41], generator: generator);
+        }
+        Tensor expected = Whole(1);
+        if (expected.numel() * 4 / 70 * ChannelExchange.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
+            throw new InvalidOperationException("the tensor is too small to go in several pieces");
+        Tensor gathered = exchange.Gather(expected.narrow(1, start, own).contiguous(), channels);
+        if (!gathered.equal(expected).all().item<bool>()) throw new InvalidOperationException("gathered wrongly");
+
+        Tensor sum = zeros_like(expected);
+        for (int rank = 0; rank < world.Size; rank++) sum += Whole(100 + rank);
+        Tensor part = exchange.ReduceScatter(Whole(100 + world.Rank), channels);
+        if (own > 0 && (part - sum.narrow(1, start, own)).abs().max().item<float>() > 1e-5) throw new InvalidOperationException("reduced wrongly");
+        if (!part.shape.SequenceEqual([70, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
+    }
+
     /// <summary>Arguments: method. Live tensors do not grow with steps.</summary>
     public static void LiveTensors(ICommunicator world, string[] arguments)
     {

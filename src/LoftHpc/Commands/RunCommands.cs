@@ -74,10 +74,8 @@ public static class RunCommands
 
     private static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 
-    /// <summary>Makes the run folder, once the data are known to be readable.</summary>
     private static RunFolder Create(Session session)
     {
-        _ = session.Data;
         session.OnRoot(() => RunFolder.Create(session.Config.Run.Folder, session.Config.Run.Name, session.Config.Run.Overwrite));
         return Own(session);
     }

@@ -20,12 +20,12 @@ public sealed class Session : IDisposable
     private readonly MpiRuntime _mpi;
     private readonly TorchLibraryInfo _torch;
     private readonly Placement _placement;
-    private ImageData? _data;
 
     private Session(MpiRuntime mpi, LaunchOptions options)
     {
         (_mpi, Options, World) = (mpi, options, mpi.World);
         Config = ReadConfig(World, options);
+        Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
         _torch = Agree.OnAllRanks(World, TorchLibrary.Load);
         _placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
@@ -57,8 +57,8 @@ public sealed class Session : IDisposable
 
     public bool IsRoot => World.Rank == 0;
 
-    /// <summary>The images, read on every rank when first asked for. Collective.</summary>
-    public ImageData Data => _data ??= Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
+    /// <summary>The images, on every rank.</summary>
+    public ImageData Data { get; }
 
     public BatchLoader TrainImages => new(Data.Train, Config.Data, Config.Run.Seed);
 

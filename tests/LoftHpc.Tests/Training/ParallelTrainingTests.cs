@@ -56,6 +56,10 @@ public class ParallelTrainingTests
         Run(MpiFamily.OpenMpi, ranks, "StepCommunication", backward);
 
     [SkippableTheory]
+    [AtOneToFourRanks]
+    public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) => Run(MpiFamily.Mpich, ranks, "ExchangeInPieces");
+
+    [SkippableTheory]
     [InlineData(1, "FilterParallel")]
     [InlineData(2, "FilterParallel")]
     [InlineData(2, "Synchronised")]
