@@ -31,7 +31,10 @@ public static class CommandLine
         ParseResult parsed = root.Parse(arguments);
         if (parsed.Errors.Count > 0)
         {
-            foreach (var error in parsed.Errors) invocation.Error.WriteLine($"lofthpc: error: {error.Message} (see lofthpc --help)");
+            string problem = parsed.CommandResult.Command == root && parsed.UnmatchedTokens.Count > 0
+                ? $"unknown command '{parsed.UnmatchedTokens[0]}'; allowed are {string.Join(", ", root.Subcommands.Select(command => command.Name))}"
+                : string.Join(" ", parsed.Errors.Select(error => error.Message));
+            invocation.Error.WriteLine($"lofthpc: error: {problem} (see lofthpc --help)");
             return ExitCodes.Configuration;
         }
         return parsed.Invoke(invocation);

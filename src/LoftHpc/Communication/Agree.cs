@@ -18,7 +18,22 @@ public static class Agree
         });
 
     /// <inheritdoc cref="OnAllRanks(ICommunicator, Action)"/>
-    public static T OnAllRanks<T>(ICommunicator communicator, Func<T> action)
+    public static T OnAllRanks<T>(ICommunicator communicator, Func<T> action) => Run(communicator, action, nameRank: true);
+
+    /// <summary>
+    /// Runs the action on rank 0 while the others wait (collective, so the action itself must not be). Its
+    /// <see cref="UserError"/> is thrown on all ranks.
+    /// </summary>
+    public static void OnRoot(ICommunicator communicator, Action action) => Run(
+        communicator,
+        () =>
+        {
+            if (communicator.Rank == 0) action();
+            return true;
+        },
+        nameRank: false);
+
+    private static T Run<T>(ICommunicator communicator, Func<T> action, bool nameRank)
     {
         T? result = default;
         UserError? own = null;
@@ -37,7 +52,7 @@ public static class Agree
         int exitCode = own?.ExitCode ?? 0;
         communicator.Broadcast(new Span<int>(ref exitCode), first);
         string message = own?.Message ?? "";
-        if (failures < communicator.Size) message += $" (rank {communicator.Rank} on {Environment.MachineName})";
+        if (nameRank && failures < communicator.Size) message += $" (rank {communicator.Rank} on {Environment.MachineName})";
         message = communicator.Broadcast(message, first);
         throw own is null ? new UserError(message, exitCode) : new UserError(message, own, exitCode);
     }

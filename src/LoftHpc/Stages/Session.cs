@@ -72,10 +72,7 @@ public sealed class Session : IDisposable
     public static Session Start(MpiRuntime mpi, LaunchOptions options) => new(mpi, options);
 
     /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
-    public void OnRoot(Action action) => Agree.OnAllRanks(World, () =>
-    {
-        if (IsRoot) action();
-    });
+    public void OnRoot(Action action) => Agree.OnRoot(World, action);
 
     /// <summary>The record of this launch for the manifest.</summary>
     public LaunchRecord Record => new(
@@ -97,8 +94,8 @@ public sealed class Session : IDisposable
     /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
     private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
     {
-        string yaml = Agree.OnAllRanks(world, () =>
-            world.Rank == 0 ? RunConfigLoader.ToYaml(RunConfigLoader.Load(options.Config, options.Overrides)) : "");
+        string yaml = "";
+        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(RunConfigLoader.Load(options.Config, options.Overrides)));
         return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config);
     }
 }
