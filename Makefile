@@ -8,6 +8,8 @@ DEVICE ?= $(if $(LIBTORCH),external,cpu)
 LIBTORCH ?=
 # 1: dist/ brings the .NET runtime with it, for nodes without .NET.
 SELF_CONTAINED ?=
+# More section.key=value arguments for a run.
+ARGS ?=
 # Tests whose full name holds this text; empty: all.
 FILTER ?=
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
@@ -33,10 +35,10 @@ endif
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo "Variables: RANKS=2 (run), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
 
 run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
-	@build/run.sh configs/quick.yaml
+	@build/run.sh configs/quick.yaml $(ARGS)
 
 test: ## install what the tests need, build, run every test
 	@build/setup.sh test

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs every test, or those whose full name holds $FILTER, and ends with the line
-# "N passed, N failed, N skipped". Fails where tests fail, where the run ends early, and where no test ran.
+# "N passed, N failed, N skipped"; before it, why tests were skipped. Fails where tests fail, where the run ends early, and where no test ran.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -11,6 +11,10 @@ trap 'rm -rf "$results"' EXIT
 dotnet test LoftHpc.sln -c Release --no-build --nologo --results-directory "$results" --logger trx \
     --blame-hang-timeout 20m --blame-hang-dump-type none ${FILTER:+--filter "FullyQualifiedName~$FILTER"}
 status=$?
+
+find "$results" -name '*.trx' -exec awk '
+    /<UnitTestResult / { test = match($0, /outcome="NotExecuted"/) ? $0 : ""; sub(/.* testName="/, "", test); sub(/".*/, "", test) }
+    test != "" && /<Message>/ { gsub(/.*<Message>|<\/Message>.*/, ""); print "skipped: " test ": " $0; test = "" }' {} +
 
 # Counts of all test projects, from the result files: total="5" executed="4" passed="4" failed="0" ...
 read -r passed failed skipped < <(
