@@ -1,0 +1,53 @@
+using Xunit;
+
+namespace LoftHpc.Tests.Build;
+
+/// <summary>build/run.sh: into which run folder, and with which flags of mpiexec.</summary>
+public sealed class QuickRunScriptTests : IDisposable
+{
+    private readonly StubFolder _tree = new();
+
+    public QuickRunScriptTests()
+    {
+        Directory.CreateDirectory(Path.Combine(_tree.Path, "build"));
+        foreach (string script in (string[])["run.sh", "launch.sh"])
+            File.Copy(Repository.File("build", script), Path.Combine(_tree.Path, "build", script));
+    }
+
+    public void Dispose() => _tree.Dispose();
+
+    [Fact]
+    public void The_first_free_folder_is_taken()
+    {
+        string results = Path.Combine(_tree.Path, "results");
+        Assert.Contains(" run.name=quick ", Run("MPICH"), StringComparison.Ordinal);
+        Directory.CreateDirectory(Path.Combine(results, "quick"));
+        Assert.Contains(" run.name=quick-2 ", Run("MPICH"), StringComparison.Ordinal);
+        Directory.CreateDirectory(Path.Combine(results, "quick-2"));
+        Directory.CreateDirectory(Path.Combine(results, "quick-4"));
+        Assert.Contains(" run.name=quick-3 ", Run("MPICH"), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("MPICH")]
+    [InlineData("mpiexec (OpenRTE) 4.1.4")]
+    public void Only_Open_MPI_gets_its_flags_and_root_alone_its_own(string version)
+    {
+        string command = Run(version);
+        bool openMpi = version != "MPICH";
+        Assert.StartsWith("mpiexec -n 3 ", command, StringComparison.Ordinal);
+        Assert.Equal(openMpi, command.Contains("--bind-to none", StringComparison.Ordinal));
+        Assert.Equal(openMpi && Environment.IsPrivilegedProcess, command.Contains("--allow-run-as-root", StringComparison.Ordinal));
+        Assert.Contains(" dist/lofthpc run --config configs/quick.yaml run.name=quick run.seed=2 \n", command, StringComparison.Ordinal);
+    }
+
+    private string Run(string version)
+    {
+        _tree.Add("mpiexec", $"[[ $1 == --version ]] && {{ echo '{version}'; exit 0; }}; echo mpiexec \"$@\" ''");
+        (int exitCode, string output, string error) = Repository.Run(
+            Path.Combine(_tree.Path, "build", "run.sh"), ["configs/quick.yaml", "run.seed=2"],
+            new Dictionary<string, string?> { ["PATH"] = _tree.First, ["RANKS"] = "3", ["MPIEXEC"] = null });
+        Assert.True(exitCode == 0, error);
+        return output[output.IndexOf("mpiexec", StringComparison.Ordinal)..];
+    }
+}
