@@ -1,0 +1,29 @@
+namespace LoftHpc.Results;
+
+/// <summary>The plots of a run folder, drawn from its CSV files alone, so that they can be drawn again at any time.</summary>
+public static class RunPlots
+{
+    /// <summary>Draws accuracy.png, and filter_distance.png once there are two measurements, over what stood there before.</summary>
+    /// <param name="layers">Layers whose heat-map is drawn; empty: all.</param>
+    /// <returns>Paths of what was drawn.</returns>
+    /// <exception cref="UserError">A file of the folder is not what it should be, or a layer is not in it.</exception>
+    public static IReadOnlyList<string> Draw(RunFolder folder, IReadOnlyList<string> layers)
+    {
+        List<string> drawn = [];
+        if (folder.Metrics.Exists)
+        {
+            AccuracyPlot.Draw(folder.AccuracyPlot, folder.Metrics.Read(), folder.Summary.Exists ? folder.Summary.Read() : []);
+            drawn.Add(folder.AccuracyPlot);
+        }
+        if (folder.FilterDistance.Exists)
+        {
+            Dictionary<long, double> epochs = [];
+            if (folder.FilterNorms.Exists)
+            {
+                foreach (FilterNormRow row in folder.FilterNorms.Read()) epochs[row.Step] = row.Epoch;
+            }
+            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, folder.FilterDistance.Read(), layers, epochs)) drawn.Add(folder.FilterDistancePlot);
+        }
+        return drawn;
+    }
+}

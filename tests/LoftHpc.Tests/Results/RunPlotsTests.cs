@@ -1,0 +1,123 @@
+using LoftHpc.Configuration;
+using LoftHpc.Results;
+using SkiaSharp;
+using Xunit;
+
+namespace LoftHpc.Tests.Results;
+
+public sealed class RunPlotsTests : IDisposable
+{
+    private readonly TemporaryFolder _parent = new();
+    private readonly RunFolder _run;
+
+    public RunPlotsTests() => _run = RunFolder.Create(_parent.Path, "run", overwrite: false);
+
+    public void Dispose() => _parent.Dispose();
+
+    [Fact]
+    public void BothPlotsAreDrawnFromTheFilesAlone()
+    {
+        WriteMetrics(epochs: 3, retrain: true);
+        WriteDistances(measurements: 4, layers: 20);
+        Assert.Equal([_run.AccuracyPlot, _run.FilterDistancePlot], RunPlots.Draw(RunFolderAgain(), []));
+        using SKBitmap accuracy = SKBitmap.Decode(_run.AccuracyPlot);
+        Assert.True(accuracy.Width >= 1200 && accuracy.Height >= 700);
+        // The curves of both splits, in their colours.
+        Assert.True(CountPixels(accuracy, 0x00, 0x72, 0xb2) > 200);
+        Assert.True(CountPixels(accuracy, 0xd5, 0x5e, 0x00) > 200);
+        using SKBitmap distance = SKBitmap.Decode(_run.FilterDistancePlot);
+        // The diagonals of the 20 heat-maps are dark, the largest distance is yellow, and no pair is missing (grey).
+        Assert.True(CountPixels(distance, 0x44, 0x01, 0x54) > 20 * 4 * 1000);
+        Assert.True(CountPixels(distance, 0xfd, 0xe7, 0x24) > 1000);
+        Assert.Equal(0, CountPixels(distance, 0xdd, 0xdd, 0xdd));
+        // Drawn again, they are the same.
+        byte[] before = File.ReadAllBytes(_run.AccuracyPlot);
+        RunPlots.Draw(_run, []);
+        Assert.Equal(before, File.ReadAllBytes(_run.AccuracyPlot));
+    }
+
+    [Theory]
+    [InlineData(2, 1)]
+    [InlineData(3, 37)]
+    [InlineData(100, 1)]
+    public void AnyNumberOfLayersAndMeasurementsIsDrawn(int measurements, int layers)
+    {
+        WriteDistances(measurements, layers);
+        Assert.Equal([_run.FilterDistancePlot], RunPlots.Draw(_run, []));
+        using SKBitmap bitmap = SKBitmap.Decode(_run.FilterDistancePlot);
+        Assert.InRange(bitmap.Height, 800, 2 * bitmap.Width);
+    }
+
+    [Fact]
+    public void WhatIsNotThereIsNotDrawn()
+    {
+        Assert.Empty(RunPlots.Draw(_run, []));
+        WriteMetrics(epochs: 1, retrain: false);
+        // The only layer has one filter, and so no normalised distance.
+        _run.FilterDistance.Write([new FilterDistanceRow(1, 0, "conv1", 1, 0, null)]);
+        Assert.Equal([_run.AccuracyPlot], RunPlots.Draw(_run, []));
+    }
+
+    [Fact]
+    public void LossesThatAreNoNumbersDoNotHinder()
+    {
+        _run.Metrics.Write([new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Train, double.NaN, double.NaN, 0.1, 1, 1)]);
+        _run.FilterDistance.Write([new FilterDistanceRow(1, 0, "conv1", 4, double.NaN, double.NaN)]);
+        Assert.Equal([_run.AccuracyPlot], RunPlots.Draw(_run, []));
+    }
+
+    [Fact]
+    public void ChosenLayersMustExist()
+    {
+        WriteDistances(measurements: 3, layers: 3);
+        Assert.Equal([_run.FilterDistancePlot], RunPlots.Draw(_run, ["layer1"]));
+        UserError error = Assert.Throws<UserError>(() => RunPlots.Draw(_run, ["layer1", "conv9"]));
+        Assert.Contains("plot.layers", error.Message, StringComparison.Ordinal);
+        Assert.Contains("conv9", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void TheProgramBringsAFontForItsText()
+    {
+        PlotStyle.NewPlot().Dispose();
+        SKTypeface font = ScottPlot.Fonts.GetTypeface(ScottPlot.Fonts.Default, bold: false, italic: false);
+        Assert.Equal("DejaVu Sans", font.FamilyName);
+        Assert.True(font.ContainsGlyphs("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 %().,:=_-"));
+    }
+
+    private RunFolder RunFolderAgain()
+    {
+        File.WriteAllText(_run.Config, "");
+        return RunFolder.Open(_run.Path);
+    }
+
+    private void WriteMetrics(int epochs, bool retrain)
+    {
+        List<MetricsRow> rows = [];
+        foreach (TrainingPhase phase in retrain ? Enum.GetValues<TrainingPhase>() : [TrainingPhase.Pretrain])
+        {
+            for (int epoch = 1; epoch <= epochs; epoch++)
+            {
+                rows.Add(new MetricsRow(phase, epoch, DataSplit.Train, 1.0 / epoch, 1 - (0.4 / epoch), 0.1, 1000, 10));
+                rows.Add(new MetricsRow(phase, epoch, DataSplit.Test, 1.1 / epoch, 1 - (0.5 / epoch), 0.1, 3000, 1));
+            }
+        }
+        _run.Metrics.Write(rows);
+        _run.Summary.Write([new SummaryRow(NetworkState.Dense, 0.83, 0.4, 100, 1000), new SummaryRow(NetworkState.Pruned, 0.1, 2.4, 60, 500)]);
+    }
+
+    private void WriteDistances(int measurements, int layers)
+    {
+        long[] steps = [.. Enumerable.Range(0, measurements).Select(i => i * 157L)];
+        _run.FilterNorms.Write(steps.Select((step, i) => new FilterNormRow(step, i, "layer0", 0, 1)));
+        _run.FilterDistance.Write(
+            from layer in Enumerable.Range(0, layers)
+            from step in steps
+            from reference in steps
+            where step != reference
+            select new FilterDistanceRow(step, reference, $"layer{layer}", 16, 4, Math.Abs(step - reference) / (double)steps[^1]));
+    }
+
+    private static int CountPixels(SKBitmap bitmap, byte red, byte green, byte blue) =>
+        bitmap.Pixels.Count(p => Math.Abs(p.Red - red) < 3 && Math.Abs(p.Green - green) < 3 && Math.Abs(p.Blue - blue) < 3);
+}
