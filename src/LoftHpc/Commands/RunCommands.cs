@@ -55,6 +55,7 @@ public static class RunCommands
             PretrainStage.Run(session, folder);
             ExtractStage.Run(session, folder, folder);
             RetrainStage.Run(session, folder);
+            session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
         ShowSummary(session, folder, folder.TicketWeights, folder.Ticket.Path, folder.AccuracyPlot, folder.FilterDistancePlot);
     }

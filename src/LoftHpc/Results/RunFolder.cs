@@ -15,10 +15,10 @@ public sealed class RunFolder
     /// <summary>The resolved configuration.</summary>
     public string Config => In(Path, "config.yaml");
 
-    /// <summary>What ran where, with which versions (<see cref="RunManifest"/>).</summary>
     /// <summary>The config of a launch: config.yaml is that of the launch that made the folder, each later command adds its own.</summary>
     public string ConfigOf(string command) => File.Exists(Config) ? In(Path, $"config-{command}.yaml") : Config;
 
+    /// <summary>What ran where, with which versions (<see cref="RunManifest"/>).</summary>
     public string Manifest => In(Path, "manifest.json");
 
     /// <summary>Weights before the first step.</summary>

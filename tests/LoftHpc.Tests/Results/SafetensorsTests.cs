@@ -1,5 +1,4 @@
 using System.Buffers.Binary;
-using System.Diagnostics;
 using System.Text;
 using LoftHpc.Results;
 using TorchSharp;
@@ -158,6 +157,7 @@ public sealed class SafetensorsTests : IDisposable
     [SkippableFact]
     public void PythonReadsItWithItsStandardLibrary()
     {
+        Skip.IfNot(Repository.HasProgram("python3"), "python3 is not installed");
         using (SafetensorsWriter writer = new(Path,
             [new TensorEntry("linear.bias", torch.ScalarType.Float32, [3]), new TensorEntry("tracked", torch.ScalarType.Int64, [])],
             new Dictionary<string, string> { ["network"] = "preact-resnet" }))
@@ -177,32 +177,9 @@ public sealed class SafetensorsTests : IDisposable
             print(header["__metadata__"]["network"], header["linear.bias"]["shape"], header["tracked"]["shape"],
                   values("linear.bias", "f") == struct.unpack("<3f", struct.pack("<3f", 0.1, -2, 3)), values("tracked", "q"))
             """;
-        Assert.Equal("preact-resnet [3] [] True (42,)", RunPython(script, Path));
-    }
-
-    private static string RunPython(string script, params string[] arguments)
-    {
-        ProcessStartInfo start = new("python3") { RedirectStandardOutput = true, RedirectStandardError = true };
-        start.ArgumentList.Add("-c");
-        start.ArgumentList.Add(script);
-        foreach (string argument in arguments) start.ArgumentList.Add(argument);
-        Process? python = null;
-        try
-        {
-            python = Process.Start(start);
-        }
-        catch (System.ComponentModel.Win32Exception)
-        {
-        }
-        Skip.If(python is null, "python3 is not installed");
-        using (python)
-        {
-            string output = python!.StandardOutput.ReadToEnd();
-            string errors = python.StandardError.ReadToEnd();
-            python.WaitForExit();
-            Assert.True(python.ExitCode == 0, errors);
-            return output.Trim();
-        }
+        (int exitCode, string output, string error) = Repository.Run("python3", ["-c", script, Path]);
+        Assert.True(exitCode == 0, error);
+        Assert.Equal("preact-resnet [3] [] True (42,)", output.Trim());
     }
 
     private void AssertRefused()

@@ -1,13 +1,14 @@
+using LoftHpc.Configuration;
+
 namespace LoftHpc.Results;
 
 /// <summary>The plots of a run folder, drawn from its CSV files alone, so that they can be drawn again at any time.</summary>
-public static class RunPlots
+public static class Plots
 {
     /// <summary>Draws accuracy.png, and filter_distance.png once there are two measurements, over what stood there before.</summary>
-    /// <param name="layers">Layers whose heat-map is drawn; empty: all.</param>
     /// <returns>Paths of what was drawn.</returns>
     /// <exception cref="UserError">A file of the folder is not what it should be, or a layer is not in it.</exception>
-    public static IReadOnlyList<string> Draw(RunFolder folder, IReadOnlyList<string> layers)
+    public static IReadOnlyList<string> Draw(RunFolder folder, PlotSection choice)
     {
         List<string> drawn = [];
         if (folder.Metrics.Exists)
@@ -22,7 +23,7 @@ public static class RunPlots
             {
                 foreach (FilterNormRow row in folder.FilterNorms.Read()) epochs[row.Step] = row.Epoch;
             }
-            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, folder.FilterDistance.Read(), layers, epochs)) drawn.Add(folder.FilterDistancePlot);
+            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, folder.FilterDistance.Read(), choice.Layers, epochs)) drawn.Add(folder.FilterDistancePlot);
         }
         return drawn;
     }
