@@ -106,18 +106,22 @@ internal static class TrainingScenarios
         if (counted != formula) throw new InvalidOperationException($"counted\n{counted}\nbut the formula says\n{formula}");
     }
 
-    /// <summary>A gather and its adjoint on tensors that go in several pieces, one of them odd, some ranks without channels.</summary>
+    /// <summary>
+    /// Arguments: device. A gather and its adjoint on tensors that go in several pieces, one of them odd, some ranks
+    /// without channels; and a sum in place.
+    /// </summary>
     public static void ExchangeInPieces(ICommunicator world, string[] arguments)
     {
         using DisposeScope scope = NewDisposeScope();
-        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        Device device = new(arguments[0]);
+        using TensorTransport transport = TensorTransport.For(device, direct: false);
         ChannelExchange exchange = new(world, transport);
         int[] channels = [.. Enumerable.Range(0, world.Size).Select(rank => rank == 1 ? 0 : 11 + rank)];
         int start = channels.Take(world.Rank).Sum(), own = channels[world.Rank];
         Tensor Whole(int seed)
         {
             Generator generator = new((ulong)seed);
-            return rand([70, channels.Sum(), 40, 41], generator: generator);
+            return rand([70, channels.Sum(), 40, 41], generator: generator).to(device);
         }
         Tensor expected = Whole(1);
         if (expected.numel() * 4 / 70 * ChannelExchange.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
@@ -129,6 +133,9 @@ internal static class TrainingScenarios
         for (int rank = 0; rank < world.Size; rank++) sum += Whole(100 + rank);
         Tensor part = exchange.ReduceScatter(Whole(100 + world.Rank), channels);
         if (own > 0 && (part - sum.narrow(1, start, own)).abs().max().item<float>() > 1e-5) throw new InvalidOperationException("reduced wrongly");
+        Tensor ones = full([3, 5], world.Rank + 1, float32, device);
+        exchange.AllreduceSum(ones);
+        if (!ones.eq(world.Size * (world.Size + 1) / 2).all().item<bool>()) throw new InvalidOperationException("summed wrongly");
         if (!part.shape.SequenceEqual([70, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
     }
 

@@ -100,7 +100,7 @@ public sealed class RunTests : IDisposable
     public void One_pretraining_yields_many_tickets()
     {
         MpiFamily family = MpiLauncher.AnyFamily();
-        Start(family, 1, "pretrain", "run.name=a").MustSucceed();
+        MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "pretrain", "--config", _config, $"run.folder={_folder.Path}/results", "run.name=a"]).MustSucceed();
         string from = $"extract.from={Folder("a").Path}";
         Start(family, 2, "extract", "run.name=small", from, "extract.ratio=0.8").MustSucceed();
         Start(family, 2, "retrain", "run.name=small").MustSucceed();

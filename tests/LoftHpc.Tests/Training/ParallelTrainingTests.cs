@@ -57,7 +57,14 @@ public class ParallelTrainingTests
 
     [SkippableTheory]
     [AtOneToFourRanks]
-    public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) => Run(MpiFamily.Mpich, ranks, "ExchangeInPieces");
+    public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) => Run(MpiFamily.Mpich, ranks, "ExchangeInPieces", "cpu");
+
+    [SkippableFact]
+    public void Tensors_on_a_GPU_are_gathered_and_reduced_through_pinned_memory()
+    {
+        Skip.IfNot(TorchSharp.torch.cuda.is_available(), "libtorch sees no GPU here");
+        Run(MpiFamily.OpenMpi, 2, "ExchangeInPieces", "cuda");
+    }
 
     [SkippableTheory]
     [InlineData(1, "FilterParallel")]
