@@ -410,7 +410,7 @@ public static class Collectives
     }
 
     /// <summary>A small number of rank and position, negative too where the type has such; the sum over 4 ranks fits into a byte.</summary>
-    private static T Value<T>(int rank, int i) where T : INumber<T> => 
+    private static T Value<T>(int rank, int i) where T : INumber<T> =>
         T.CreateChecked(((rank * 31) + (i * 17) + 5) % 60) - (typeof(T) == typeof(byte) ? T.Zero : T.CreateChecked(30));
 
     private static T Reduced<T>(int ranks, int i, MpiOperation operation) where T : INumber<T>
