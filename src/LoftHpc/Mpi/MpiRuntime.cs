@@ -22,6 +22,9 @@ public sealed class MpiRuntime
 {
     private readonly MpiLibrary? _library;
     private readonly ICommunicator _failureGroup;
+#if MPI_NET
+    private readonly MPI.Environment? _mpiNet;
+#endif
 
     private MpiRuntime(LaunchEnvironment launch)
     {
@@ -39,10 +42,16 @@ public sealed class MpiRuntime
         LibraryPath = library.Path;
         LibraryChoice = library.Choice;
         LibraryVersion = library.Version();
+#if MPI_NET
+        _mpiNet = MpiNetCommunicator.Start(library, required);
+        ThreadLevel = (MpiThreadLevel)MPI.Environment.Threading;
+        MpiNetCommunicator world = new(MPI.Communicator.world, owned: false);
+#else
         int provided = 0;
         library.InitThread.Call(0, 0, (nint)required, (nint)(&provided));
         ThreadLevel = (MpiThreadLevel)provided;
         MpiCommunicator world = new(library, library.Abi.World, owned: false);
+#endif
         World = world;
         string? mismatch = Mismatch(launch, library, world.Size);
         if (mismatch is not null)
@@ -95,7 +104,14 @@ public sealed class MpiRuntime
     }
 
     /// <summary>MPI_Finalize; collective. Nothing of MPI may be used afterwards.</summary>
-    public void Finish() => _library?.Finish.Call();
+    public void Finish()
+    {
+#if MPI_NET
+        _mpiNet?.Dispose();
+#else
+        _library?.Finish.Call();
+#endif
+    }
 
     /// <summary>A barrier among ranks that failed, apart from all other communication.</summary>
     internal IMpiRequest StartFailureBarrier() => _failureGroup.StartBarrier();

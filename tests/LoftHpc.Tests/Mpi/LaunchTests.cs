@@ -4,6 +4,7 @@ using Xunit;
 namespace LoftHpc.Tests.Mpi;
 
 /// <summary>Jobs start, end, and fail as they should, under the real launchers.</summary>
+[Collection(RanksCollection.Name)]
 public class LaunchTests
 {
     /// <summary>A job with a failed rank has to end within this time; then it is killed, and the test fails.</summary>
