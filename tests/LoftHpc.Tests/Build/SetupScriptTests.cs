@@ -74,7 +74,10 @@ public sealed class SetupScriptTests : IDisposable
     {
         Dictionary<string, string?> environment = new()
         {
-            ["PATH"] = _programs.Path, ["LOFTHPC_SKIP_SETUP"] = null, ["LOFTHPC_NO_INSTALL"] = null, ["LOFTHPC_SETUP_LOCKED"] = null,
+            ["PATH"] = _programs.Path,
+            ["LOFTHPC_SKIP_SETUP"] = null,
+            ["LOFTHPC_NO_INSTALL"] = null,
+            ["LOFTHPC_SETUP_LOCKED"] = null,
         };
         foreach ((string name, string value) in variables) environment[name] = value;
         return Repository.Run("/bin/bash", [Repository.File("build", "setup.sh"), what], environment);
