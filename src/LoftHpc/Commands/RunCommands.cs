@@ -49,6 +49,7 @@ public static class RunCommands
     {
         if (session.Config.Extract.From is not null)
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
+        Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         RunFolder folder = Create(session);
         Record(session, folder, () =>
         {

@@ -85,12 +85,12 @@ internal static class AccuracyPlot
     private static int LastEpoch(IReadOnlyList<MetricsRow> metrics, TrainingPhase phase) =>
         metrics.Where(r => r.Phase == phase).Select(r => r.Epoch).DefaultIfEmpty(0).Max();
 
-    /// <summary>Limits of the axis in percent: the fractions with some air, at least 5 points, within 0 to 100.</summary>
+    /// <summary>Limits of the axis in percent: the fractions with some air, at least 5 points, from 0 to a little above 100.</summary>
     private static (double Low, double High) Limits(IReadOnlyList<double> fractions)
     {
         if (fractions.Count == 0) return (0, 100);
         double low = 100 * fractions.Min(), high = 100 * fractions.Max();
         double air = Math.Max(0.06 * (high - low), (5 - (high - low)) / 2);
-        return (Math.Max(0, low - air), Math.Min(Math.Max(100.5, high), high + air));
+        return (Math.Max(0, low - air), Math.Min(102, high + air));
     }
 }

@@ -25,13 +25,9 @@ internal static class FilterDistancePlot
     /// <param name="layers">Layers whose heat-map is drawn; empty: all. The curves are of all layers.</param>
     /// <param name="epochs">Time of each measurement in epochs, by step; where a step is missing, steps are shown.</param>
     /// <returns>False, and no file, where there is no distance to draw yet.</returns>
-    /// <exception cref="UserError">A chosen layer is not in the table.</exception>
     public static bool Draw(string path, IReadOnlyList<FilterDistanceRow> rows, IReadOnlyList<string> layers, IReadOnlyDictionary<long, double> epochs)
     {
         string[] allLayers = [.. rows.Select(r => r.Layer).Distinct()];
-        if (rows.Count > 0 && layers.Except(allLayers).ToArray() is [_, ..] unknown)
-            throw new UserError($"plot.layers: there is no layer {string.Join(", ", unknown)}; allowed are {string.Join(", ", allLayers)}");
-
         // A layer of one filter has no normalised distance.
         Dictionary<string, Layer> measured = rows.Where(r => r.NormalizedDistance is double d && double.IsFinite(d)).GroupBy(r => r.Layer)
             .ToDictionary(g => g.Key, g => new Layer(g.Key, g.ToDictionary(r => (r.Step, r.ReferenceStep), r => r.NormalizedDistance!.Value)));
@@ -47,6 +43,8 @@ internal static class FilterDistancePlot
         Layer[] all = [.. allLayers.Where(measured.ContainsKey).Select(l => measured[l])];
         Layer[] mapped = layers.Count == 0 ? all : [.. all.Where(l => layers.Contains(l.Name))];
         double largest = all.SelectMany(l => l.Distances.Values).Max();
+        // Rankings that never change still need a scale.
+        if (largest == 0) largest = 1;
         List<(Plot, PixelRect)> plots = [];
         List<FigureText> texts = [];
         float top = AddMaps(plots, texts, mapped, compared, time, largest);

@@ -5,6 +5,14 @@ namespace LoftHpc.Results;
 /// <summary>The plots of a run folder, drawn from its CSV files alone, so that they can be drawn again at any time.</summary>
 public static class Plots
 {
+    /// <summary>Checks a choice of layers, before a run does any work and where the plots are drawn.</summary>
+    /// <exception cref="UserError">A chosen layer is none of <paramref name="layers"/>.</exception>
+    public static void Check(PlotSection choice, IEnumerable<string> layers)
+    {
+        if (choice.Layers.Except(layers).ToArray() is [_, ..] unknown)
+            throw new UserError($"plot.layers: there is no layer {string.Join(", ", unknown)}; allowed are {string.Join(", ", layers)}");
+    }
+
     /// <summary>Draws accuracy.png, and filter_distance.png once there are two measurements, over what stood there before.</summary>
     /// <returns>Paths of what was drawn.</returns>
     /// <exception cref="UserError">A file of the folder is not what it should be, or a layer is not in it.</exception>
@@ -23,7 +31,9 @@ public static class Plots
             {
                 foreach (FilterNormRow row in folder.FilterNorms.Read()) epochs[row.Step] = row.Epoch;
             }
-            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, folder.FilterDistance.Read(), choice.Layers, epochs)) drawn.Add(folder.FilterDistancePlot);
+            IReadOnlyList<FilterDistanceRow> distances = folder.FilterDistance.Read();
+            Check(choice, [.. distances.Select(row => row.Layer).Distinct()]);
+            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, distances, choice.Layers, epochs)) drawn.Add(folder.FilterDistancePlot);
         }
         return drawn;
     }

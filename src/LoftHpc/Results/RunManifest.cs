@@ -67,7 +67,7 @@ public sealed record LaunchRecord(
 }
 
 /// <summary>The MPI library that was loaded.</summary>
-/// <param name="Family">Open MPI, MPICH, or none (one process without a launcher).</param>
+/// <param name="Family">OpenMpi, Mpich, or none (one process without a launcher).</param>
 /// <param name="Version">The first line of MPI_Get_library_version.</param>
 /// <param name="Library">Path or name of the loaded library.</param>
 public sealed record MpiRecord(string Family, string Version, string Library);

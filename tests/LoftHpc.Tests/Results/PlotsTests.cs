@@ -77,6 +77,15 @@ public sealed class PlotsTests : IDisposable
     }
 
     [Fact]
+    public void RankingsThatNeverChangeAreDrawn()
+    {
+        _run.FilterDistance.Write([new FilterDistanceRow(1, 0, "conv1", 4, 0, 0), new FilterDistanceRow(0, 1, "conv1", 4, 0, 0)]);
+        Assert.Equal([_run.FilterDistancePlot], Plots.Draw(_run, new PlotSection()));
+        using SKBitmap distance = SKBitmap.Decode(_run.FilterDistancePlot);
+        Assert.True(CountPixels(distance, 0x44, 0x01, 0x54) > 100_000);
+    }
+
+    [Fact]
     public void ChosenLayersMustExist()
     {
         WriteDistances(measurements: 3, layers: 3);
