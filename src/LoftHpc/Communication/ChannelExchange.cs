@@ -31,13 +31,23 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
     public void Gather(Tensor part, Tensor whole, ReadOnlySpan<int> channels)
     {
-        var layout = new Layout(whole, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
+        ImageTensor from = ImageTensor.Of(part), to = ImageTensor.Of(whole);
+        var layout = new Layout(to, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
         while (layout.NextPiece())
         {
-            MpiBuffer send = transport.ToMpi(part, layout.Start, layout.Images);
-            MpiBuffer receive = transport.Scratch(layout.Elements, whole.dtype);
-            communicator.Allgatherv(send, receive, layout.Counts, layout.Displacements);
-            transport.Unpack(receive, whole, layout.Start, layout.Images, channels);
+            MpiBuffer send = transport.ToMpi(from, layout.Start, layout.Images);
+            if (layout.Images == 1)
+            {
+                MpiBuffer receive = transport.BeginFromMpi(to, layout.Start, 1);
+                communicator.Allgatherv(send, receive, layout.Counts, layout.Displacements);
+                transport.EndFromMpi(to, layout.Start, 1);
+            }
+            else
+            {
+                MpiBuffer packed = transport.Scratch(layout.Elements, to.Type);
+                communicator.Allgatherv(send, packed, layout.Counts, layout.Displacements);
+                transport.Unpack(packed, to, layout.Start, layout.Images, channels);
+            }
         }
     }
 
@@ -57,14 +67,23 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
     public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels)
     {
-        var layout = new Layout(whole, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
+        ImageTensor from = ImageTensor.Of(whole), to = ImageTensor.Of(part);
+        var layout = new Layout(from, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
         while (layout.NextPiece())
         {
-            MpiBuffer send = transport.Scratch(layout.Elements, whole.dtype);
-            transport.Pack(whole, send, layout.Start, layout.Images, channels);
-            MpiBuffer receive = transport.BeginFromMpi(part, layout.Start, layout.Images);
+            MpiBuffer send;
+            if (layout.Images == 1)
+            {
+                send = transport.ToMpi(from, layout.Start, 1);
+            }
+            else
+            {
+                send = transport.Scratch(layout.Elements, from.Type);
+                transport.Pack(from, send, layout.Start, layout.Images, channels);
+            }
+            MpiBuffer receive = transport.BeginFromMpi(to, layout.Start, layout.Images);
             communicator.ReduceScatter(send, receive, layout.Counts, MpiOperation.Sum);
-            transport.EndFromMpi(part, layout.Start, layout.Images);
+            transport.EndFromMpi(to, layout.Start, layout.Images);
         }
     }
 
@@ -92,15 +111,14 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
         private readonly int _total, _perPiece;
         private readonly long _area;
 
-        public Layout(Tensor whole, ReadOnlySpan<int> channels, Span<long> counts, Span<long> displacements)
+        public Layout(in ImageTensor whole, ReadOnlySpan<int> channels, Span<long> counts, Span<long> displacements)
         {
-            ReadOnlySpan<long> shape = whole.shape;
             _channels = channels;
             _counts = counts;
             _displacements = displacements;
-            _total = (int)shape[0];
-            _area = shape[2] * shape[3];
-            _perPiece = ImagesPerPiece(shape[1] * _area * whole.element_size());
+            _total = whole.Images;
+            _area = whole.Area;
+            _perPiece = ImagesPerPiece(whole.ImageElements * MpiBuffer.SizeOf(MpiBuffer.TypeOf(whole.Type)));
         }
 
         public int Start { get; private set; }

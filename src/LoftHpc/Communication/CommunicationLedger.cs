@@ -30,11 +30,30 @@ public sealed class CommunicationLedger
 {
     private readonly Dictionary<(string Phase, CommunicationPurpose Purpose, string Collective), Entry> _entries = [];
 
+    /// <summary>The entries of the current phase and purpose that have been used since the last change of either.</summary>
+    private readonly Dictionary<string, Entry> _current = [];
+
     /// <summary>What the run is doing: pretrain, retrain, ... as in the column of the CSV files.</summary>
-    public string Phase { get; set; } = "setup";
+    public string Phase
+    {
+        get;
+        set
+        {
+            field = value;
+            _current.Clear();
+        }
+    } = "setup";
 
     /// <summary>What the next calls are for.</summary>
-    public CommunicationPurpose Purpose { get; private set; } = CommunicationPurpose.Control;
+    public CommunicationPurpose Purpose
+    {
+        get;
+        private set
+        {
+            field = value;
+            _current.Clear();
+        }
+    } = CommunicationPurpose.Control;
 
     /// <summary>All totals so far, by phase in order of appearance, then by purpose and collective.</summary>
     public IReadOnlyList<CommunicationTotal> Totals
@@ -62,9 +81,11 @@ public sealed class CommunicationLedger
     /// <summary>The entry that a call of this collective belongs to now.</summary>
     internal Entry Current(string collective)
     {
+        // Small messages take less time than a look-up by all three.
+        if (_current.TryGetValue(collective, out Entry? entry)) return entry;
         (string, CommunicationPurpose, string) key = (Phase, Purpose, collective);
-        if (!_entries.TryGetValue(key, out Entry? entry)) _entries.Add(key, entry = new Entry());
-        return entry;
+        if (!_entries.TryGetValue(key, out entry)) _entries.Add(key, entry = new Entry());
+        return _current[collective] = entry;
     }
 
     /// <summary>A running total.</summary>

@@ -4,6 +4,23 @@ using static TorchSharp.torch;
 
 namespace LoftHpc.Communication;
 
+/// <summary>A contiguous tensor [N, C, H, W] with what an exchange needs of it, asked for once.</summary>
+/// <param name="Address">On whatever device it lies.</param>
+/// <param name="Area">Elements of one channel of one image.</param>
+public readonly record struct ImageTensor(Tensor Tensor, nint Address, int Images, int Channels, long Area, ScalarType Type)
+{
+    public long ImageElements => Channels * Area;
+
+    /// <exception cref="ArgumentException">The tensor is not contiguous.</exception>
+    public static ImageTensor Of(Tensor tensor)
+    {
+        if (!tensor.is_contiguous()) throw new ArgumentException("an exchange needs a contiguous tensor", nameof(tensor));
+        return new ImageTensor(
+            tensor, TensorMemory.Address(tensor), (int)TensorMemory.Size(tensor, 0), (int)TensorMemory.Size(tensor, 1),
+            TensorMemory.Size(tensor, 2) * TensorMemory.Size(tensor, 3), tensor.dtype);
+    }
+}
+
 /// <summary>
 /// Brings contiguous tensors to memory that MPI can use, and back, image by image. A "piece" is images [start, start +
 /// images) of a tensor [N, C, H, W]; a "packed" piece holds the block [images, channels, H, W] of each rank in turn.
@@ -15,12 +32,12 @@ public abstract class TensorTransport : IDisposable
         device.type is DeviceType.CUDA ? new CudaTransport(device, direct) : new HostTransport();
 
     /// <summary>Memory that holds a piece, to send from; valid until the next call.</summary>
-    public abstract MpiBuffer ToMpi(Tensor tensor, int start, int images);
+    public abstract MpiBuffer ToMpi(in ImageTensor tensor, int start, int images);
 
     /// <summary>Memory to receive a piece into; <see cref="EndFromMpi"/> puts it in place.</summary>
-    public abstract MpiBuffer BeginFromMpi(Tensor tensor, int start, int images);
+    public abstract MpiBuffer BeginFromMpi(in ImageTensor tensor, int start, int images);
 
-    public abstract void EndFromMpi(Tensor tensor, int start, int images);
+    public abstract void EndFromMpi(in ImageTensor tensor, int start, int images);
 
     /// <summary>Memory that holds a whole tensor, to be changed by MPI; <see cref="EndInPlace"/> puts it in place.</summary>
     public abstract MpiBuffer BeginInPlace(Tensor tensor);
@@ -31,10 +48,10 @@ public abstract class TensorTransport : IDisposable
     public abstract MpiBuffer Scratch(long elements, ScalarType type);
 
     /// <summary>Copies a packed piece into its place in [N, C, H, W].</summary>
-    public abstract void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels);
+    public abstract void Unpack(MpiBuffer packed, in ImageTensor whole, int start, int images, ReadOnlySpan<int> channels);
 
     /// <summary>The reverse of <see cref="Unpack"/>.</summary>
-    public abstract void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels);
+    public abstract void Pack(in ImageTensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels);
 
     public abstract void Dispose();
 }
@@ -44,11 +61,11 @@ internal sealed unsafe class HostTransport : TensorTransport
 {
     private readonly NativeBuffer _scratch = new();
 
-    public override MpiBuffer ToMpi(Tensor tensor, int start, int images) => Piece(tensor, start, images);
+    public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images) => Piece(tensor, start, images);
 
-    public override MpiBuffer BeginFromMpi(Tensor tensor, int start, int images) => Piece(tensor, start, images);
+    public override MpiBuffer BeginFromMpi(in ImageTensor tensor, int start, int images) => Piece(tensor, start, images);
 
-    public override void EndFromMpi(Tensor tensor, int start, int images)
+    public override void EndFromMpi(in ImageTensor tensor, int start, int images)
     {
     }
 
@@ -60,25 +77,25 @@ internal sealed unsafe class HostTransport : TensorTransport
 
     public override MpiBuffer Scratch(long elements, ScalarType type) => _scratch.View(elements, MpiBuffer.TypeOf(type));
 
-    public override void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels) =>
+    public override void Unpack(MpiBuffer packed, in ImageTensor whole, int start, int images, ReadOnlySpan<int> channels) =>
         Copy(packed, whole, start, images, channels, toPacked: false);
 
-    public override void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels) =>
+    public override void Pack(in ImageTensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels) =>
         Copy(packed, whole, start, images, channels, toPacked: true);
 
     public override void Dispose() => _scratch.Dispose();
 
-    private static MpiBuffer Piece(Tensor tensor, int start, int images)
+    private static MpiBuffer Piece(in ImageTensor tensor, int start, int images)
     {
-        MpiBuffer all = MpiBuffer.Of(tensor);
-        long image = all.Count / Math.Max(1, tensor.size(0));
-        return all.Slice(start * image, images * image);
+        MpiDataType type = MpiBuffer.TypeOf(tensor.Type);
+        return new MpiBuffer(
+            tensor.Address + (nint)(start * tensor.ImageElements * MpiBuffer.SizeOf(type)), images * tensor.ImageElements, type);
     }
 
-    private static void Copy(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels, bool toPacked)
+    private static void Copy(MpiBuffer packed, in ImageTensor whole, int start, int images, ReadOnlySpan<int> channels, bool toPacked)
     {
-        long area = whole.size(2) * whole.size(3) * packed.ElementBytes, imageBytes = whole.size(1) * area;
-        byte* block = (byte*)packed.Address, place = (byte*)TensorMemory.Address(whole) + (start * imageBytes);
+        long area = whole.Area * packed.ElementBytes, imageBytes = whole.Channels * area;
+        byte* block = (byte*)packed.Address, place = (byte*)whole.Address + (start * imageBytes);
         foreach (int own in channels)
         {
             long bytes = own * area;
@@ -100,23 +117,23 @@ internal sealed class CudaTransport(Device device, bool direct) : TensorTranspor
     private readonly Dictionary<(string Use, ScalarType Type), Tensor> _buffers = [];
     private Tensor? _staged;
 
-    public override MpiBuffer ToMpi(Tensor tensor, int start, int images)
+    public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images)
     {
         using DisposeScope scope = NewDisposeScope();
-        return ToMpi(tensor.narrow(0, start, images));
+        return ToMpi(tensor.Tensor.narrow(0, start, images));
     }
 
-    public override MpiBuffer BeginFromMpi(Tensor tensor, int start, int images)
+    public override MpiBuffer BeginFromMpi(in ImageTensor tensor, int start, int images)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor piece = tensor.narrow(0, start, images);
+        Tensor piece = tensor.Tensor.narrow(0, start, images);
         return Synchronized(_staged = direct ? null : Buffer("receive", piece.numel(), piece.dtype), piece);
     }
 
-    public override void EndFromMpi(Tensor tensor, int start, int images)
+    public override void EndFromMpi(in ImageTensor tensor, int start, int images)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor piece = tensor.narrow(0, start, images);
+        Tensor piece = tensor.Tensor.narrow(0, start, images);
         if (_staged is not null) piece.copy_(_staged.narrow(0, 0, piece.numel()).view(piece.shape));
     }
 
@@ -131,10 +148,10 @@ internal sealed class CudaTransport(Device device, bool direct) : TensorTranspor
     public override MpiBuffer Scratch(long elements, ScalarType type) =>
         new(TensorMemory.Address(Buffer("scratch", elements, type)), elements, MpiBuffer.TypeOf(type));
 
-    public override void Unpack(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels) =>
+    public override void Unpack(MpiBuffer packed, in ImageTensor whole, int start, int images, ReadOnlySpan<int> channels) =>
         Blocks(packed, whole, start, images, channels, (block, place) => place.copy_(block));
 
-    public override void Pack(Tensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels)
+    public override void Pack(in ImageTensor whole, MpiBuffer packed, int start, int images, ReadOnlySpan<int> channels)
     {
         Blocks(packed, whole, start, images, channels, (block, place) => block.copy_(place));
         cuda.synchronize();
@@ -160,10 +177,10 @@ internal sealed class CudaTransport(Device device, bool direct) : TensorTranspor
         return new MpiBuffer(TensorMemory.Address(staged ?? tensor), tensor.numel(), MpiBuffer.TypeOf(tensor.dtype));
     }
 
-    private void Blocks(MpiBuffer packed, Tensor whole, int start, int images, ReadOnlySpan<int> channels, Action<Tensor, Tensor> copy)
+    private void Blocks(MpiBuffer packed, in ImageTensor whole, int start, int images, ReadOnlySpan<int> channels, Action<Tensor, Tensor> copy)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor flat = Buffer("scratch", packed.Count, whole.dtype), piece = whole.narrow(0, start, images);
+        Tensor flat = Buffer("scratch", packed.Count, whole.Type), piece = whole.Tensor.narrow(0, start, images);
         long at = 0, channel = 0;
         foreach (int own in channels)
         {
