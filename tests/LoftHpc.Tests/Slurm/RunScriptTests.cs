@@ -35,6 +35,28 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
         Assert.Matches("(?m)^rank 1 +n2, local rank 0, cpu, 2 threads$", log);
     }
 
+    [SkippableTheory]
+    [InlineData("openmpi")]
+    [InlineData("mpich")]
+    public void A_run_over_two_nodes_writes_into_a_folder_named_by_the_job(string mpi)
+    {
+        File.WriteAllText(Path.Combine(_folder, "tiny.yaml"), """
+            network: { width: 4 }
+            data: { set: synthetic, train_images: 48, test_images: 16, synthetic: { channels: 1, size: 28 } }
+            pretrain: { epochs: 1, batch: 16 }
+            retrain: { epochs: 1, batch: 16 }
+            """);
+        (string state, string exitCode, string log) = Submit(mpi, ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"], ["tiny.yaml", "run.seed=3"]);
+        Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
+
+        string run = Assert.Single(Directory.GetDirectories(Path.Combine(_folder, "results")));
+        Assert.Matches("^tiny-[0-9]+$", Path.GetFileName(run));
+        Assert.Equal(4, File.ReadAllLines(Path.Combine(run, "summary.csv")).Length);
+        Assert.Contains("seed: 3", File.ReadAllText(Path.Combine(run, "config.yaml")), StringComparison.Ordinal);
+        string manifest = File.ReadAllText(Path.Combine(run, "manifest.json"));
+        Assert.All((string[])["n1", "n2"], host => Assert.Contains($"\"{host}\"", manifest, StringComparison.Ordinal));
+    }
+
     [SkippableFact]
     public void The_wrong_pair_of_srun_and_library_is_refused_in_one_line()
     {
@@ -60,7 +82,11 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
     }
 
     private (string State, string ExitCode, string Log) Doctor(
-        string mpi, IEnumerable<string> options, IReadOnlyDictionary<string, string?>? variables = null)
+        string mpi, IEnumerable<string> options, IReadOnlyDictionary<string, string?>? variables = null) =>
+        Submit(mpi, options, ["doctor"], variables);
+
+    private (string State, string ExitCode, string Log) Submit(
+        string mpi, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?>? variables = null)
     {
         Skip.If(cluster.Unavailable is not null, cluster.Unavailable);
         Skip.IfNot(Repository.HasProgram($"mpiexec.{mpi}"), $"{mpi} is not installed");
@@ -69,6 +95,6 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
             ["LOFTHPC_MPI"] = mpi,
             ["LOFTHPC_PROGRAM"] = MpiLauncher.LoftHpc,
         };
-        return cluster.RunJob(_folder, options, ["doctor"], all);
+        return cluster.RunJob(_folder, options, arguments, all);
     }
 }
