@@ -82,6 +82,8 @@ case $what in
         need slurmd command_exists slurmd
         need slurm-client command_exists sbatch
         need munge command_exists munged
+        # Debian's Slurm loads PMIx, which Open MPI's ranks need, by a name that only this package has.
+        need libpmix-dev any_exists /usr/lib/*/pmix2/lib/libpmix.so /usr/lib64/libpmix.so
         need python3-torch python_has torch
         ;;
     bench)
