@@ -92,9 +92,8 @@ internal sealed unsafe partial class MpiLibrary
     /// <exception cref="UserError">There is none, or it is not an MPI library of a known family.</exception>
     public static MpiLibrary Load(LaunchEnvironment launch)
     {
-        // UCX under MPICH would take over SIGSEGV, and with it .NET's null checks. It reads the C environment, which
-        // Environment.SetEnvironmentVariable does not reach.
-        _ = SetEnvironment("UCX_ERROR_SIGNALS", "", 1);
+        // UCX under MPICH would take over SIGSEGV, and with it .NET's null checks.
+        NativeEnvironment.SetDefault("UCX_ERROR_SIGNALS", "");
 
         string? path = Environment.GetEnvironmentVariable(PathVariable);
         if (!string.IsNullOrEmpty(path))
@@ -190,9 +189,6 @@ internal sealed unsafe partial class MpiLibrary
 
     [LibraryImport("libc.so.6", EntryPoint = "dladdr")]
     private static partial int AddressInfo(nint address, out SymbolInfo info);
-
-    [LibraryImport("libc.so.6", EntryPoint = "setenv", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial int SetEnvironment(string name, string value, int overwrite);
 }
 
 /// <summary>The forms of one call: blocking or not, with int counts or with MPI 4's large ones.</summary>
