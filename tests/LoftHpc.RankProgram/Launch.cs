@@ -35,6 +35,7 @@ public static class Launch
     /// <summary>The last rank throws inside a scope with a communicator of its own, while the others wait in a barrier.</summary>
     public static void LastRankThrows(ICommunicator world, string[] arguments)
     {
+        Announce(world);
         using ICommunicator all = world.Split(0, world.Rank);
         if (world.Rank == world.Size - 1) throw new InvalidOperationException("marker of the failure");
         all.Barrier();
@@ -43,6 +44,7 @@ public static class Launch
     /// <summary>The same on a thread of its own.</summary>
     public static void LastRankThrowsOnAThread(ICommunicator world, string[] arguments)
     {
+        Announce(world);
         if (world.Rank == world.Size - 1)
         {
             new Thread(() => throw new InvalidOperationException("marker of the failure")).Start();
@@ -54,6 +56,7 @@ public static class Launch
     /// <summary>The last rank alone makes a user's mistake, and nobody asked for agreement.</summary>
     public static void UserErrorOnLastRank(ICommunicator world, string[] arguments)
     {
+        Announce(world);
         if (world.Rank == world.Size - 1) throw new UserError("file.bin: cut", ExitCodes.Environment);
         world.Barrier();
     }
@@ -61,6 +64,7 @@ public static class Launch
     /// <summary>Every rank finds the same mistake by itself.</summary>
     public static void UserErrorOnAllRanks(ICommunicator world, string[] arguments)
     {
+        Announce(world);
         using ICommunicator all = world.Split(0, world.Rank);
         throw new UserError("config.yaml, line 3: no such key");
     }
@@ -68,11 +72,19 @@ public static class Launch
     /// <summary>The two last ranks make mistakes, and the ranks agree on the first of them.</summary>
     public static void AgreedUserError(ICommunicator world, string[] arguments)
     {
+        Announce(world);
         int value = Agree.OnAllRanks(world, () => world.Rank + 1);
         Check.True(value == world.Rank + 1, "the result of an action that succeeds");
         Agree.OnAllRanks(world, () =>
         {
             if (world.Rank >= Math.Max(1, world.Size - 2)) throw new UserError($"mistake of rank {world.Rank}", ExitCodes.Environment);
         });
+    }
+
+    /// <summary>From this line on the time counts that a failing job may take: all ranks are up.</summary>
+    private static void Announce(ICommunicator world)
+    {
+        world.Barrier();
+        if (world.Rank == 0) Console.WriteLine("about to fail");
     }
 }

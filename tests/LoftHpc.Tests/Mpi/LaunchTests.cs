@@ -7,7 +7,7 @@ namespace LoftHpc.Tests.Mpi;
 [Collection(RanksCollection.Name)]
 public class LaunchTests
 {
-    /// <summary>A job with a failed rank has to end within this time; then it is killed, and the test fails.</summary>
+    /// <summary>A job has to end within this time of a rank's failure; then it is killed, and the test fails.</summary>
     private static readonly TimeSpan FailureTime = TimeSpan.FromSeconds(10);
 
     public static TheoryData<MpiFamily, int> FamiliesAndRanks => MpiLauncher.FamiliesAndRanks;
@@ -49,7 +49,7 @@ public class LaunchTests
     [MemberData(nameof(FamiliesAndRanks))]
     public void A_failing_rank_ends_the_job_with_its_trace(MpiFamily family, int ranks)
     {
-        LaunchResult result = MpiLauncher.Run(family, ranks, [MpiLauncher.RankProgram, "Launch.LastRankThrows"], FailureTime);
+        LaunchResult result = RunFailing(family, ranks, "Launch.LastRankThrows");
         MustFail(result);
         Assert.Contains($"rank {ranks - 1} of {ranks} on ", result.Error);
         Assert.Contains("marker of the failure", result.Error);
@@ -61,7 +61,7 @@ public class LaunchTests
     [InlineData(MpiFamily.Mpich)]
     public void A_failure_on_another_thread_ends_the_job(MpiFamily family)
     {
-        LaunchResult result = MpiLauncher.Run(family, 2, [MpiLauncher.RankProgram, "Launch.LastRankThrowsOnAThread"], FailureTime);
+        LaunchResult result = RunFailing(family, 2, "Launch.LastRankThrowsOnAThread");
         MustFail(result);
         Assert.Contains("rank 1 of 2 on ", result.Error);
         Assert.Contains("marker of the failure", result.Error);
@@ -72,7 +72,7 @@ public class LaunchTests
     [InlineData(MpiFamily.Mpich)]
     public void A_users_mistake_on_one_rank_ends_the_job_in_one_line(MpiFamily family)
     {
-        LaunchResult result = MpiLauncher.Run(family, 3, [MpiLauncher.RankProgram, "Launch.UserErrorOnLastRank"], FailureTime);
+        LaunchResult result = RunFailing(family, 3, "Launch.UserErrorOnLastRank");
         MustFail(result);
         Assert.StartsWith("lofthpc: error: file.bin: cut (rank 2 of 3 on ", Assert.Single(ErrorLines(result)));
     }
@@ -81,7 +81,7 @@ public class LaunchTests
     [MemberData(nameof(FamiliesAndRanks))]
     public void A_users_mistake_on_all_ranks_is_printed_once(MpiFamily family, int ranks)
     {
-        LaunchResult result = MpiLauncher.Run(family, ranks, [MpiLauncher.RankProgram, "Launch.UserErrorOnAllRanks"], FailureTime);
+        LaunchResult result = RunFailing(family, ranks, "Launch.UserErrorOnAllRanks");
         MustFail(result);
         Assert.Equal(ExitCodes.Configuration, result.ExitCode);
         Assert.Equal("lofthpc: error: config.yaml, line 3: no such key", Assert.Single(ErrorLines(result)));
@@ -92,7 +92,7 @@ public class LaunchTests
     [InlineData(MpiFamily.Mpich)]
     public void Ranks_agree_on_the_first_mistake(MpiFamily family)
     {
-        LaunchResult result = MpiLauncher.Run(family, 4, [MpiLauncher.RankProgram, "Launch.AgreedUserError"], FailureTime);
+        LaunchResult result = RunFailing(family, 4, "Launch.AgreedUserError");
         MustFail(result);
         Assert.Equal(ExitCodes.Environment, result.ExitCode);
         Assert.StartsWith("lofthpc: error: mistake of rank 2 (rank 2 on ", Assert.Single(ErrorLines(result)));
@@ -136,6 +136,9 @@ public class LaunchTests
         Assert.Equal(ExitCodes.Environment, result.ExitCode);
         Assert.Contains(message, Assert.Single(result.Error.Trim().Split('\n')));
     }
+
+    private static LaunchResult RunFailing(MpiFamily family, int ranks, string scenario) =>
+        MpiLauncher.Run(family, ranks, [MpiLauncher.RankProgram, scenario], FailureTime, timeoutFrom: "about to fail");
 
     private static void MustFail(LaunchResult result)
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text;
 using LoftHpc.Mpi;
 using Xunit;
 
@@ -28,6 +29,8 @@ public sealed record LaunchResult(int ExitCode, string Output, string Error, boo
 /// <summary>Starts programs under the real mpiexec of both MPI families.</summary>
 public static class MpiLauncher
 {
+    private static readonly TimeSpan LongestTime = TimeSpan.FromMinutes(5);
+
     /// <summary>Both families at 1, 2, 3 and 4 ranks.</summary>
     public static TheoryData<MpiFamily, int> FamiliesAndRanks
     {
@@ -67,24 +70,26 @@ public static class MpiLauncher
     /// <summary>Runs a command on so many ranks; skips the test where the family is not installed.</summary>
     /// <param name="timeout">Then the whole process tree is killed; 5 minutes where not given.</param>
     /// <param name="environment">Variables on top of those of this process, from which those of launchers are removed.</param>
+    /// <param name="timeoutFrom">Text of a line of output from which on the time counts; from the start where not given.</param>
     public static LaunchResult Run(
         MpiFamily family, int ranks, IReadOnlyList<string> command,
-        TimeSpan? timeout = null, IReadOnlyDictionary<string, string>? environment = null)
+        TimeSpan? timeout = null, IReadOnlyDictionary<string, string>? environment = null, string? timeoutFrom = null)
     {
         SkipIfAbsent(family);
         List<string> arguments = family == MpiFamily.OpenMpi
             ? ["--allow-run-as-root", "--oversubscribe", "--bind-to", "none", "-n", $"{ranks}"]
             : ["-n", $"{ranks}"];
-        return RunProcess(Find(family)!, [.. arguments, .. command], timeout, environment);
+        return RunProcess(Find(family)!, [.. arguments, .. command], timeout, environment, timeoutFrom);
     }
 
     /// <summary>Runs one process without a launcher.</summary>
     public static LaunchResult RunAlone(
         IReadOnlyList<string> command, TimeSpan? timeout = null, IReadOnlyDictionary<string, string>? environment = null) =>
-        RunProcess(command[0], [.. command.Skip(1)], timeout, environment);
+        RunProcess(command[0], [.. command.Skip(1)], timeout, environment, timeoutFrom: null);
 
     private static LaunchResult RunProcess(
-        string file, IReadOnlyList<string> arguments, TimeSpan? timeout, IReadOnlyDictionary<string, string>? environment)
+        string file, IReadOnlyList<string> arguments, TimeSpan? timeout, IReadOnlyDictionary<string, string>? environment,
+        string? timeoutFrom)
     {
         ProcessStartInfo start = new(file, arguments)
         {
@@ -103,8 +108,11 @@ public static class MpiLauncher
 
         using Process process = Process.Start(start)!;
         process.StandardInput.Close();
-        Task<string> output = process.StandardOutput.ReadToEndAsync(), error = process.StandardError.ReadToEndAsync();
-        bool ended = process.WaitForExit((int)(timeout ?? TimeSpan.FromMinutes(5)).TotalMilliseconds);
+        TaskCompletionSource counting = new();
+        if (timeoutFrom is null) counting.SetResult();
+        Task<string> output = Read(process.StandardOutput, timeoutFrom, counting), error = Read(process.StandardError, null, counting);
+        Task.WaitAny([counting.Task, output], LongestTime);
+        bool ended = process.WaitForExit(timeout ?? LongestTime);
         if (!ended)
         {
             process.Kill(entireProcessTree: true);
@@ -113,6 +121,17 @@ public static class MpiLauncher
         // Pipes stay open as long as any process of the tree lives.
         Task.WaitAll([output, error], TimeSpan.FromSeconds(10));
         return new LaunchResult(process.ExitCode, Text(output), Text(error), TimedOut: !ended);
+    }
+
+    private static async Task<string> Read(StreamReader stream, string? mark, TaskCompletionSource seen)
+    {
+        StringBuilder text = new();
+        while (await stream.ReadLineAsync() is string line)
+        {
+            text.Append(line).Append('\n');
+            if (mark is not null && line.Contains(mark, StringComparison.Ordinal)) seen.TrySetResult();
+        }
+        return text.ToString();
     }
 
     private static string Text(Task<string> reading) => reading.IsCompletedSuccessfully ? reading.Result : "(output still open)";
