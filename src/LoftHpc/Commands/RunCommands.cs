@@ -15,7 +15,7 @@ public static class RunCommands
     {
         RunFolder folder = Create(session);
         Record(session, folder, () => PretrainStage.Run(session, folder));
-        ShowSummary(session, folder, folder.DenseWeights);
+        ShowSummary(session, folder);
     }
 
     /// <summary>In its own run folder; from another run's (extract.from) into a new one.</summary>
@@ -30,7 +30,7 @@ public static class RunCommands
         });
         RunFolder target = source.Path == own.Path ? own : Create(session);
         Record(session, target, () => ExtractStage.Run(session, source, target));
-        ShowSummary(session, target, target.PrunedWeights, target.Ticket.Path);
+        ShowSummary(session, target);
     }
 
     public static void Retrain(Session session)
@@ -42,7 +42,7 @@ public static class RunCommands
             folder.RefuseExisting("retrain", folder.TicketWeights);
         });
         Record(session, folder, () => RetrainStage.Run(session, folder));
-        ShowSummary(session, folder, folder.TicketWeights);
+        ShowSummary(session, folder);
     }
 
     public static void Run(Session session)
@@ -58,7 +58,7 @@ public static class RunCommands
             RetrainStage.Run(session, folder);
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
-        ShowSummary(session, folder, folder.TicketWeights, folder.Ticket.Path, folder.AccuracyPlot, folder.FilterDistancePlot);
+        ShowSummary(session, folder);
     }
 
     public static void Evaluate(Session session)
@@ -107,13 +107,11 @@ public static class RunCommands
         Ended(ExitCodes.Done);
     }
 
-    private static void ShowSummary(Session session, RunFolder folder, params string[] files)
+    /// <summary>The table of networks, and the paths of all that stands in the run folder.</summary>
+    private static void ShowSummary(Session session, RunFolder folder)
     {
         if (!session.IsRoot) return;
         session.Reporter.Table(ResultTables.Summary(folder.Summary.Read()), isResult: true);
-        foreach (string file in (string[])[folder.Summary.Path, folder.Metrics.Path, folder.FilterDistance.Path, .. files])
-        {
-            if (File.Exists(file)) session.Reporter.Result(file);
-        }
+        foreach (string file in Directory.EnumerateFiles(folder.Path).Order(StringComparer.Ordinal)) session.Reporter.Result(file);
     }
 }
