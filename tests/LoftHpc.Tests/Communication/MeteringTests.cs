@@ -6,7 +6,6 @@ using Xunit;
 namespace LoftHpc.Tests.Communication;
 
 /// <summary>The account against numbers worked out by hand from the convention.</summary>
-[Collection(RanksCollection.Name)]
 public class MeteringTests
 {
     [SkippableTheory]

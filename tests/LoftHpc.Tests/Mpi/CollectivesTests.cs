@@ -4,7 +4,6 @@ using Xunit;
 namespace LoftHpc.Tests.Mpi;
 
 /// <summary>The binding under the real libraries; the values are checked in the scenarios, on every rank.</summary>
-[Collection(RanksCollection.Name)]
 public class CollectivesTests
 {
     public static TheoryData<MpiFamily, int> FamiliesAndRanks => MpiLauncher.FamiliesAndRanks;

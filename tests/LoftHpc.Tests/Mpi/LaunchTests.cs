@@ -4,7 +4,6 @@ using Xunit;
 namespace LoftHpc.Tests.Mpi;
 
 /// <summary>Jobs start, end, and fail as they should, under the real launchers.</summary>
-[Collection(RanksCollection.Name)]
 public class LaunchTests
 {
     /// <summary>A job has to end within this time of a rank's failure; then it is killed, and the test fails.</summary>

@@ -5,16 +5,6 @@ using Xunit;
 
 namespace LoftHpc.Tests.Mpi;
 
-/// <summary>
-/// Tests that start ranks carry [Collection(RanksCollection.Name)]: they run one after the other and apart from all other
-/// tests, since ranks that wait keep cores busy.
-/// </summary>
-[CollectionDefinition(Name, DisableParallelization = true)]
-public class RanksCollection
-{
-    public const string Name = "ranks";
-}
-
 /// <summary>How a job of real ranks ended.</summary>
 public sealed record LaunchResult(int ExitCode, string Output, string Error, bool TimedOut)
 {
