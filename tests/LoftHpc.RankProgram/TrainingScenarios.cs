@@ -74,7 +74,7 @@ internal static class TrainingScenarios
             gathered.AddRange([before, inside, inside, inside]);
         }
         int ranks = world.Size, rank = world.Rank;
-        long Own(long count, int of) => (count * (of + 1) / ranks) - (count * of / ranks);
+        long Own(long count, int of) => (count / ranks) + (of < count % ranks ? 1 : 0);
         long calls = 0, messages = 0, sent = 0, received = 0;
         foreach ((int channels, int imageSide) in gathered)
         {

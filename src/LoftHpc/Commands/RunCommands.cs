@@ -1,6 +1,7 @@
 using System.Globalization;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 using LoftHpc.Stages;
@@ -22,13 +23,17 @@ public static class RunCommands
     public static void Extract(Session session)
     {
         RunFolder own = Own(session);
-        RunFolder source = session.Config.Extract.From is { } from ? RunFolder.At(from) : own;
+        string? from = session.Config.Extract.From;
+        RunFolder source = from is null ? own : RunFolder.At(from);
         session.OnRoot(() =>
         {
             RunFolder.Open(source.Path).RequireExisting("pretrain", source.DenseWeights);
-            if (source.Path == own.Path) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
+            MustFit(session, source, source.DenseWeights);
+            if (from is null && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
+            if (from is not null && own.Contains(source))
+                throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
-        RunFolder target = source.Path == own.Path ? own : Create(session);
+        RunFolder target = from is null ? own : Create(session);
         Record(session, target, () => ExtractStage.Run(session, source, target));
         ShowSummary(session, target);
     }
@@ -39,7 +44,8 @@ public static class RunCommands
         session.OnRoot(() =>
         {
             RunFolder.Open(folder.Path).RequireExisting("extract", folder.PrunedWeights);
-            folder.RefuseExisting("retrain", folder.TicketWeights);
+            MustFit(session, folder, folder.PrunedWeights);
+            if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
         });
         Record(session, folder, () => RetrainStage.Run(session, folder));
         ShowSummary(session, folder);
@@ -65,9 +71,9 @@ public static class RunCommands
     {
         EvaluateSection config = session.Config.Evaluate;
         RunFolder own = Own(session);
-        string path = config.Weights ?? (File.Exists(own.TicketWeights) ? own.TicketWeights : own.DenseWeights);
+        // Rank 0 decides for all: another host may see other files.
+        string path = session.World.Broadcast(config.Weights ?? (File.Exists(own.TicketWeights) ? own.TicketWeights : own.DenseWeights), 0);
         using LoadedNetwork loaded = LoadedNetwork.Read(session, path);
-        loaded.Identity.MustFit(session.Config, session.Data, path);
         session.Context.Ledger.Phase = "evaluate";
         StepTotals totals = loaded.Evaluate(session, config.Split is DataSplit.Train ? session.TrainImages : session.TestImages);
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
@@ -82,12 +88,28 @@ public static class RunCommands
         return Own(session);
     }
 
+    /// <summary>Refuses to go on with weights of another network, or with other data, than the folder's run had.</summary>
+    private static void MustFit(Session session, RunFolder folder, string weights)
+    {
+        using (SafetensorsFile file = SafetensorsFile.Open(weights))
+            WeightsIdentity.Of(file, weights).MustFit(session.Config, session.Data, weights);
+        if (!File.Exists(folder.Config)) return;
+        // The files may lie elsewhere by now.
+        DataSection before = RunConfigLoader.Load(folder.Config).Data with { Folder = null }, now = session.Config.Data with { Folder = null };
+        string[] keys = [.. RunConfigRules.Differences("data", before, now)];
+        if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was made with other data than the config's: {string.Join("; ", keys)}");
+    }
+
     /// <summary>Does work on a run folder that then holds its config and a record of this launch, however it ends.</summary>
     private static void Record(Session session, RunFolder folder, Action work)
     {
+        IDisposable? held = null;
         session.OnRoot(() =>
         {
-            DurableFile.WriteText(folder.ConfigOf(session.Options.Command), RunConfigLoader.ToYaml(session.Config));
+            held = folder.Lock();
+            // A copy of this file must not overwrite runs unasked.
+            RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false } };
+            DurableFile.WriteText(folder.ConfigOf(session.Options.Command), RunConfigLoader.ToYaml(config));
             RunManifest.Begin(folder.Manifest, session.Record);
         });
         // A filter: it runs before the job is ended on all ranks.
@@ -105,6 +127,7 @@ public static class RunCommands
             throw;
         }
         Ended(ExitCodes.Done);
+        held?.Dispose();
     }
 
     /// <summary>The table of networks, and the paths of all that stands in the run folder.</summary>

@@ -63,4 +63,11 @@ internal static class RunConfigRules
     private static bool IsAscending(IEnumerable<int> numbers) => numbers.Zip(numbers.Skip(1)).All(pair => pair.First < pair.Second);
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>The keys of a section in which two differ, for example "network.width is 8 and 16".</summary>
+    public static IEnumerable<string> Differences<TSection>(string name, TSection one, TSection other) =>
+        from property in typeof(TSection).GetProperties()
+        let values = (One: property.GetValue(one), Other: property.GetValue(other))
+        where !Equals(values.One, values.Other)
+        select $"{name}.{System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(property.Name)} is {values.One ?? "not set"} and {values.Other ?? "not set"}";
 }

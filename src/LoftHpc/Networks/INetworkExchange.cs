@@ -36,10 +36,17 @@ public readonly record struct NormTensors(Tensor Weight, Tensor Bias, Tensor Run
     /// <summary>Added to the variance (PyTorch's default).</summary>
     public const double Epsilon = 1e-5;
 
-    /// <summary>Batch norm of the channels and images at hand.</summary>
-    public Tensor Apply(Tensor x, bool training) => x.numel() == 0
-        ? x.alias()
-        : nn.functional.batch_norm(x, RunningMean, RunningVariance, Weight, Bias, training, Momentum, Epsilon);
+    /// <summary>
+    /// Batch norm of the channels and images at hand. One value a channel has no unbiased variance: the running variance
+    /// then stays as it is.
+    /// </summary>
+    public Tensor Apply(Tensor x, bool training)
+    {
+        if (x.numel() == 0) return x.alias();
+        bool single = training && x.numel() == x.size(1);
+        return nn.functional.batch_norm(
+            x, RunningMean, single ? RunningVariance.clone() : RunningVariance, Weight, Bias, training, Momentum, Epsilon);
+    }
 }
 
 /// <summary>No exchange: the whole network on one rank, differentiated by autograd alone.</summary>

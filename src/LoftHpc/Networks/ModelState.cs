@@ -34,14 +34,14 @@ public sealed class ModelState : IDisposable
     public static ModelState Initialize(IReadOnlyList<TensorSlice> slices, long seed, ScalarType type, Device device) =>
         Create(slices, type, device, (slice, values) => Fill(slice, seed, values));
 
-    /// <summary>Takes each slice from the whole tensor that <paramref name="read"/> returns (and which is disposed here).</summary>
-    public static ModelState Load(IReadOnlyList<TensorSlice> slices, Func<string, Tensor> read, ScalarType type, Device device)
+    /// <summary>Takes each slice from the whole tensor, of the spec's shape, that <paramref name="read"/> returns (and which is disposed here).</summary>
+    public static ModelState Load(IReadOnlyList<TensorSlice> slices, Func<TensorSpec, Tensor> read, ScalarType type, Device device)
     {
         var state = new ModelState(slices);
         using DisposeScope scope = NewDisposeScope();
         foreach (TensorSlice slice in slices)
         {
-            Tensor whole = read(slice.Name);
+            Tensor whole = read(slice.Spec);
             state.Add(slice, slice.Take(whole).to(type, device));
         }
         return state;

@@ -87,6 +87,37 @@ public sealed class RunFolder
     /// <summary>The files of a run folder that another rank has made or opened; nothing is looked at.</summary>
     public static RunFolder At(string path) => new(path);
 
+    /// <summary>Whether the work that makes this network was finished: its line of summary.csv is written last.</summary>
+    public bool Holds(NetworkState network) => Summary.Exists && Summary.Read().Any(row => row.Network == network);
+
+    /// <summary>Keeps other launches out of the folder until it is disposed.</summary>
+    /// <exception cref="UserError">Another launch works in it.</exception>
+    public IDisposable Lock()
+    {
+        try
+        {
+            return new FileStream(In(Path, ".lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
+        }
+        catch (IOException e)
+        {
+            throw new UserError($"{Path}: another launch works in this folder ({e.Message})", e);
+        }
+    }
+
+    /// <summary>Whether this folder is the other one, or holds it, through whatever links.</summary>
+    public bool Contains(RunFolder other) => $"{Real(other.Path)}/".StartsWith($"{Real(Path)}/", StringComparison.Ordinal);
+
+    private static string Real(string path)
+    {
+        string real = "/";
+        foreach (string part in System.IO.Path.GetFullPath(path).Split('/', StringSplitOptions.RemoveEmptyEntries))
+        {
+            real = In(real, part);
+            if (Directory.Exists(real)) real = new DirectoryInfo(real).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? real;
+        }
+        return System.IO.Path.TrimEndingDirectorySeparator(real);
+    }
+
     /// <summary>An existing run folder.</summary>
     /// <exception cref="UserError">There is none at <paramref name="path"/>.</exception>
     public static RunFolder Open(string path)

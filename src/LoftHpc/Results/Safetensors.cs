@@ -222,6 +222,24 @@ public sealed class SafetensorsFile : IDisposable
         return tensor;
     }
 
+    /// <summary>The same, of a tensor that must have this shape.</summary>
+    /// <exception cref="UserError">There is no such tensor, or it has another shape.</exception>
+    public torch.Tensor Read(string name, IReadOnlyList<long> shape)
+    {
+        MustHold(name, shape);
+        return Read(name);
+    }
+
+    /// <summary>Refuses a file without this tensor.</summary>
+    /// <exception cref="UserError">There is no such tensor, or it has another shape.</exception>
+    public void MustHold(string name, IReadOnlyList<long> shape)
+    {
+        if (!_tensors.TryGetValue(name, out (TensorEntry Entry, long Offset) place))
+            throw new UserError($"{_stream.Name}: there is no tensor {name}");
+        if (!place.Entry.Shape.SequenceEqual(shape))
+            throw new UserError($"{_stream.Name}: {name} has shape [{string.Join(", ", place.Entry.Shape)}], where its network has [{string.Join(", ", shape)}]");
+    }
+
     public void Dispose() => _stream.Dispose();
 
     private void ReadHeader()

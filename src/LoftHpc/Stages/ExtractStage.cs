@@ -23,12 +23,12 @@ public static class ExtractStage
         {
             using SafetensorsFile dense = SafetensorsFile.Open(source.DenseWeights);
             WeightsIdentity identity = WeightsIdentity.Of(dense, source.DenseWeights);
-            identity.MustFit(session.Config, session.Data, source.DenseWeights);
             Ticket ticket = TicketSelector.Select(identity.Describe(), config.Ratio, config.FirstBlocks, dense.Read);
             WeightsIdentity pruned = identity with { InnerCounts = ticket.InnerCounts };
-            using ModelState state = ModelState.Load(ticket.Slices, dense.Read, ScalarType.Float32, CPU);
+            using ModelState state = ModelState.Load(ticket.Slices, tensor => dense.Read(tensor.Name), ScalarType.Float32, CPU);
+            target.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
             target.Ticket.Write(ticket.Rows);
-            WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(dense), ticket.Pruned, state);
+            WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(dense, source.DenseWeights), ticket.Pruned, state);
             if (target.Path != source.Path)
                 target.Summary.Append(source.Summary.Read().Where(row => row.Network == NetworkState.Dense));
         });

@@ -1,26 +1,50 @@
 using LoftHpc.Communication;
 using LoftHpc.Data;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Results;
 using LoftHpc.Training;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Stages;
 
-/// <summary>A network read whole from a weights file, on every rank.</summary>
+/// <summary>A network from a weights file, whole on every rank.</summary>
 /// <param name="Step">Optimizer steps that its weights have behind them.</param>
 public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network, ModelState State, long Step) : IDisposable
 {
-    /// <summary>Reads a file on every rank. Collective.</summary>
-    /// <exception cref="UserError">A rank cannot read it; on all ranks.</exception>
-    public static LoadedNetwork Read(Session session, string path) => Agree.OnAllRanks(session.World, () =>
+    /// <summary>
+    /// Rank 0 reads the file and sends it to the others, tensor by tensor: on other hosts a file that was renamed a moment
+    /// ago may not be there yet. Collective.
+    /// </summary>
+    /// <exception cref="UserError">Rank 0 cannot read it, or the network or images are not the config's; on all ranks.</exception>
+    public static LoadedNetwork Read(Session session, string path)
     {
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        WeightsIdentity identity = WeightsIdentity.Of(file, path);
-        NetworkSpec network = identity.Describe();
-        TensorSlice[] whole = [.. network.Tensors.Select(tensor => new TensorSlice(tensor, null, null))];
-        return new LoadedNetwork(
-            identity, network, ModelState.Load(whole, file.Read, session.Context.Type, session.Context.Device), WeightsIdentity.StepOf(file));
-    });
+        RankContext context = session.Context;
+        using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Save);
+        SafetensorsFile? file = null;
+        (string identityText, long step) = ("", 0);
+        session.OnRoot(() =>
+        {
+            file = SafetensorsFile.Open(path);
+            WeightsIdentity found = WeightsIdentity.Of(file, path);
+            found.MustFit(session.Config, session.Data, path);
+            (identityText, step) = (found.ToJson(), WeightsIdentity.StepOf(file, path));
+        });
+        using (file)
+        {
+            WeightsIdentity identity = WeightsIdentity.Parse(session.World.Broadcast(identityText, 0));
+            session.World.Broadcast(new Span<long>(ref step), 0);
+            NetworkSpec network = identity.Describe();
+            TensorSlice[] whole = [.. network.Tensors.Select(tensor => new TensorSlice(tensor, null, null))];
+            Tensor Receive(TensorSpec tensor)
+            {
+                Tensor values = (file?.Read(tensor.Name) ?? empty([.. tensor.Shape])).to(float32);
+                context.Communicator.Broadcast(MpiBuffer.Of(values), 0);
+                return values;
+            }
+            return new LoadedNetwork(identity, network, ModelState.Load(whole, Receive, context.Type, context.Device), step);
+        }
+    }
 
     /// <summary>Loss and hits on a data set, of which each rank takes a shard. Collective.</summary>
     public StepTotals Evaluate(Session session, BatchLoader images)

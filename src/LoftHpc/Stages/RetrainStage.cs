@@ -12,8 +12,13 @@ public static class RetrainStage
     {
         RetrainSection config = session.Config.Retrain;
         session.Context.Ledger.Phase = "retrain";
+        session.OnRoot(() =>
+        {
+            // What a retraining that was interrupted has left.
+            folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
+            folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
+        });
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
-        pruned.Identity.MustFit(session.Config, session.Data, folder.PrunedWeights);
         using var method = new DataParallelTraining(session.Context, pruned.Network, pruned.State, config, session.TrainImages);
         var loop = new TrainingLoop(
             TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)

@@ -48,8 +48,11 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         Tensor totalMean = sums.narrow(0, 0, channels) / count;
         Tensor totalVariance = (sums.narrow(0, channels, channels) / count - totalMean.square()).clamp_min(0);
         norm.RunningMean.mul_(1 - NormTensors.Momentum).add_(totalMean.to(x.dtype), alpha: NormTensors.Momentum);
-        norm.RunningVariance.mul_(1 - NormTensors.Momentum)
-            .add_((totalVariance * (count / (count - 1))).to(x.dtype), alpha: NormTensors.Momentum);
+        if (count > 1)
+        {
+            norm.RunningVariance.mul_(1 - NormTensors.Momentum)
+                .add_((totalVariance * (count / (count - 1))).to(x.dtype), alpha: NormTensors.Momentum);
+        }
 
         forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(x.dtype));
         forward.Normalized = (x - PerChannel(totalMean.to(x.dtype))).mul_(forward.InverseDeviation);

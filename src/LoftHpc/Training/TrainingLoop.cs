@@ -44,9 +44,7 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
             }
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             StepTotals trained = method.TakeTotals();
-            if (!double.IsFinite(trained.LossSum))
-                throw new UserError($"the {phase.ToString().ToLowerInvariant()} loss is {trained.LossSum} in epoch {epoch + 1}: lower the learning rate", ExitCodes.NonFiniteLoss);
-
+            MustBeFinite(trained, epoch, DataSplit.Train);
             clock.Restart();
             tested = method.Evaluate(test, testBatch);
             double testSeconds = clock.Elapsed.TotalSeconds;
@@ -55,8 +53,17 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
             (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
             OnMetrics(rows.train, rows.test);
             progress.EpochDone(rows.train, rows.test);
+            MustBeFinite(tested, epoch, DataSplit.Test);
             AfterEpoch(epoch + 1, step);
         }
         return tested;
+    }
+
+    private void MustBeFinite(StepTotals totals, int epoch, DataSplit split)
+    {
+        if (double.IsFinite(totals.LossSum)) return;
+        throw new UserError(
+            $"{phase.ToString().ToLowerInvariant()}: the {split.ToString().ToLowerInvariant()} loss is {totals.LossSum} in epoch {epoch + 1}: lower the learning rate",
+            ExitCodes.NonFiniteLoss);
     }
 }

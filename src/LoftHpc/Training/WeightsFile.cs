@@ -16,7 +16,7 @@ namespace LoftHpc.Training;
 public sealed record WeightsIdentity(
     NetworkSection Network, int ImageChannels, int ImageSide, int Classes, SortedDictionary<string, int>? InnerCounts = null)
 {
-    private const string Key = "lofthpc.network";
+    private const string Key = "lofthpc.network", StepKey = "lofthpc.step";
 
     private static readonly JsonSerializerOptions Json = new()
     {
@@ -34,15 +34,34 @@ public sealed record WeightsIdentity(
     public Dictionary<string, string> ToMetadata(long step) => new()
     {
         ["format"] = "pt",
-        [Key] = JsonSerializer.Serialize(this, Json),
-        ["lofthpc.step"] = step.ToString(CultureInfo.InvariantCulture),
+        [Key] = ToJson(),
+        [StepKey] = step.ToString(CultureInfo.InvariantCulture),
     };
 
     /// <exception cref="UserError">The file was not written by this program.</exception>
-    public static WeightsIdentity Of(SafetensorsFile file, string path) =>
-        file.Metadata.TryGetValue(Key, out string? json) && JsonSerializer.Deserialize<WeightsIdentity>(json, Json) is { } identity
-            ? identity
-            : throw new UserError($"{path}: the metadata hold no '{Key}'; only weights that lofthpc wrote can be read");
+    public static WeightsIdentity Of(SafetensorsFile file, string path)
+    {
+        if (!file.Metadata.TryGetValue(Key, out string? json))
+            throw new UserError($"{path}: the metadata hold no '{Key}'; only weights that lofthpc wrote can be read");
+        try
+        {
+            WeightsIdentity identity = Parse(json);
+            foreach (TensorSpec tensor in identity.Describe().Tensors) file.MustHold(tensor.Name, tensor.Shape);
+            return identity;
+        }
+        catch (JsonException error)
+        {
+            throw new UserError($"{path}: the metadata's '{Key}' describes no network: {error.Message}", error);
+        }
+    }
+
+    /// <summary>The identity as text, and back.</summary>
+    public string ToJson() => JsonSerializer.Serialize(this, Json);
+
+    /// <exception cref="JsonException">The text is no identity.</exception>
+    public static WeightsIdentity Parse(string json) => JsonSerializer.Deserialize<WeightsIdentity>(json, Json) is { Network: not null } identity
+        ? identity
+        : throw new JsonException("the network is missing");
 
     /// <summary>Refuses weights of another network or of other images than the config's.</summary>
     /// <exception cref="UserError">They do not fit.</exception>
@@ -52,8 +71,8 @@ public sealed record WeightsIdentity(
         if (images != found)
             throw new UserError($"{path}: weights for {found.ImageChannels} x {found.ImageSide} x {found.ImageSide} images of {found.Classes} classes, " +
                 $"but data.set has {images.Channels} x {images.Height} x {images.Height} of {images.Classes}");
-        if (config.Network != Network)
-            throw new UserError($"{path}: weights of {Network}, but the config's network is {config.Network}");
+        string[] keys = [.. RunConfigRules.Differences("network", Network, config.Network)];
+        if (keys.Length > 0) throw new UserError($"{path}: weights of another network than the config's: {string.Join("; ", keys)}");
     }
 
     /// <summary>The line of summary.csv for this network.</summary>
@@ -64,7 +83,11 @@ public sealed record WeightsIdentity(
     }
 
     /// <summary>The optimizer steps that the weights in a file have behind them.</summary>
-    public static long StepOf(SafetensorsFile file) => long.Parse(file.Metadata["lofthpc.step"], CultureInfo.InvariantCulture);
+    /// <exception cref="UserError">The file does not say.</exception>
+    public static long StepOf(SafetensorsFile file, string path) =>
+        long.TryParse(file.Metadata.GetValueOrDefault(StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out long step)
+            ? step
+            : throw new UserError($"{path}: the metadata's '{StepKey}' is no number of steps");
 }
 
 /// <summary>Weights in safetensors form, under the names of PyTorch's state_dict.</summary>

@@ -90,6 +90,10 @@ public sealed class RunTests : IDisposable
         Assert.Equal(1, Occurrences(Start(family, 2, "extract", "run.name=b").Error, "exists already"));
         Assert.Equal(1, Occurrences(Start(family, 2, "retrain", "run.name=b").Error, "exists already"));
 
+        // Other images than the run's are refused before anything is written.
+        LaunchResult refused = Start(family, 2, "extract", "run.name=b", "data.test_images=7");
+        Assert.Equal((ExitCodes.Configuration, 1), (refused.ExitCode, Occurrences(refused.Error, "data.test_images is 30 and 7")));
+
         // The same ticket measured again, by another number of ranks.
         LaunchResult evaluated = Start(family, 1, "evaluate", "run.name=b").MustSucceed();
         SummaryRow ticket = b.Summary.Read().Single(row => row.Network == NetworkState.Ticket);
@@ -110,6 +114,50 @@ public sealed class RunTests : IDisposable
         Assert.Equal(5, Folder("small").Ticket.Read().Count(row => row.Layer == "layer4.1.conv1" && row.Kept));
         Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], Folder("small").Summary.Read().Select(row => row.Network));
         Assert.Contains(Folder("all-blocks").Ticket.Read(), row => row.Layer == "layer2.0.conv1");
+
+        // The source is never replaced, by whatever name it goes.
+        Directory.CreateSymbolicLink(Path.Combine(_folder.Path, "link"), Folder("a").Path);
+        foreach (string name in new[] { $"{Folder("a").Path}/", $"{_folder.Path}/./results/a", $"{_folder.Path}/link" })
+        {
+            LaunchResult refused = Start(family, 1, "extract", "run.name=a", "run.overwrite=true", $"extract.from={name}");
+            Assert.Equal((ExitCodes.Configuration, 1), (refused.ExitCode, Occurrences(refused.Error, "own folder")));
+        }
+        Assert.True(File.Exists(Folder("a").DenseWeights));
+    }
+
+    [SkippableFact]
+    public void An_interrupted_stage_can_be_done_again_and_two_launches_keep_out_of_each_others_way()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        Start(family, 1, "run", "run.name=a").MustSucceed();
+        RunFolder folder = Folder("a");
+        string metrics = Metrics(folder), ticket = Convert.ToHexString(File.ReadAllBytes(folder.TicketWeights));
+
+        // As if the launch had died after its weights and before its line in summary.csv.
+        folder.Summary.Remove(row => row.Network == NetworkState.Ticket);
+        Start(family, 1, "retrain", "run.name=a").MustSucceed();
+        Assert.Equal(metrics, Metrics(folder));
+        Assert.Equal(ticket, Convert.ToHexString(File.ReadAllBytes(folder.TicketWeights)));
+
+        folder.Summary.Remove(row => row.Network == NetworkState.Ticket);
+        using (folder.Lock())
+        {
+            LaunchResult refused = Start(family, 2, "retrain", "run.name=a");
+            Assert.Equal((ExitCodes.Configuration, 1), (refused.ExitCode, Occurrences(refused.Error, "another launch works in this folder")));
+        }
+    }
+
+    private static string Metrics(RunFolder folder) =>
+        string.Join('\n', folder.Metrics.Read().Select(row => row with { Seconds = 0, ImagesPerSecond = 0 }));
+
+    [SkippableTheory]
+    [InlineData("data.train_images=33", "retrain.batch_norm=synchronised")]
+    [InlineData("data.train_images=33", "retrain.batch_norm=per-rank")]
+    public void A_last_batch_of_one_image_whose_channels_end_in_one_value_leaves_finite_statistics(string images, string batchNorm)
+    {
+        LaunchResult result = Start(MpiLauncher.AnyFamily(), 2, "run", "run.name=a", images, batchNorm, "network.form=imagenet", "pretrain.epochs=1");
+        result.MustSucceed();
+        Assert.All(Folder("a").Summary.Read(), row => Assert.True(double.IsFinite(row.TestLoss), $"{row}"));
     }
 
     [SkippableTheory]

@@ -66,7 +66,7 @@ public class TicketSelectorTests
         NetworkSpec dense = NetworkCatalog.Create(new NetworkSection { Family = family, Depth = depth, Width = 6, WidenFactor = 2 }, 1, 10);
         using ModelState state = Trained(dense);
         Ticket ticket = TicketSelector.Select(dense, 0.5, firstBlocks, name => state[name].detach().clone());
-        using ModelState small = ModelState.Load(ticket.Slices, name => state[name].detach().clone(), ScalarType.Float32, CPU);
+        using ModelState small = ModelState.Load(ticket.Slices, tensor => state[tensor.Name].detach().clone(), ScalarType.Float32, CPU);
         Tensor images = randn(5, 1, 28, 28);
         Tensor pruned = new ResidualNetwork(ticket.Pruned, small, new SerialExchange()).Forward(images, training: false);
         Tensor whole = new ResidualNetwork(dense, state, new SerialExchange()).Forward(images, training: false);

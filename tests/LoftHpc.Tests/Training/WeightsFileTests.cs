@@ -30,7 +30,7 @@ public sealed class WeightsFileTests : IDisposable
         WeightsFile.Save(path, Identity, 17, Identity.Describe(), state);
         using SafetensorsFile file = SafetensorsFile.Open(path);
         Assert.Equal(Identity, WeightsIdentity.Of(file, path));
-        Assert.Equal(17, WeightsIdentity.StepOf(file));
+        Assert.Equal(17, WeightsIdentity.StepOf(file, path));
         foreach (TensorSlice slice in state.Slices) Assert.True(file.Read(slice.Name).equal(state[slice.Name]).all().item<bool>(), slice.Name);
     }
 
