@@ -8,4 +8,4 @@ output=src/LoftHpc.Benchmarks/bin/Release/net10.0/linux-x64
 first_of() { command -v "$1" || echo "$2"; }
 export MPIEXEC=${MPIEXEC:-$(first_of mpiexec.openmpi mpiexec)}
 "${MPICC:-$(first_of mpicc.openmpi mpicc)}" -O2 -Wall -shared -fPIC -o "$output/libmpi_reference.so" src/LoftHpc.Benchmarks/mpi_reference.c
-exec build/launch.sh 2 "$output/lofthpc-benchmarks" --csv results/benchmarks.csv "$@"
+exec build/launch.sh 2 "$output/lofthpc-benchmarks" "$@"

@@ -7,7 +7,7 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 
-// lofthpc-benchmarks [--csv FILE] [step] [collectives] [scaling]: measures pairs on 2 ranks of one thread each, all of
+// lofthpc-benchmarks [step] [collectives] [scaling]: measures pairs on 2 ranks of one thread each, all of
 // them or those named, and prints one table.
 NativeEnvironment.Prepare();
 return MpiJob.Run(mpi =>
@@ -19,10 +19,7 @@ return MpiJob.Run(mpi =>
         ["collectives"] = CollectiveBenchmark.Run,
         ["scaling"] = ScalingBenchmark.Run,
     };
-    int csv = Array.IndexOf(args, "--csv");
-    string? path = csv < 0 ? null : args.ElementAtOrDefault(csv + 1) ?? throw new UserError("--csv: needs a file");
-    string[] named = [.. args.Where((_, i) => csv < 0 || (i != csv && i != csv + 1))];
-    if (named.FirstOrDefault(name => !benchmarks.ContainsKey(name)) is { } unknown)
+    if (args.FirstOrDefault(name => !benchmarks.ContainsKey(name)) is { } unknown)
         throw new UserError($"no benchmark {unknown}; there are {string.Join(", ", benchmarks.Keys)}");
 
     TorchLibraryInfo torch = TorchLibrary.Load();
@@ -40,17 +37,12 @@ return MpiJob.Run(mpi =>
     List<BenchmarkRow> rows = [];
     foreach ((string name, Func<AlternatingTimer, IEnumerable<BenchmarkRow>> run) in benchmarks)
     {
-        if (named.Length > 0 && !named.Contains(name)) continue;
+        if (args.Length > 0 && !args.Contains(name)) continue;
         reporter.Info($"measuring  {name}");
         rows.AddRange(run(timer));
     }
     reporter.Table(BenchmarkRow.Table(rows), isResult: true);
     int missed = rows.Count(row => !row.Met);
     reporter.Result(missed == 0 ? "Every ratio is within its limit." : string.Create(CultureInfo.InvariantCulture, $"{missed} of {rows.Count} ratios are outside their limits."));
-    if (path is not null && mpi.World.Rank == 0)
-    {
-        new CsvTable<BenchmarkRow>(path).Write(rows);
-        reporter.Result($"Written to {path}");
-    }
     return ExitCodes.Done;
 });

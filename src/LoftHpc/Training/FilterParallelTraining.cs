@@ -20,7 +20,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
     private readonly EpochBatches _batches;
     private readonly FilterAssignment _assignment;
     private readonly ModelState _state;
-    private readonly FilterParallelExchange _exchange;
+    private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
     private StepTotals _totals;
 
@@ -29,7 +29,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch));
         _assignment = FilterAssignment.Create(network, config.Assignment, seed, context.Size);
         _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
-        _exchange = new FilterParallelExchange(context.Channels, _assignment, config.Backward);
+        _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
         _network = new ResidualNetwork(network, _state, _exchange);
     }
 
