@@ -50,7 +50,7 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
         Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
 
         string run = Assert.Single(Directory.GetDirectories(Path.Combine(_folder, "results")));
-        Assert.Matches("^tiny-[0-9]+$", Path.GetFileName(run));
+        Assert.Matches("^tiny-job[0-9]+$", Path.GetFileName(run));
         Assert.Equal(4, File.ReadAllLines(Path.Combine(run, "summary.csv")).Length);
         Assert.Contains("seed: 3", File.ReadAllText(Path.Combine(run, "config.yaml")), StringComparison.Ordinal);
         string manifest = File.ReadAllText(Path.Combine(run, "manifest.json"));
