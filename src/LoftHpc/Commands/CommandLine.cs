@@ -35,6 +35,8 @@ public static class CommandLine
                 ? $"unknown command '{parsed.UnmatchedTokens[0]}'; allowed are {string.Join(", ", root.Subcommands.Select(command => command.Name))}"
                 : string.Join(" ", parsed.Errors.Select(error => error.Message));
             invocation.Error.WriteLine($"lofthpc: error: {problem} (see lofthpc --help)");
+            // Launchers kill the job when the first task leaves with an error: rank 0's line has to come out before.
+            if (!first) Thread.Sleep(TimeSpan.FromSeconds(2));
             return ExitCodes.Configuration;
         }
         return parsed.Invoke(invocation);
