@@ -6,7 +6,7 @@ namespace LoftHpc.Benchmarks;
 /// <summary>Two ranks against one rank on the same batches, one thread each; and what each rank holds.</summary>
 internal static class ScalingBenchmark
 {
-    private const int Width = 64, Batch = 32, WarmUps = 1, Counted = 9;
+    private const int Width = 64, Batch = 32, WarmUps = 3, Counted = 9;
 
     public static IEnumerable<BenchmarkRow> Run(AlternatingTimer timer)
     {

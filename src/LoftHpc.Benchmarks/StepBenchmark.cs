@@ -11,14 +11,14 @@ namespace LoftHpc.Benchmarks;
 /// <summary>A step of one rank, batch loading included, against a bare TorchSharp loop that is given the same images.</summary>
 internal static class StepBenchmark
 {
-    private const int Width = 32, Batch = 32, WarmUps = 2, Counted = 15;
+    private const int Width = 32, Batch = 32, WarmUps = 10, Counted = 21;
 
     public static IEnumerable<BenchmarkRow> Run(AlternatingTimer timer)
     {
         using BenchmarkTraining? training = timer.World.Rank == 0
             ? new BenchmarkTraining(new SelfCommunicator(), Width, Batch, WarmUps + Counted)
             : null;
-        using BareLoop? bare = training is null ? null : new BareLoop(training, Batch);
+        using BareLoop? bare = training is null ? null : new BareLoop(training, Width, Batch);
         Sample[] seconds = timer.Alternate(
             new Rounds(WarmUps, Counted),
             training is null ? null : training.Steps,
@@ -33,7 +33,7 @@ internal static class StepBenchmark
     }
 
     /// <summary>What a user of TorchSharp would write; the batches are made before.</summary>
-    private sealed class BareLoop : IDisposable
+    internal sealed class BareLoop : IDisposable
     {
         private readonly BareNetwork _model;
         private readonly optim.Optimizer _optimizer;
@@ -41,9 +41,9 @@ internal static class StepBenchmark
         private double _lossSum;
         private int _steps;
 
-        public BareLoop(BenchmarkTraining like, int batch)
+        public BareLoop(BenchmarkTraining like, int width, int batch)
         {
-            _model = new BareNetwork(Width);
+            _model = new BareNetwork(width);
             _model.CopyFrom(like.State);
             _optimizer = optim.SGD(
                 _model.parameters(), like.Optimizer.LearningRate, like.Optimizer.Momentum, weight_decay: like.Optimizer.WeightDecay);
