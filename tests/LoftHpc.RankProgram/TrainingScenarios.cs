@@ -42,11 +42,11 @@ internal static class TrainingScenarios
     public static void DataParallel(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = Setting(arguments);
-        RetrainSection config = new() { Batch = Batch, BatchNorm = Enum.Parse<BatchNormScope>(arguments[4]) };
-        Reference reference = config.BatchNorm is BatchNormScope.Synchronised ? Reference.WholeBatch : Reference.EachShard;
+        BatchNormScope batchNorm = Enum.Parse<BatchNormScope>(arguments[4]);
+        Reference reference = batchNorm is BatchNormScope.Synchronised ? Reference.WholeBatch : Reference.EachShard;
         Compare(world, network, data, null, reference, (context, optimizer) =>
         {
-            DataParallelTraining training = new(context, network, WholeState(network, context.Type), config with { Optimizer = optimizer }, data);
+            DataParallelTraining training = new(context, network, WholeState(network, context.Type), Batch, batchNorm, optimizer, data);
             return (training, training.State);
         });
     }
@@ -149,7 +149,7 @@ internal static class TrainingScenarios
             ? new FilterParallelTraining(context, network, new PretrainSection { Batch = Batch }, data, 3)
             : new DataParallelTraining(
                 context, network, WholeState(network, context.Type),
-                new RetrainSection { Batch = Batch, BatchNorm = Enum.Parse<BatchNormScope>(arguments[0]) }, data);
+                Batch, Enum.Parse<BatchNormScope>(arguments[0]), new OptimizerSection(), data);
         method.Step(0, 0, LearningRate);
         method.Evaluate(data, 4);
         long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;

@@ -15,6 +15,9 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
 
     public ICommunicator Communicator => communicator;
 
+    /// <summary>Bytes of the buffers that are kept to exchange with other ranks.</summary>
+    public long BufferBytes => transport.BufferBytes;
+
     /// <summary>Images in one piece, for images of <paramref name="imageBytes"/> bytes over all channels.</summary>
     public static int ImagesPerPiece(long imageBytes) => (int)Math.Max(1, PieceBytes / Math.Max(1, imageBytes));
 

@@ -31,6 +31,9 @@ public abstract class TensorTransport : IDisposable
     public static TensorTransport For(Device device, bool direct) =>
         device.type is DeviceType.CUDA ? new CudaTransport(device, direct) : new HostTransport();
 
+    /// <summary>Bytes of the buffers that are kept.</summary>
+    public abstract long BufferBytes { get; }
+
     /// <summary>Memory that holds a piece, to send from; valid until the next call.</summary>
     public abstract MpiBuffer ToMpi(in ImageTensor tensor, int start, int images);
 
@@ -60,6 +63,8 @@ public abstract class TensorTransport : IDisposable
 internal sealed unsafe class HostTransport : TensorTransport
 {
     private readonly NativeBuffer _scratch = new();
+
+    public override long BufferBytes => _scratch.CapacityBytes;
 
     public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images) => Piece(tensor, start, images);
 
@@ -116,6 +121,8 @@ internal sealed class CudaTransport(Device device, bool direct) : TensorTranspor
 {
     private readonly Dictionary<(string Use, ScalarType Type), Tensor> _buffers = [];
     private Tensor? _staged;
+
+    public override long BufferBytes => _buffers.Values.Sum(buffer => buffer.numel() * buffer.element_size());
 
     public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images)
     {

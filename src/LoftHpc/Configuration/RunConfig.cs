@@ -104,20 +104,74 @@ public sealed record OptimizerSection
     public double Decay { get; init; } = 0.1;
 }
 
-public enum PretrainMethod { FilterParallel }
+public enum PretrainMethod { FilterParallel, Loft, Dense, DataParallel, LocalSgd, Gpipe }
 
 public enum BackwardKind { Exact, Local }
 
 public enum AssignmentKind { Contiguous, Random }
 
+public enum SampleScope { Whole, Shard }
+
+public enum MomentumKind { Restart, Travel }
+
+public enum RunningStatisticsKind { Recompute, Average, PerBatch }
+
+public enum DealKind { Random, Norm }
+
+/// <summary>What method loft alone has.</summary>
+public sealed record LoftSection
+{
+    /// <summary>Stages (from 1) whose blocks are partitioned, as published.</summary>
+    [Range(1, 4)]
+    public IReadOnlyList<int> Stages { get; init; } = [2, 3, 4];
+    /// <summary>True: the first block of these stages is partitioned too.</summary>
+    public bool FirstBlocks { get; init; }
+    /// <summary>Momentum at the start of a round: zero (published), or that of before; a filter's goes with it.</summary>
+    public MomentumKind Momentum { get; init; } = MomentumKind.Restart;
+    /// <summary>Where the full network's running statistics come from when it is evaluated or saved.</summary>
+    public RunningStatisticsKind RunningStatistics { get; init; } = RunningStatisticsKind.Recompute;
+    /// <summary>Training images on which they are recomputed.</summary>
+    [Range(1, int.MaxValue)]
+    public int StatisticsImages { get; init; } = 2000;
+    /// <summary>How filters are dealt to the ranks in each round.</summary>
+    public DealKind Deal { get; init; } = DealKind.Random;
+    /// <summary>First rounds in which every rank trains the full network (local SGD).</summary>
+    [Range(0, int.MaxValue)]
+    public int WarmupRounds { get; init; }
+}
+
+/// <summary>What method gpipe alone has.</summary>
+public sealed record GpipeSection
+{
+    /// <summary>Parts into which a batch is cut.</summary>
+    [Range(1, int.MaxValue)]
+    public int MicroBatches { get; init; } = 4;
+    /// <summary>The first block (or linear, the head) of each stage but the first; empty: balanced by FLOPs.</summary>
+    public IReadOnlyList<string> Cuts { get; init; } = [];
+}
+
 public sealed record PretrainSection
 {
     public PretrainMethod Method { get; init; } = PretrainMethod.FilterParallel;
+    /// <summary>Of filter-parallel.</summary>
     public BackwardKind Backward { get; init; } = BackwardKind.Exact;
+    /// <summary>Of filter-parallel.</summary>
     public AssignmentKind Assignment { get; init; } = AssignmentKind.Contiguous;
+    /// <summary>Of data-parallel.</summary>
+    public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
+    /// <summary>Of loft and local-sgd: optimizer steps of a round, after which the ranks exchange.</summary>
+    [Range(1, int.MaxValue)]
+    public int LocalSteps { get; init; } = 15;
+    /// <summary>
+    /// Of loft and local-sgd: every rank walks the whole set in an order of its own, with batches of <see cref="Batch"/>
+    /// (published); or takes its share of each batch.
+    /// </summary>
+    public SampleScope Samples { get; init; } = SampleScope.Whole;
+    public LoftSection Loft { get; init; } = new();
+    public GpipeSection Gpipe { get; init; } = new();
     [Range(0, int.MaxValue)]
     public int Epochs { get; init; } = 20;
-    /// <summary>Images a step, over all ranks.</summary>
+    /// <summary>Images a step, over all ranks; of each rank where every rank walks the whole set.</summary>
     [Range(1, int.MaxValue)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();

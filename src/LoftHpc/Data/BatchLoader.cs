@@ -15,6 +15,7 @@ public sealed class BatchLoader
     private readonly long _seed;
     private readonly int _padding;
     private readonly bool _flip;
+    private readonly int _walk;
     private readonly float[] _singles;
     private readonly double[] _doubles;
 
@@ -29,11 +30,26 @@ public sealed class BatchLoader
         _singles = [.. _doubles.Select(value => (float)value)];
     }
 
+    private BatchLoader(BatchLoader other, int walk)
+    {
+        (_set, _seed, _padding, _flip, _singles, _doubles, _walk) =
+            (other._set, other._seed, other._padding, other._flip, other._singles, other._doubles, walk);
+    }
+
+    /// <summary>The same images in another order and with other augmentation, for a rank that walks the whole set by itself; walk 0 is this one.</summary>
+    public BatchLoader Walk(int number) => number == _walk ? this : new BatchLoader(this, number);
+
     /// <summary>Images in the set.</summary>
     public int Count => _set.Count;
 
+    /// <summary>Channels of an image.</summary>
+    public int Channels => _set.Channels;
+
+    /// <summary>Height and width of an image, in pixels.</summary>
+    public int ImageSide => _set.Height;
+
     /// <summary>The samples of an epoch (from 0) in the order in which they are trained on: each once.</summary>
-    public int[] EpochOrder(int epoch) => RandomStream.For(_seed, "epoch-order", epoch).Permutation(_set.Count);
+    public int[] EpochOrder(int epoch) => Stream("epoch-order", epoch).Permutation(_set.Count);
 
     /// <summary>Batches of an epoch; the last one may be smaller.</summary>
     public int BatchesPerEpoch(int batch) => (_set.Count + batch - 1) / batch;
@@ -60,6 +76,9 @@ public sealed class BatchLoader
             return new Batch(images.to(device), labels.to(device));
     }
 
+    private RandomStream Stream(string purpose, params ReadOnlySpan<long> indices) =>
+        _walk == 0 ? RandomStream.For(_seed, purpose, indices) : RandomStream.For(_seed, $"{purpose}/walk-{_walk}", indices);
+
     private unsafe void Write<T>(torch.Tensor images, torch.Tensor labels, ReadOnlySpan<int> samples, int epoch, bool augment, T[] values)
         where T : unmanaged, INumber<T>
     {
@@ -74,7 +93,7 @@ public sealed class BatchLoader
             bool flip = false;
             if (augment)
             {
-                RandomStream random = RandomStream.For(_seed, "augmentation", epoch, sample);
+                RandomStream random = Stream("augmentation", epoch, sample);
                 down = random.NextInt((2 * _padding) + 1) - _padding;
                 right = random.NextInt((2 * _padding) + 1) - _padding;
                 flip = random.NextInt(2) == 1 && _flip;

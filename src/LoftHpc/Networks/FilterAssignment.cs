@@ -78,6 +78,12 @@ public sealed record TensorSlice(TensorSpec Spec, int[]? Rows, int[]? Columns)
 
     public string Name => Spec.Name;
 
+    /// <summary>Values of the part.</summary>
+    public long Count => Shape.Aggregate(1L, (product, side) => product * side);
+
+    /// <summary>The whole tensor.</summary>
+    public static TensorSlice Whole(TensorSpec tensor) => new(tensor, null, null);
+
     /// <summary>This part of the whole tensor, as a tensor of its own.</summary>
     public Tensor Take(Tensor whole) => Select(Select(whole, 0, Rows), 1, Columns).clone();
 

@@ -12,16 +12,27 @@ public sealed class ModelState : IDisposable
     private readonly Dictionary<string, Tensor> _tensors = [];
     private readonly Dictionary<string, Tensor> _momentum = [];
 
-    private ModelState(IReadOnlyList<TensorSlice> slices) => Slices = slices;
+    private readonly TensorSlice[] _slices;
+
+    private ModelState(IReadOnlyList<TensorSlice> slices, ScalarType type) => (_slices, Type) = ([.. slices], type);
+
+    /// <summary>Type of every tensor.</summary>
+    public ScalarType Type { get; }
 
     /// <summary>What is held, in the order in which PyTorch lists it.</summary>
-    public IReadOnlyList<TensorSlice> Slices { get; }
+    public IReadOnlyList<TensorSlice> Slices => _slices;
 
     /// <summary>The tensor of this name. It belongs to the state: never dispose it.</summary>
     public Tensor this[string name] => _tensors[name];
 
     /// <summary>The slices that are trained.</summary>
     public IEnumerable<TensorSlice> Parameters => Slices.Where(slice => slice.Spec.IsParameter);
+
+    /// <summary>Bytes of parameters and running statistics.</summary>
+    public long WeightBytes => _tensors.Values.Sum(tensor => tensor.numel() * tensor.element_size());
+
+    /// <summary>Bytes of the momentum.</summary>
+    public long MomentumBytes => _momentum.Values.Sum(tensor => tensor.numel() * tensor.element_size());
 
     /// <summary>The momentum of a parameter. It belongs to the state.</summary>
     public Tensor Momentum(string name) => _momentum[name];
@@ -34,10 +45,14 @@ public sealed class ModelState : IDisposable
     public static ModelState Initialize(IReadOnlyList<TensorSlice> slices, long seed, ScalarType type, Device device) =>
         Create(slices, type, device, (slice, values) => Fill(slice, seed, values));
 
+    /// <summary>The initial values of a whole network.</summary>
+    public static ModelState InitializeWhole(NetworkSpec network, long seed, ScalarType type, Device device) =>
+        Initialize([.. network.Tensors.Select(TensorSlice.Whole)], seed, type, device);
+
     /// <summary>Takes each slice from the whole tensor, of the spec's shape, that <paramref name="read"/> returns (and which is disposed here).</summary>
     public static ModelState Load(IReadOnlyList<TensorSlice> slices, Func<TensorSpec, Tensor> read, ScalarType type, Device device)
     {
-        var state = new ModelState(slices);
+        var state = new ModelState(slices, type);
         using DisposeScope scope = NewDisposeScope();
         foreach (TensorSlice slice in slices)
         {
@@ -45,6 +60,23 @@ public sealed class ModelState : IDisposable
             state.Add(slice, slice.Take(whole).to(type, device));
         }
         return state;
+    }
+
+    /// <summary>
+    /// Holds another part of a tensor from now on, with these values and this momentum (null for running statistics),
+    /// which belong to the state.
+    /// </summary>
+    public void Replace(TensorSlice slice, Tensor value, Tensor? momentum)
+    {
+        int place = Array.FindIndex(_slices, held => held.Name == slice.Name);
+        _tensors.Remove(slice.Name, out Tensor? before);
+        before!.Dispose();
+        if (_momentum.Remove(slice.Name, out Tensor? momentumBefore)) momentumBefore.Dispose();
+        _slices[place] = slice;
+        _tensors.Add(slice.Name, value.DetachFromDisposeScope());
+        if (momentum is null) return;
+        value.requires_grad_(true);
+        _momentum.Add(slice.Name, momentum.DetachFromDisposeScope());
     }
 
     public void Dispose()
@@ -55,7 +87,7 @@ public sealed class ModelState : IDisposable
     private static ModelState Create(
         IReadOnlyList<TensorSlice> slices, ScalarType type, Device device, Action<TensorSlice, double[]> fill)
     {
-        var state = new ModelState(slices);
+        var state = new ModelState(slices, type);
         using DisposeScope scope = NewDisposeScope();
         foreach (TensorSlice slice in slices)
         {

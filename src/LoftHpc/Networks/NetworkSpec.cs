@@ -71,6 +71,8 @@ public sealed record NetworkSpec(
     bool PreActivation, int ImageChannels, int Classes, ConvSpec Stem, NormSpec? StemNorm, bool StemPool,
     IReadOnlyList<BlockSpec> Blocks, NormSpec? FinalNorm)
 {
+    private const string Head = "linear";
+
     /// <summary>The stream that the head reads.</summary>
     public ChannelSpace HeadSpace => Blocks[^1].Conv2.Out;
 
@@ -92,25 +94,44 @@ public sealed record NetworkSpec(
     /// <summary>Every channel space, each once, in the order of the forward pass.</summary>
     public IEnumerable<ChannelSpace> Spaces => Convolutions.Select(conv => conv.Out).DistinctBy(space => space.Name);
 
-    /// <summary>Every tensor of the network, in the order in which PyTorch lists them.</summary>
-    public IReadOnlyList<TensorSpec> Tensors
+    /// <summary>
+    /// Pieces that follow each other in the forward pass: the stem, each block, and the head with the norm and the pool
+    /// before it. A network is cut into pipeline stages between them.
+    /// </summary>
+    public int UnitCount => Blocks.Count + 2;
+
+    /// <summary>Name of a unit: its block's, else that of its first convolution or of the head.</summary>
+    public string UnitName(int unit) => unit == 0 ? Stem.Name : unit == UnitCount - 1 ? Head : Blocks[unit - 1].Name;
+
+    /// <summary>The tensors of one unit, in the order in which PyTorch lists them.</summary>
+    public IReadOnlyList<TensorSpec> TensorsOf(int unit)
     {
-        get
+        if (unit == 0) return [.. Of(Stem), .. Of(StemNorm)];
+        if (unit == UnitCount - 1)
         {
-            List<TensorSpec> tensors = [.. Of(Stem), .. Of(StemNorm)];
-            foreach (BlockSpec block in Blocks)
-            {
-                if (PreActivation)
-                    tensors.AddRange([.. Of(block.Norm1), .. Of(block.Conv1), .. Of(block.Norm2), .. Of(block.Conv2)]);
-                else
-                    tensors.AddRange([.. Of(block.Conv1), .. Of(block.Norm1), .. Of(block.Conv2), .. Of(block.Norm2)]);
-                tensors.AddRange([.. Of(block.Shortcut), .. Of(block.ShortcutNorm)]);
-            }
-            tensors.AddRange(Of(FinalNorm));
-            tensors.Add(new TensorSpec("linear.weight", TensorRole.LinearWeight, [Classes, HeadSpace.Count], null, HeadSpace));
-            tensors.Add(new TensorSpec("linear.bias", TensorRole.LinearBias, [Classes], null, null));
-            return tensors;
+            return
+            [
+                .. Of(FinalNorm),
+                new TensorSpec($"{Head}.weight", TensorRole.LinearWeight, [Classes, HeadSpace.Count], null, HeadSpace),
+                new TensorSpec($"{Head}.bias", TensorRole.LinearBias, [Classes], null, null),
+            ];
         }
+        BlockSpec block = Blocks[unit - 1];
+        return PreActivation
+            ? [.. Of(block.Norm1), .. Of(block.Conv1), .. Of(block.Norm2), .. Of(block.Conv2), .. Of(block.Shortcut), .. Of(block.ShortcutNorm)]
+            : [.. Of(block.Conv1), .. Of(block.Norm1), .. Of(block.Conv2), .. Of(block.Norm2), .. Of(block.Shortcut), .. Of(block.ShortcutNorm)];
+    }
+
+    /// <summary>Every tensor of the network, in the order in which PyTorch lists them.</summary>
+    public IReadOnlyList<TensorSpec> Tensors => [.. Enumerable.Range(0, UnitCount).SelectMany(TensorsOf)];
+
+    /// <summary>Shape [C, H, W] of what a unit hands to the next one, for images of this side; of the last unit the logits, [classes].</summary>
+    public IReadOnlyList<long> UnitOutput(int unit, int imageSide)
+    {
+        if (unit == UnitCount - 1) return [Classes];
+        int side = StemSide(imageSide);
+        for (int block = 0; block < unit; block++) side = Blocks[block].Conv1.OutputSide(side);
+        return [unit == 0 ? Stem.Out.Count : Blocks[unit - 1].Conv2.Out.Count, side, side];
     }
 
     /// <summary>Trained values.</summary>
@@ -120,14 +141,25 @@ public sealed record NetworkSpec(
     /// Floating-point operations of one image's forward pass: two for each multiply-add of the convolutions and of the
     /// head. Norms, activations and sums are not counted.
     /// </summary>
-    public long Flops(int imageSide) => 2 * (Geometry(imageSide).Sum(conv => conv.MultiplyAdds) + ((long)Classes * HeadSpace.Count));
+    public long Flops(int imageSide) => Flops(imageSide, Tensors.Select(TensorSlice.Whole));
+
+    /// <summary>The same for the parts of the tensors that are held somewhere: what is computed there.</summary>
+    public long Flops(int imageSide, IEnumerable<TensorSlice> held)
+    {
+        Dictionary<string, int> outputSides = Geometry(imageSide).ToDictionary(conv => $"{conv.Conv.Name}.weight", conv => conv.OutputSide);
+        return 2 * held.Sum(slice => slice.Spec.Role switch
+        {
+            TensorRole.ConvWeight => slice.Count * outputSides[slice.Name] * outputSides[slice.Name],
+            TensorRole.LinearWeight => slice.Count,
+            _ => 0,
+        });
+    }
 
     /// <summary>Each convolution with the side of its input and of its output, for images of this side.</summary>
     public IEnumerable<ConvGeometry> Geometry(int imageSide)
     {
         yield return new ConvGeometry(Stem, imageSide);
-        int side = Stem.OutputSide(imageSide);
-        if (StemPool) side = ((side - 1) / 2) + 1;
+        int side = StemSide(imageSide);
         foreach (BlockSpec block in Blocks)
         {
             yield return new ConvGeometry(block.Conv1, side);
@@ -158,6 +190,13 @@ public sealed record NetworkSpec(
         return this with { Blocks = [.. Blocks.Select(Narrow)] };
     }
 
+    /// <summary>Side of what the first block gets.</summary>
+    private int StemSide(int imageSide)
+    {
+        int side = Stem.OutputSide(imageSide);
+        return StemPool ? ((side - 1) / 2) + 1 : side;
+    }
+
     private static IEnumerable<TensorSpec> Of(ConvSpec? conv)
     {
         if (conv is null) yield break;
@@ -182,7 +221,4 @@ public sealed record NetworkSpec(
 public sealed record ConvGeometry(ConvSpec Conv, int InputSide)
 {
     public int OutputSide => Conv.OutputSide(InputSide);
-
-    /// <summary>Multiply-adds for one image.</summary>
-    public long MultiplyAdds => (long)Conv.Out.Count * Conv.FilterSize * OutputSide * OutputSide;
 }

@@ -10,13 +10,30 @@ namespace LoftHpc.Networks;
 public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetworkExchange exchange)
 {
     /// <summary>Logits [N, classes] of images [N, C, H, W].</summary>
-    public Tensor Forward(Tensor images, bool training)
+    public Tensor Forward(Tensor images, bool training) => Forward(images, training, 0, spec.UnitCount);
+
+    /// <summary>What the units from <paramref name="first"/> up to, but not with, <paramref name="end"/> make of their input (<see cref="NetworkSpec.UnitOutput"/>).</summary>
+    public Tensor Forward(Tensor x, bool training, int first, int end)
+    {
+        for (int unit = first; unit < end; unit++)
+        {
+            if (unit == 0) x = Stem(x, training);
+            else if (unit == spec.UnitCount - 1) x = Head(x, training);
+            else if (spec.PreActivation) x = PreActivationBlock(spec.Blocks[unit - 1], x, training);
+            else x = PostActivationBlock(spec.Blocks[unit - 1], x, training);
+        }
+        return x;
+    }
+
+    private Tensor Stem(Tensor images, bool training)
     {
         Tensor x = Convolve(spec.Stem, images);
         if (spec.StemNorm is not null) x = NormRelu(spec.StemNorm, x, training);
-        if (spec.StemPool) x = Pool(x);
-        foreach (BlockSpec block in spec.Blocks)
-            x = spec.PreActivation ? PreActivationBlock(block, x, training) : PostActivationBlock(block, x, training);
+        return spec.StemPool ? Pool(x) : x;
+    }
+
+    private Tensor Head(Tensor x, bool training)
+    {
         if (spec.FinalNorm is not null) x = NormRelu(spec.FinalNorm, x, training);
         Tensor features = x.mean([2, 3]);
         return exchange.SumLogits(features.matmul(state["linear.weight"].t())) + state["linear.bias"];
@@ -40,12 +57,13 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         return (Norm(block.Norm2, Convolve(block.Conv2, inner), training) + shortcut).relu_();
     }
 
-    /// <summary>This rank's filters over the whole input; empty where it owns none.</summary>
+    /// <summary>The filters held here over the input held here; where there are none, or no input channels, the sum over nothing.</summary>
     private Tensor Convolve(ConvSpec conv, Tensor input)
     {
         Tensor weight = state[$"{conv.Name}.weight"];
-        return weight.shape[0] == 0
-            ? empty([input.shape[0], 0, conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device)
+        long[] shape = weight.shape;
+        return shape[0] == 0 || shape[1] == 0
+            ? zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device)
             : functional.conv2d(input, weight, strides: [conv.Stride, conv.Stride], padding: [conv.Padding, conv.Padding]);
     }
 

@@ -26,10 +26,11 @@ public enum NetworkState { Dense, Pruned, Ticket }
 /// <param name="LearningRate">Of the epoch's last step.</param>
 /// <param name="ImagesPerSecond">Over all ranks.</param>
 /// <param name="Seconds">Wall-clock time of this epoch on this split.</param>
+/// <param name="Images">Of this epoch on this split, over all ranks; an image that several ranks train on counts once for each, unless they train on it together.</param>
 [CsvRecord]
 public sealed partial record MetricsRow(
     TrainingPhase Phase, int Epoch, DataSplit Split, double Loss, double Accuracy, double LearningRate,
-    double ImagesPerSecond, double Seconds);
+    double ImagesPerSecond, double Seconds, long Images);
 
 /// <summary>A row of filter_norms.csv: one filter at one measurement.</summary>
 /// <param name="Step">Optimizer steps done; 0 is the initial network.</param>
@@ -75,3 +76,17 @@ public sealed partial record TicketRow(string Layer, int Filter, double Norm, in
 /// <param name="Flops">Of one image, forward.</param>
 [CsvRecord]
 public sealed partial record SummaryRow(NetworkState Network, double TestAccuracy, double TestLoss, long Parameters, long Flops);
+
+/// <summary>A row of resources.csv: what one rank spent in one training.</summary>
+/// <param name="Images">That this rank trained on, or took part in training on.</param>
+/// <param name="Flops">Of forward and backward of the layers held by this rank: three times the forward pass of each image.</param>
+/// <param name="Seconds">Wall-clock time of the optimizer steps, exchanges included, evaluations not.</param>
+/// <param name="WeightBytes">Parameters and running statistics held by this rank at the end.</param>
+/// <param name="GradientBytes">Gradients of its parameters.</param>
+/// <param name="OptimizerBytes">Momentum.</param>
+/// <param name="ExchangeBytes">Buffers that are kept to exchange with other ranks.</param>
+/// <param name="PeakMemoryBytes">Most memory that the process has had resident (VmHWM), from its start to the end of this training.</param>
+[CsvRecord]
+public sealed partial record ResourcesRow(
+    int Rank, TrainingPhase Phase, long Images, long Flops, double Seconds,
+    long WeightBytes, long GradientBytes, long OptimizerBytes, long ExchangeBytes, long PeakMemoryBytes);

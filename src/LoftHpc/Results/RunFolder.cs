@@ -44,6 +44,8 @@ public sealed class RunFolder
 
     public CsvTable<CommunicationRow> Communication => new(In(Path, "communication.csv"));
 
+    public CsvTable<ResourcesRow> Resources => new(In(Path, "resources.csv"));
+
     public CsvTable<TicketRow> Ticket => new(In(Path, "ticket.csv"));
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));

@@ -35,7 +35,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
             WeightsIdentity identity = WeightsIdentity.Parse(session.World.Broadcast(identityText, 0));
             session.World.Broadcast(new Span<long>(ref step), 0);
             NetworkSpec network = identity.Describe();
-            TensorSlice[] whole = [.. network.Tensors.Select(tensor => new TensorSlice(tensor, null, null))];
+            TensorSlice[] whole = [.. network.Tensors.Select(TensorSlice.Whole)];
             Tensor Receive(TensorSpec tensor)
             {
                 Tensor values = (file?.Read(tensor.Name) ?? empty([.. tensor.Shape])).to(float32);

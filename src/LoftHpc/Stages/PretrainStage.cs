@@ -16,7 +16,8 @@ public static class PretrainStage
         RunConfig config = session.Config;
         WeightsIdentity identity = session.Dense;
         session.Context.Ledger.Phase = "pretrain";
-        using ITrainingMethod method = CreateMethod(session, identity.Describe());
+        using ITrainingMethod method = TrainingMethods.Create(
+            session.Context, identity.Describe(), config.Pretrain, session.TrainImages, config.Run.Seed);
         using var rankings = new RankingRecorder(session, folder, method);
 
         method.Save(folder.InitialWeights, identity, 0);
@@ -39,16 +40,10 @@ public static class PretrainStage
         rankings.Finish(config.Distance.PairsMax);
         method.Save(folder.DenseWeights, identity, last);
 
+        session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
         session.SaveCommunication(folder);
     }
-
-    private static FilterParallelTraining CreateMethod(Session session, NetworkSpec network) => session.Config.Pretrain.Method switch
-    {
-        PretrainMethod.FilterParallel =>
-            new FilterParallelTraining(session.Context, network, session.Config.Pretrain, session.TrainImages, session.Config.Run.Seed),
-        _ => throw new InvalidOperationException($"no method {session.Config.Pretrain.Method}"),
-    };
 
     /// <summary>Measures rankings and writes them on rank 0.</summary>
     private sealed class RankingRecorder(Session session, RunFolder folder, ITrainingMethod method) : IDisposable

@@ -16,10 +16,12 @@ public static class RetrainStage
         {
             // What a retraining that was interrupted has left.
             folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
+            folder.Resources.Remove(row => row.Phase == TrainingPhase.Retrain);
             folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
         });
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
-        using var method = new DataParallelTraining(session.Context, pruned.Network, pruned.State, config, session.TrainImages);
+        using var method = new DataParallelTraining(
+            session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
         var loop = new TrainingLoop(
             TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
@@ -27,6 +29,7 @@ public static class RetrainStage
         };
         StepTotals tested = loop.Run(session.Reporter);
         method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch));
+        session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
         session.SaveCommunication(folder);
     }

@@ -89,6 +89,17 @@ public sealed class Session : IDisposable
         OnRoot(() => folder.Communication.Append(all.SelectMany(rows => JsonSerializer.Deserialize<CommunicationRow[]>(rows)!)));
     }
 
+    /// <summary>Adds what a training has cost each rank to the folder's table. Collective.</summary>
+    public void SaveResources(RunFolder folder, TrainingPhase phase, ITrainingMethod method, double seconds)
+    {
+        (TrainingWork work, TrainingMemory memory) = (method.Work, method.Memory);
+        var own = new ResourcesRow(
+            World.Rank, phase, work.Images, work.Flops, seconds,
+            memory.Weights, memory.Gradients, memory.Optimizer, memory.ExchangeBuffers, ProcessMemory.PeakBytes);
+        string[] all = World.Allgather(JsonSerializer.Serialize(own));
+        OnRoot(() => folder.Resources.Append(all.Select(row => JsonSerializer.Deserialize<ResourcesRow>(row)!)));
+    }
+
     public void Dispose() => _transport.Dispose();
 
     /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>

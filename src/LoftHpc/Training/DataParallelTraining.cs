@@ -16,22 +16,28 @@ namespace LoftHpc.Training;
 public sealed class DataParallelTraining : ITrainingMethod
 {
     private readonly RankContext _context;
-    private readonly RetrainSection _config;
+    private readonly OptimizerSection _optimizer;
     private readonly EpochBatches _batches;
     private readonly ModelState _state;
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
-    private StepTotals _totals;
+    private readonly FlatBuffer _gradients;
     private readonly bool _synchronised;
-    private long _stepsSinceAverage, _imagesSinceAverage;
+    private readonly long _imageFlops;
+    private StepTotals _totals;
+    private long _stepsSinceAverage, _imagesSinceAverage, _gradientBytes;
 
     /// <param name="state">The whole network, the same on every rank; disposed with this.</param>
-    public DataParallelTraining(RankContext context, NetworkSpec network, ModelState state, RetrainSection config, BatchLoader data)
+    /// <param name="batch">Images a step, over all ranks.</param>
+    public DataParallelTraining(
+        RankContext context, NetworkSpec network, ModelState state, int batch, BatchNormScope batchNorm, OptimizerSection optimizer, BatchLoader data)
     {
-        (_context, Network, _state, _config, _batches) = (context, network, state, config, new EpochBatches(data, config.Batch));
-        _synchronised = config.BatchNorm is BatchNormScope.Synchronised;
+        (_context, Network, _state, _optimizer, _batches) = (context, network, state, optimizer, new EpochBatches(data, batch));
+        _synchronised = batchNorm is BatchNormScope.Synchronised;
         _exchange = _synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
         _network = new ResidualNetwork(network, state, _exchange);
+        _gradients = new FlatBuffer(context.Type, context.Device);
+        _imageFlops = network.Flops(data.ImageSide);
     }
 
     public NetworkSpec Network { get; }
@@ -40,6 +46,12 @@ public sealed class DataParallelTraining : ITrainingMethod
     public ModelState State => _state;
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    public bool HaveMet => true;
+
+    public TrainingWork Work { get; private set; }
+
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _gradients.Bytes);
 
     public StepTotals RunningTotals => _totals;
 
@@ -52,10 +64,11 @@ public sealed class DataParallelTraining : ITrainingMethod
         Tensor logits = _network.Forward(shard.Images, training: true);
         Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
         _exchange.Backward(lossSum / _batches.SizeOf(step));
-        FlatSum.Gradients(_state, _context.Channels);
-        MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+        SumGradients();
+        _gradientBytes = MomentumSgd.Step(_state, _optimizer, learningRate);
 
         _totals += StepTotals.Of(logits, shard.Labels, lossSum);
+        Work += TrainingWork.Of(shard.Count, _imageFlops);
         _imagesSinceAverage += shard.Count;
         _stepsSinceAverage++;
     }
@@ -83,17 +96,31 @@ public sealed class DataParallelTraining : ITrainingMethod
         AverageRunningStatistics();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
         WeightsFile.Save(path, identity, step, Network, _state, _context.Communicator, (tensor, rank) =>
-            rank == 0 ? new TensorSlice(tensor, null, null) : null);
+            rank == 0 ? TensorSlice.Whole(tensor) : null);
     }
 
-    public void Dispose() => _state.Dispose();
+    public void Dispose()
+    {
+        _gradients.Dispose();
+        _state.Dispose();
+    }
+
+    /// <summary>Replaces every gradient by its sum over the ranks.</summary>
+    private void SumGradients()
+    {
+        if (_context.Size == 1) return;
+        Tensor[] weights = [.. _state.Parameters.Select(parameter => _state[parameter.Name])];
+        _gradients.Pack([.. weights.Select(weight => (weight.grad, weight.shape))]);
+        _gradients.Sum(_context.Channels);
+        for (int i = 0; i < weights.Length; i++) weights[i].grad = _gradients.Part(i);
+    }
 
     /// <summary>Batch norm per rank leaves each rank with the statistics of its own shards.</summary>
     private void AverageRunningStatistics()
     {
         if (_synchronised || _stepsSinceAverage == 0) return;
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.RunningStatistics);
-        FlatSum.RunningStatistics(_state, _context.Channels, _imagesSinceAverage);
+        RunningStatistics.Average(_state, _context.Channels, _imagesSinceAverage);
         _stepsSinceAverage = _imagesSinceAverage = 0;
     }
 }

@@ -22,7 +22,9 @@ public sealed class FilterParallelTraining : ITrainingMethod
     private readonly ModelState _state;
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
+    private readonly long _imageFlops;
     private StepTotals _totals;
+    private long _gradientBytes;
 
     public FilterParallelTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -31,6 +33,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
         _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
         _network = new ResidualNetwork(network, _state, _exchange);
+        _imageFlops = network.Flops(data.ImageSide, _state.Slices);
     }
 
     public NetworkSpec Network { get; }
@@ -39,6 +42,12 @@ public sealed class FilterParallelTraining : ITrainingMethod
     public ModelState State => _state;
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    public bool HaveMet => true;
+
+    public TrainingWork Work { get; private set; }
+
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _totals;
 
@@ -51,9 +60,10 @@ public sealed class FilterParallelTraining : ITrainingMethod
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
         _exchange.Backward(loss);
-        MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+        _gradientBytes = MomentumSgd.Step(_state, _config.Optimizer, learningRate);
 
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+        Work += TrainingWork.Of(batch.Count, _imageFlops);
     }
 
     /// <summary>Every rank sees the same logits, so there is nothing to exchange.</summary>

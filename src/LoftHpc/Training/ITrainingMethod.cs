@@ -19,6 +19,15 @@ public interface ITrainingMethod : IDisposable
     /// <param name="step">In the epoch, from 0.</param>
     void Step(int epoch, int step, double learningRate);
 
+    /// <summary>Whether the ranks have met in an exchange that belongs to this step, the last one done, so that they can agree on something.</summary>
+    bool HaveMet { get; }
+
+    /// <summary>What this rank has computed in all steps so far.</summary>
+    TrainingWork Work { get; }
+
+    /// <summary>What this rank holds for training; gradients as they were in the last step.</summary>
+    TrainingMemory Memory { get; }
+
     /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others.</summary>
     StepTotals RunningTotals { get; }
 
@@ -34,4 +43,30 @@ public interface ITrainingMethod : IDisposable
     /// <summary>Writes the whole network to one file on rank 0, which never holds more than one layer of it.</summary>
     /// <param name="step">Optimizer steps done.</param>
     void Save(string path, WeightsIdentity identity, long step);
+}
+
+/// <summary>What one rank has computed.</summary>
+/// <param name="Images">Trained on.</param>
+/// <param name="Flops">
+/// Floating-point operations of forward and backward of the layers held here, by the usual count: three times the forward
+/// pass (<see cref="NetworkSpec.Flops(int)"/>). Evaluation is not counted.
+/// </param>
+public readonly record struct TrainingWork(long Images, long Flops)
+{
+    /// <summary>One batch of images.</summary>
+    /// <param name="forwardFlops">Of one image.</param>
+    public static TrainingWork Of(long images, long forwardFlops) => new(images, 3 * forwardFlops * images);
+
+    public static TrainingWork operator +(TrainingWork a, TrainingWork b) => new(a.Images + b.Images, a.Flops + b.Flops);
+}
+
+/// <summary>Bytes that one rank holds for training, besides activations.</summary>
+/// <param name="Weights">Parameters and running statistics.</param>
+/// <param name="Gradients">Of the parameters, at the end of a step.</param>
+/// <param name="Optimizer">Momentum.</param>
+/// <param name="ExchangeBuffers">Memory that exists only to exchange with other ranks.</param>
+public readonly record struct TrainingMemory(long Weights, long Gradients, long Optimizer, long ExchangeBuffers)
+{
+    public static TrainingMemory Of(ModelState state, long gradientBytes, long exchangeBytes) =>
+        new(state.WeightBytes, gradientBytes, state.MomentumBytes, exchangeBytes);
 }

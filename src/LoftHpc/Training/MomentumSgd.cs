@@ -12,18 +12,25 @@ namespace LoftHpc.Training;
 public static class MomentumSgd
 {
     /// <summary>One update of every parameter from its gradient, which is then dropped; no gradient counts as zero.</summary>
-    public static void Step(ModelState state, OptimizerSection optimizer, double learningRate)
+    /// <returns>Bytes of the gradients.</returns>
+    public static long Step(ModelState state, OptimizerSection optimizer, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
+        long gradientBytes = 0;
         foreach (TensorSlice parameter in state.Parameters)
         {
             Tensor weight = state[parameter.Name], velocity = state.Momentum(parameter.Name);
             velocity.mul_(optimizer.Momentum);
-            if (weight.grad is Tensor gradient) velocity.add_(gradient);
+            if (weight.grad is Tensor gradient)
+            {
+                velocity.add_(gradient);
+                gradientBytes += gradient.numel() * gradient.element_size();
+            }
             if (optimizer.WeightDecay != 0) velocity.add_(weight, alpha: optimizer.WeightDecay);
             weight.add_(velocity, alpha: -learningRate);
             weight.grad = null;
         }
+        return gradientBytes;
     }
 }

@@ -18,6 +18,9 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
     /// <summary>Called on all ranks with the two rows of each epoch.</summary>
     public Action<MetricsRow, MetricsRow> OnMetrics { get; init; } = (_, _) => { };
 
+    /// <summary>Wall-clock time of the steps so far, exchanges included, evaluations and measurements not.</summary>
+    public double TrainSeconds { get; private set; }
+
     /// <summary>Trains, and returns the totals of the last evaluation (on the test set).</summary>
     /// <exception cref="UserError">The loss is no longer a finite number.</exception>
     public StepTotals Run(IReporter reporter)
@@ -43,13 +46,14 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
                 besides += clock.Elapsed - before;
             }
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
+            TrainSeconds += trainSeconds;
             StepTotals trained = method.TakeTotals();
             MustBeFinite(trained, epoch, DataSplit.Train);
             clock.Restart();
             tested = method.Evaluate(test, testBatch);
             double testSeconds = clock.Elapsed.TotalSeconds;
             MetricsRow Row(DataSplit split, StepTotals totals, double seconds) =>
-                new(phase, epoch + 1, split, totals.Loss, totals.Accuracy, learningRate, totals.Images / seconds, seconds);
+                new(phase, epoch + 1, split, totals.Loss, totals.Accuracy, learningRate, totals.Images / seconds, seconds, totals.Images);
             (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
             OnMetrics(rows.train, rows.test);
             progress.EpochDone(rows.train, rows.test);

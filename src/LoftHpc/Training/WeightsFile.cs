@@ -105,17 +105,8 @@ public static class WeightsFile
         string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state, ICommunicator communicator,
         Func<TensorSpec, int, TensorSlice?> heldBy)
     {
-        ScalarType type = state["linear.bias"].dtype;
-        using SafetensorsWriter? writer = communicator.Rank == 0 ? Create(path, identity, step, network, type) : null;
-        for (int tag = 0; tag < network.Tensors.Count; tag++)
-        {
-            using DisposeScope scope = NewDisposeScope();
-            TensorSpec tensor = network.Tensors[tag];
-            if (writer is not null)
-                writer.Write(tensor.Name, Assemble(tensor, state, communicator, heldBy, type, tag));
-            else if (heldBy(tensor, communicator.Rank) is not null && state[tensor.Name].numel() > 0)
-                communicator.Send(MpiBuffer.Of(state[tensor.Name].detach().cpu().contiguous()), 0, tag);
-        }
+        using SafetensorsWriter? writer = communicator.Rank == 0 ? Create(path, identity, step, network, state.Type) : null;
+        NetworkGather.EachToRoot(network, state.Type, name => state[name], communicator, heldBy, (tensor, whole) => writer!.Write(tensor.Name, whole));
         writer?.Complete();
     }
 
@@ -123,7 +114,7 @@ public static class WeightsFile
     public static void Save(string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state)
     {
         using var self = new SelfCommunicator();
-        Save(path, identity, step, network, state, self, (tensor, _) => new TensorSlice(tensor, null, null));
+        Save(path, identity, step, network, state, self, (tensor, _) => TensorSlice.Whole(tensor));
     }
 
     private static SafetensorsWriter Create(string path, WeightsIdentity identity, long step, NetworkSpec network, ScalarType type)
@@ -136,20 +127,5 @@ public static class WeightsFile
         using Tensor steps = tensor(step, int64);
         foreach (string name in norms) writer.Write(name, steps);
         return writer;
-    }
-
-    private static Tensor Assemble(
-        TensorSpec tensor, ModelState state, ICommunicator communicator, Func<TensorSpec, int, TensorSlice?> heldBy, ScalarType type, int tag)
-    {
-        Tensor whole = empty([.. tensor.Shape], type);
-        using IDisposable frozen = no_grad();
-        for (int rank = 0; rank < communicator.Size; rank++)
-        {
-            if (heldBy(tensor, rank) is not { } slice || slice.Shape.Contains(0)) continue;
-            Tensor part = rank == 0 ? state[tensor.Name].detach().cpu() : empty(slice.Shape, type);
-            if (rank != 0) communicator.Receive(MpiBuffer.Of(part), rank, tag);
-            slice.Place(part, whole);
-        }
-        return whole;
     }
 }

@@ -136,5 +136,5 @@ public sealed class ConsoleReporterTests : IDisposable
     }
 
     private static MetricsRow Row(TrainingPhase phase, int epoch, DataSplit split, double loss, double accuracy, double seconds) =>
-        new(phase, epoch, split, loss, accuracy, 0.1, 1000, seconds);
+        new(phase, epoch, split, loss, accuracy, 0.1, 1000, seconds, (long)(1000 * seconds));
 }

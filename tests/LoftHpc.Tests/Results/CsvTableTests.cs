@@ -26,8 +26,8 @@ public sealed class CsvTableTests : IDisposable
     [Fact]
     public void TextIsAsDescribed()
     {
-        Write(new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Test, 0.1, 0.5, 0.1, 1234.5, 2));
-        Assert.Equal("phase,epoch,split,loss,accuracy,learning_rate,images_per_second,seconds\npretrain,1,test,0.1,0.5,0.1,1234.5,2\n", Text());
+        Write(new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Test, 0.1, 0.5, 0.1, 1234.5, 2, 2469));
+        Assert.Equal("phase,epoch,split,loss,accuracy,learning_rate,images_per_second,seconds,images\npretrain,1,test,0.1,0.5,0.1,1234.5,2,2469\n", Text());
         Write(new CommunicationRow(3, "retrain", CommunicationPurpose.RunningStatistics, "allreduce", 1, 2, 1L << 40, 4, 0.25));
         Assert.EndsWith("\n3,retrain,running-statistics,allreduce,1,2,1099511627776,4,0.25\n", Text());
         Write(new TicketRow("layer1.0.conv1", 0, 1.5, 1, true), new TicketRow("layer1.0.conv1", 1, 0.5, 2, false));
@@ -41,12 +41,13 @@ public sealed class CsvTableTests : IDisposable
     [Fact]
     public void EveryTableReadsBackTheSame()
     {
-        RoundTrip(new MetricsRow(TrainingPhase.Retrain, 7, DataSplit.Train, 0.1 + 0.2, 1 / 3.0, 1e-300, double.MaxValue, double.Epsilon));
+        RoundTrip(new MetricsRow(TrainingPhase.Retrain, 7, DataSplit.Train, 0.1 + 0.2, 1 / 3.0, 1e-300, double.MaxValue, double.Epsilon, long.MaxValue));
         RoundTrip(new FilterNormRow(long.MaxValue, 0.1, "layer4.1.shortcut.0", 511, BitConverter.Int64BitsToDouble(0x3ff123456789abcd)));
         RoundTrip(new FilterDistanceRow(1, 0, "conv1", 64, 8.3, 1.0000000000000002), new FilterDistanceRow(2, 0, "conv1", 1, 0, null));
         RoundTrip(new FilterDistanceRow(1, 0, "conv1", 64, double.NaN, double.NegativeInfinity));
         RoundTrip(Enum.GetValues<CommunicationPurpose>().Select(p => new CommunicationRow(0, "pretrain", p, "allgatherv", 1, 2, 3, 4, 5.5)).ToArray());
         RoundTrip(new TicketRow("conv1", 0, 1, 1, true), new TicketRow("conv1", 1, -0.0, 2, false));
+        RoundTrip(new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6));
         RoundTrip(new SummaryRow(NetworkState.Pruned, 0.1, 2.302585092994046, 1, 2));
     }
 

@@ -71,7 +71,7 @@ public sealed class PlotsTests : IDisposable
     [Fact]
     public void LossesThatAreNoNumbersDoNotHinder()
     {
-        _run.Metrics.Write([new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Train, double.NaN, double.NaN, 0.1, 1, 1)]);
+        _run.Metrics.Write([new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Train, double.NaN, double.NaN, 0.1, 1, 1, 1)]);
         _run.FilterDistance.Write([new FilterDistanceRow(1, 0, "conv1", 4, double.NaN, double.NaN)]);
         Assert.Equal([_run.AccuracyPlot], Plots.Draw(_run, new PlotSection()));
     }
@@ -117,8 +117,8 @@ public sealed class PlotsTests : IDisposable
         {
             for (int epoch = 1; epoch <= epochs; epoch++)
             {
-                rows.Add(new MetricsRow(phase, epoch, DataSplit.Train, 1.0 / epoch, 1 - (0.4 / epoch), 0.1, 1000, 10));
-                rows.Add(new MetricsRow(phase, epoch, DataSplit.Test, 1.1 / epoch, 1 - (0.5 / epoch), 0.1, 3000, 1));
+                rows.Add(new MetricsRow(phase, epoch, DataSplit.Train, 1.0 / epoch, 1 - (0.4 / epoch), 0.1, 1000, 10, 10_000));
+                rows.Add(new MetricsRow(phase, epoch, DataSplit.Test, 1.1 / epoch, 1 - (0.5 / epoch), 0.1, 3000, 1, 3000));
             }
         }
         _run.Metrics.Write(rows);
