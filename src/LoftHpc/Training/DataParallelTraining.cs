@@ -63,6 +63,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
         Tensor logits = _network.Forward(shard.Images, training: true);
         Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
+        _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));
         SumGradients();
         _gradientBytes = MomentumSgd.Step(_state, _optimizer, learningRate);

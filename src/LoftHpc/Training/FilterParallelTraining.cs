@@ -59,6 +59,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
         _gradientBytes = MomentumSgd.Step(_state, _config.Optimizer, learningRate);
 

@@ -12,6 +12,9 @@ public sealed record RankContext(
 
     public int Size => Communicator.Size;
 
+    /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
+    public Action? AfterForward { get; init; }
+
     /// <summary>This rank's share of something that is cut over all ranks.</summary>
     public Shard Shard => new(Rank, Size);
 }
