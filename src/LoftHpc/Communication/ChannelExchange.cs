@@ -99,6 +99,25 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
         transport.EndInPlace(tensor);
     }
 
+    /// <summary>
+    /// Sends each rank its part of a flat tensor and receives the parts for this rank into another, both in the order of
+    /// the ranks and without gaps; counts are in elements.
+    /// </summary>
+    public void Alltoallv(Tensor send, ReadOnlySpan<long> sendCounts, Tensor receive, ReadOnlySpan<long> receiveCounts)
+    {
+        Span<long> sendStarts = stackalloc long[sendCounts.Length], receiveStarts = stackalloc long[receiveCounts.Length];
+        for (int rank = 1; rank < sendCounts.Length; rank++)
+        {
+            sendStarts[rank] = sendStarts[rank - 1] + sendCounts[rank - 1];
+            receiveStarts[rank] = receiveStarts[rank - 1] + receiveCounts[rank - 1];
+        }
+        using Tensor sendView = send.view(1, 1, 1, -1), receiveView = receive.view(1, 1, 1, -1);
+        ImageTensor from = ImageTensor.Of(sendView), to = ImageTensor.Of(receiveView);
+        communicator.Alltoallv(
+            transport.ToMpi(from, 0, 1), sendCounts, sendStarts, transport.BeginFromMpi(to, 0, 1), receiveCounts, receiveStarts);
+        transport.EndFromMpi(to, 0, 1);
+    }
+
     private static int Sum(ReadOnlySpan<int> values)
     {
         int sum = 0;

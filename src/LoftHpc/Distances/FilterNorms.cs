@@ -17,7 +17,8 @@ public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, d
     public static IReadOnlyList<FilterNorms> Measure(ModelState state, Shard shard) =>
         [.. state.Slices.Where(slice => slice.Spec.Role is TensorRole.ConvWeight).Select(slice => Measure(slice, state[slice.Name], shard))];
 
-    private static FilterNorms Measure(TensorSlice slice, Tensor weight, Shard shard)
+    /// <summary>The same for one layer, whose filters are held in the rows of <paramref name="weight"/>.</summary>
+    public static FilterNorms Measure(TensorSlice slice, Tensor weight, Shard shard)
     {
         (int start, int end) = shard.Of((int)slice.Shape[0]);
         int[] filters = slice.Rows?[start..end] ?? [.. Enumerable.Range(start, end - start)];
@@ -30,24 +31,27 @@ public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, d
     /// weights, whatever the order of the columns here, so that every assignment gives the same bits.
     /// </summary>
     /// <param name="columns">The input channel of each column; null: as saved.</param>
-    public static double[] OfRows(Tensor weight, int[]? columns)
+    public static double[] OfRows(Tensor weight, int[]? columns) => [.. SquaresOfRows(weight, columns).Select(Math.Sqrt)];
+
+    /// <summary>The squares of these norms; of some columns of the whole weight: their part of them.</summary>
+    public static double[] SquaresOfRows(Tensor weight, int[]? columns)
     {
         using Tensor host = weight.detach().to(float64).cpu().contiguous();
-        double[] norms = new double[weight.size(0)];
-        if (norms.Length == 0) return norms;
+        double[] squares = new double[weight.size(0)];
+        if (host.numel() == 0) return squares;
         ReadOnlySpan<double> values = TensorMemory.Span<double>(host);
         int inputs = (int)weight.size(1), window = (int)(weight.size(2) * weight.size(3));
-        int[] place = new int[inputs];
-        for (int column = 0; column < inputs; column++) place[columns?[column] ?? column] = column;
-        for (int row = 0; row < norms.Length; row++)
+        int[] order = [.. Enumerable.Range(0, inputs)];
+        if (columns is not null) Array.Sort([.. columns], order);
+        for (int row = 0; row < squares.Length; row++)
         {
             double sum = 0;
-            foreach (int column in place)
+            foreach (int column in order)
             {
                 foreach (double value in values.Slice(((row * inputs) + column) * window, window)) sum += value * value;
             }
-            norms[row] = Math.Sqrt(sum);
+            squares[row] = sum;
         }
-        return norms;
+        return squares;
     }
 }

@@ -40,25 +40,29 @@ public readonly record struct NormTensors(Tensor Weight, Tensor Bias, Tensor Run
     /// Batch norm of the channels and images at hand. One value a channel has no unbiased variance: the running variance
     /// then stays as it is.
     /// </summary>
-    public Tensor Apply(Tensor x, bool training)
+    /// <param name="momentum">Share of this batch in running statistics.</param>
+    public Tensor Apply(Tensor x, bool training, double momentum = Momentum)
     {
         if (x.numel() == 0) return x.alias();
         bool single = training && x.numel() == x.size(1);
         return nn.functional.batch_norm(
-            x, RunningMean, single ? RunningVariance.clone() : RunningVariance, Weight, Bias, training, Momentum, Epsilon);
+            x, RunningMean, single ? RunningVariance.clone() : RunningVariance, Weight, Bias, training, momentum, Epsilon);
     }
 }
 
 /// <summary>No exchange: the whole network on one rank, differentiated by autograd alone.</summary>
 public sealed class SerialExchange : INetworkExchange
 {
+    /// <summary>Share of the newest batch in running statistics.</summary>
+    public double StatisticsMomentum { get; set; } = NormTensors.Momentum;
+
     public Tensor BlockInput(Tensor x) => x;
 
     public Tensor GatherInput(Tensor x, ChannelSpace space) => x;
 
     public Tensor SumLogits(Tensor partial) => partial;
 
-    public Tensor BatchNorm(Tensor x, NormTensors norm, bool training) => norm.Apply(x, training);
+    public Tensor BatchNorm(Tensor x, NormTensors norm, bool training) => norm.Apply(x, training, StatisticsMomentum);
 
     public void Backward(Tensor loss) => loss.backward();
 }

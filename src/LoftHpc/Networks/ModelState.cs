@@ -49,6 +49,19 @@ public sealed class ModelState : IDisposable
     public static ModelState InitializeWhole(NetworkSpec network, long seed, ScalarType type, Device device) =>
         Initialize([.. network.Tensors.Select(TensorSlice.Whole)], seed, type, device);
 
+    /// <summary>A whole network of zeros (variances 1) that is not trained: to be filled, evaluated or saved.</summary>
+    public static ModelState Frozen(NetworkSpec network, ScalarType type, Device device)
+    {
+        var state = new ModelState([.. network.Tensors.Select(TensorSlice.Whole)], type);
+        using DisposeScope scope = NewDisposeScope();
+        foreach (TensorSlice slice in state.Slices)
+        {
+            Tensor values = slice.Spec.Role is TensorRole.RunningVariance ? ones(slice.Shape, type, device) : zeros(slice.Shape, type, device);
+            state._tensors.Add(slice.Name, values.DetachFromDisposeScope());
+        }
+        return state;
+    }
+
     /// <summary>Takes each slice from the whole tensor, of the spec's shape, that <paramref name="read"/> returns (and which is disposed here).</summary>
     public static ModelState Load(IReadOnlyList<TensorSlice> slices, Func<TensorSpec, Tensor> read, ScalarType type, Device device)
     {
@@ -77,6 +90,13 @@ public sealed class ModelState : IDisposable
         if (momentum is null) return;
         value.requires_grad_(true);
         _momentum.Add(slice.Name, momentum.DetachFromDisposeScope());
+    }
+
+    /// <summary>Sets all momentum to zero.</summary>
+    public void ZeroMomentum()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        foreach (Tensor momentum in _momentum.Values) momentum.zero_();
     }
 
     public void Dispose()
@@ -126,16 +146,23 @@ public sealed class ModelState : IDisposable
     private static void FillConvolution(TensorSlice slice, long seed, double[] values)
     {
         int inputs = (int)slice.Spec.Shape[1], window = (int)(slice.Spec.Shape[2] * slice.Spec.Shape[3]);
+        int columns = (int)slice.Shape[1];
         double deviation = Math.Sqrt(2.0 / (inputs * window));
         int[] place = new int[inputs];
-        for (int column = 0; column < inputs; column++) place[slice.Columns?[column] ?? column] = column;
+        Array.Fill(place, -1);
+        for (int column = 0; column < columns; column++) place[slice.Columns?[column] ?? column] = column;
         for (int row = 0; row < slice.Shape[0]; row++)
         {
             RandomStream stream = RandomStream.For(seed, $"init/{slice.Name}", slice.Rows?[row] ?? row);
             for (int input = 0; input < inputs; input++)
             {
-                int at = ((row * inputs) + place[input]) * window;
-                for (int k = 0; k < window; k++) values[at + k] = deviation * stream.NextNormal();
+                // Input channels that are not held are drawn and dropped.
+                int at = ((row * columns) + place[input]) * window;
+                for (int k = 0; k < window; k++)
+                {
+                    double value = deviation * stream.NextNormal();
+                    if (place[input] >= 0) values[at + k] = value;
+                }
             }
         }
     }

@@ -10,7 +10,8 @@ namespace LoftHpc.Training;
 public static class Evaluation
 {
     /// <summary>Loss and hits on a shard of the images, in evaluation mode and without augmentation.</summary>
-    public static StepTotals Of(ResidualNetwork network, BatchLoader data, int batch, RankContext context, Shard shard)
+    /// <param name="batchStatistics">True: batch norm by the statistics of each batch instead of the running ones.</param>
+    public static StepTotals Of(ResidualNetwork network, BatchLoader data, int batch, RankContext context, Shard shard, bool batchStatistics = false)
     {
         StepTotals totals = default;
         (int first, int last) = shard.Of(data.Count);
@@ -20,7 +21,7 @@ public static class Evaluation
             using DisposeScope scope = NewDisposeScope();
             int[] images = [.. Enumerable.Range(start, Math.Min(batch, last - start))];
             Batch loaded = data.Load(images, epoch: 0, augment: false, context.Device, context.Type);
-            Tensor logits = network.Forward(loaded.Images, training: false);
+            Tensor logits = network.Forward(loaded.Images, training: batchStatistics);
             totals += StepTotals.Of(logits, loaded.Labels, nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum));
         }
         return totals;

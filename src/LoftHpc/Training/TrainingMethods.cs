@@ -14,6 +14,8 @@ public static class TrainingMethods
         return config.Method switch
         {
             PretrainMethod.FilterParallel => new FilterParallelTraining(context, network, config, data, seed),
+            PretrainMethod.Loft => new LoftTraining(context, network, config, data, seed),
+            PretrainMethod.LocalSgd => new LocalSgdTraining(context, network, config, data, seed),
             PretrainMethod.DataParallel => DataParallel(config.BatchNorm),
             PretrainMethod.Dense when context.Size == 1 => DataParallel(BatchNormScope.Synchronised),
             PretrainMethod.Dense => throw new UserError(

@@ -1,0 +1,196 @@
+using LoftHpc.Communication;
+using LoftHpc.Distances;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Moves filters straight from their owners of one round to their owners of the next: one alltoallv for the filters of all
+/// partitioned blocks, with their norm's entries and the second convolution's input channels. Both sides know both
+/// partitions, so nothing but values is sent.
+/// </summary>
+public sealed class FilterExchange : IDisposable
+{
+    private readonly RankContext _context;
+    private readonly Cut[] _cuts;
+    private readonly ChannelSpace[] _spaces;
+    private readonly bool _momentum, _statistics;
+    private readonly Tensor? _send, _receive;
+    private readonly NativeBuffer _ownNorms = new(), _allNorms = new();
+
+    /// <param name="momentum">True: a filter's momentum goes with it; otherwise momentum of what is partitioned starts at zero.</param>
+    /// <param name="statistics">True: running statistics go with it; otherwise they are not looked after.</param>
+    public FilterExchange(RankContext context, NetworkSpec network, IReadOnlyList<BlockSpec> blocks, bool momentum, bool statistics)
+    {
+        (_context, _momentum, _statistics) = (context, momentum, statistics);
+        _spaces = [.. blocks.Select(block => block.Inner)];
+        _cuts =
+        [
+            .. from tensor in network.Tensors
+               from cut in new Cut?[] { Cut.Along(tensor, tensor.Axis0, 0, _spaces), Cut.Along(tensor, tensor.Axis1, 1, _spaces) }
+               where cut is not null
+               select cut,
+        ];
+        // Room for a rank's whole share in every block, and the same for what may arrive.
+        long most = _spaces.Sum(space => (space.Count + context.Size - 1) / context.Size * ValuesPerFilter(space));
+        if (context.Size == 1 || most == 0) return;
+        _send = empty([most], context.Type, context.Device).DetachFromDisposeScope();
+        _receive = empty([most], context.Type, context.Device).DetachFromDisposeScope();
+    }
+
+    /// <summary>Bytes of the buffers for filters.</summary>
+    public long BufferBytes => _send is null ? 0 : 2 * _send.numel() * _send.element_size();
+
+    /// <summary>Makes <paramref name="state"/> hold this rank's part by the new partition. Collective.</summary>
+    public void Move(ModelState state, FilterPartition from, FilterPartition to)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        Dictionary<string, Moves> moves = _spaces.ToDictionary(space => space.Name, space => new Moves(space, from, to, _context.Rank, _context.Size));
+        long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves) : [];
+        foreach (Cut cut in _cuts)
+        {
+            (TensorSpec tensor, Moves own, TensorSlice slice) = (cut.Tensor, moves[cut.Space.Name], to.Slice(cut.Tensor, _context.Rank));
+            // Running statistics that do not travel start anew.
+            Tensor value = Travels(tensor) ? Arrange(state[tensor.Name].detach())
+                : tensor.Role is TensorRole.RunningVariance ? ones(slice.Shape, _context.Type, _context.Device)
+                : zeros(slice.Shape, _context.Type, _context.Device);
+            Tensor? momentum = !tensor.IsParameter ? null
+                : _momentum ? Arrange(state.Momentum(tensor.Name))
+                : zeros(slice.Shape, _context.Type, _context.Device);
+            state.Replace(slice, value, momentum);
+
+            Tensor Arrange(Tensor before)
+            {
+                Tensor after = empty(slice.Shape, _context.Type, _context.Device);
+                ChannelCopy.Run(before, own.StayingFrom, after, own.StayingTo, cut.Axis);
+                for (int source = 0; source < starts.Length; source++)
+                {
+                    int[] places = own.ArrivingFrom[source];
+                    if (places.Length > 0) ChannelCopy.Run(cut.Part(_receive!, ref starts[source], places.Length), null, after, places, cut.Axis);
+                }
+                return after;
+            }
+        }
+    }
+
+    /// <summary>
+    /// The norms of the filters of each partitioned block's first convolution, on every rank: an allgatherv of float64,
+    /// each rank the norms of its own filters. Collective.
+    /// </summary>
+    public IReadOnlyDictionary<string, double[]> GatherNorms(ModelState state, FilterPartition partition)
+    {
+        int size = _context.Size;
+        long[] counts = [.. Enumerable.Range(0, size).Select(rank => (long)_spaces.Sum(space => partition.Of(space)!.Counts[rank]))];
+        long[] starts = new long[size];
+        for (int rank = 1; rank < size; rank++) starts[rank] = starts[rank - 1] + counts[rank - 1];
+        double[] own = [.. _spaces.SelectMany(space => NormsOf(state, space))];
+        own.CopyTo(_ownNorms.Span<double>(own.Length));
+        int total = (int)counts.Sum();
+        _context.Communicator.Allgatherv(
+            _ownNorms.View(own.Length, MpiDataType.Float64), _allNorms.View(total, MpiDataType.Float64), counts, starts);
+        Span<double> all = _allNorms.Span<double>(total);
+        Dictionary<string, double[]> norms = _spaces.ToDictionary(space => space.Name, space => new double[space.Count]);
+        int at = 0;
+        for (int rank = 0; rank < size; rank++)
+        {
+            foreach (ChannelSpace space in _spaces)
+            {
+                foreach (int filter in partition.Of(space)!.Owned[rank]) norms[space.Name][filter] = all[at++];
+            }
+        }
+        return norms;
+    }
+
+    public void Dispose()
+    {
+        _send?.Dispose();
+        _receive?.Dispose();
+        _ownNorms.Dispose();
+        _allNorms.Dispose();
+    }
+
+    /// <summary>Packs what leaves, by destination, then by tensor, then (value, momentum), and exchanges it.</summary>
+    /// <returns>Where each source's part starts in the receive buffer.</returns>
+    private long[] Send(ModelState state, Dictionary<string, Moves> moves)
+    {
+        int size = _context.Size;
+        long[] sendCounts = new long[size], receiveCounts = new long[size], starts = new long[size];
+        long at = 0;
+        for (int rank = 0; rank < size; rank++)
+        {
+            long start = at;
+            foreach (Cut cut in _cuts.Where(cut => Travels(cut.Tensor)))
+            {
+                int[] places = moves[cut.Space.Name].LeavingTo[rank];
+                if (places.Length == 0) continue;
+                ChannelCopy.Run(state[cut.Tensor.Name].detach(), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
+                if (!cut.Tensor.IsParameter || !_momentum) continue;
+                ChannelCopy.Run(state.Momentum(cut.Tensor.Name), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
+            }
+            sendCounts[rank] = at - start;
+            receiveCounts[rank] = _spaces.Sum(space => moves[space.Name].ArrivingFrom[rank].Length * ValuesPerFilter(space));
+            if (rank > 0) starts[rank] = starts[rank - 1] + receiveCounts[rank - 1];
+        }
+        _context.Channels.Alltoallv(_send!, sendCounts, _receive!, receiveCounts);
+        return starts;
+    }
+
+    private bool Travels(TensorSpec tensor) => tensor.IsParameter || _statistics;
+
+    private double[] NormsOf(ModelState state, ChannelSpace space) => FilterNorms.OfRows(
+        state[_cuts.First(cut => cut.Tensor.Role is TensorRole.ConvWeight && cut.Axis == 0 && cut.Space == space).Tensor.Name], columns: null);
+
+    /// <summary>Values that travel with one filter of a space.</summary>
+    private long ValuesPerFilter(ChannelSpace space) => _cuts.Where(cut => cut.Space == space && Travels(cut.Tensor))
+        .Sum(cut => cut.Tensor.Count / space.Count * (cut.Tensor.IsParameter && _momentum ? 2 : 1));
+
+    /// <summary>A tensor that is partitioned, and the axis of the filters.</summary>
+    private sealed record Cut(TensorSpec Tensor, ChannelSpace Space, int Axis)
+    {
+        public static Cut? Along(TensorSpec tensor, ChannelSpace? space, int axis, ChannelSpace[] spaces) =>
+            space is not null && spaces.Contains(space) ? new Cut(tensor, space, axis) : null;
+
+        /// <summary>The next part of a flat buffer, as so many filters of this tensor.</summary>
+        public Tensor Part(Tensor flat, ref long at, int filters)
+        {
+            long[] shape = [.. Tensor.Shape];
+            shape[Axis] = filters;
+            long count = shape.Aggregate(1L, (product, side) => product * side);
+            at += count;
+            return flat.narrow(0, at - count, count).view(shape);
+        }
+    }
+
+    /// <summary>Where one rank's filters of a space go to, stay and come from: places in its shares of before and after, ascending by filter.</summary>
+    private sealed class Moves
+    {
+        public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
+        {
+            int[] all = [.. Enumerable.Range(0, space.Count)];
+            int[] before = from.Of(space)?.Owned[rank] ?? all, after = to.Of(space)?.Owned[rank] ?? all;
+            StayingFrom = Places(before, after);
+            StayingTo = Places(after, before);
+            LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(before, to.Of(space)?.Owned[other] ?? []))];
+            ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(after, from.Of(space)?.Owned[other] ?? []))];
+        }
+
+        public int[] StayingFrom { get; }
+
+        public int[] StayingTo { get; }
+
+        public int[][] LeavingTo { get; }
+
+        public int[][] ArrivingFrom { get; }
+
+        /// <summary>Places of those filters that are in <paramref name="chosen"/> too.</summary>
+        private static int[] Places(int[] filters, int[] chosen)
+        {
+            HashSet<int> wanted = [.. chosen];
+            return [.. Enumerable.Range(0, filters.Length).Where(place => wanted.Contains(filters[place]))];
+        }
+    }
+}

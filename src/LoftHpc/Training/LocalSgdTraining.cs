@@ -1,0 +1,118 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Local SGD (Stich 2019): every rank trains a full copy of the network by itself for some steps, then the copies are
+/// averaged. Momentum stays on its rank. Running statistics are averaged before evaluation and saving.
+/// </summary>
+public sealed class LocalSgdTraining : ITrainingMethod
+{
+    private readonly RankContext _context;
+    private readonly ModelState _state;
+    private readonly LocalSteps _local;
+    private readonly SharedAverage _average;
+    private readonly Rounds _rounds;
+    private readonly long _imageFlops;
+    private long _stepsSinceAverage, _imagesAtAverage;
+
+    public LocalSgdTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
+    {
+        (_context, Network) = (context, network);
+        _state = ModelState.InitializeWhole(network, seed, context.Type, context.Device);
+        _local = new LocalSteps(context, network, _state, config, data);
+        _rounds = new Rounds(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
+        _imageFlops = network.Flops(data.ImageSide);
+        _average = new SharedAverage(context);
+        _average.Share(_state.Parameters.Select(parameter => parameter.Name));
+    }
+
+    public NetworkSpec Network { get; }
+
+    /// <summary>This rank's copy.</summary>
+    public ModelState State => _state;
+
+    public int StepsPerEpoch => _local.StepsPerEpoch;
+
+    public bool HaveMet { get; private set; }
+
+    public TrainingWork Work => _local.Work;
+
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes);
+
+    public StepTotals RunningTotals => _local.Totals;
+
+    public void Step(int epoch, int step, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        _local.Step(epoch, step, learningRate, _imageFlops);
+        _average.Invalidate();
+        _stepsSinceAverage++;
+
+        HaveMet = _rounds.EndsWith(((long)epoch * StepsPerEpoch) + step);
+        if (!HaveMet) return;
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
+        _average.Apply(_state);
+    }
+
+    public StepTotals TakeTotals()
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        return _local.TakeTotals();
+    }
+
+    public StepTotals Evaluate(BatchLoader data, int batch)
+    {
+        AverageRunningStatistics();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        using ModelState averaged = Averaged();
+        var network = new ResidualNetwork(Network, averaged, new SerialExchange());
+        return Evaluation.Of(network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
+    }
+
+    /// <summary>Every rank knows every filter of the mean; each measures a share of them.</summary>
+    public IReadOnlyList<FilterNorms> MeasureNorms()
+    {
+        using ModelState averaged = Averaged();
+        return FilterNorms.Measure(averaged, _context.Shard);
+    }
+
+    public void Save(string path, WeightsIdentity identity, long step)
+    {
+        AverageRunningStatistics();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
+        using ModelState averaged = Averaged();
+        WeightsFile.Save(path, identity, step, Network, averaged, _context.Communicator, (tensor, rank) => rank == 0 ? TensorSlice.Whole(tensor) : null);
+    }
+
+    public void Dispose()
+    {
+        _average.Dispose();
+        _state.Dispose();
+    }
+
+    /// <summary>The mean of the copies, which go on as they are.</summary>
+    private ModelState Averaged()
+    {
+        _average.Refresh(_state);
+        ModelState averaged = ModelState.Frozen(Network, _context.Type, _context.Device);
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice slice in averaged.Slices) averaged[slice.Name].copy_(_average.Read(_state, slice.Name));
+        return averaged;
+    }
+
+    private void AverageRunningStatistics()
+    {
+        if (_stepsSinceAverage == 0) return;
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.RunningStatistics);
+        RunningStatistics.Average(_state, _context.Channels, Work.Images - _imagesAtAverage);
+        (_stepsSinceAverage, _imagesAtAverage) = (0, Work.Images);
+    }
+}

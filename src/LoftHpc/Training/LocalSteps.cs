@@ -1,0 +1,78 @@
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Optimizer steps of one rank by itself, on a network that it holds: on the whole set in an order of its own (rank 0's
+/// order is that of one rank), or on its share of each batch.
+/// </summary>
+public sealed class LocalSteps
+{
+    private readonly RankContext _context;
+    private readonly OptimizerSection _optimizer;
+    private readonly EpochBatches _batches;
+    private readonly Shard _shard;
+    private readonly ModelState _state;
+    private readonly SerialExchange _exchange = new();
+    private readonly ResidualNetwork _network;
+    private StepTotals _totals;
+
+    public LocalSteps(RankContext context, NetworkSpec network, ModelState state, PretrainSection config, BatchLoader data)
+    {
+        (_context, _optimizer, _state) = (context, config.Optimizer, state);
+        (BatchLoader own, _shard) = config.Samples is SampleScope.Whole ? (data.Walk(context.Rank), Shard.Whole) : (data, context.Shard);
+        _batches = new EpochBatches(own, config.Batch);
+        _network = new ResidualNetwork(network, state, _exchange);
+    }
+
+    public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    /// <summary>Totals of this rank's steps since <see cref="TakeTotals"/>.</summary>
+    public StepTotals Totals => _totals;
+
+    public TrainingWork Work { get; private set; }
+
+    /// <summary>Bytes of the gradients in the last step.</summary>
+    public long GradientBytes { get; private set; }
+
+    /// <summary>One step of momentum SGD; none where this rank's share of the batch is empty.</summary>
+    /// <param name="imageFlops">Of one image's forward pass through what this rank holds.</param>
+    public void Step(int epoch, int step, double learningRate, long imageFlops)
+    {
+        Batch batch = _batches.Load(epoch, step, _shard, _context);
+        if (batch.Count == 0) return;
+        Tensor logits = _network.Forward(batch.Images, training: true);
+        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        _context.AfterForward?.Invoke();
+        _exchange.Backward(loss);
+        GradientBytes = MomentumSgd.Step(_state, _optimizer, learningRate);
+        _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+        Work += TrainingWork.Of(batch.Count, imageFlops);
+    }
+
+    /// <summary>The totals over all ranks; starts them anew. Collective.</summary>
+    public StepTotals TakeTotals()
+    {
+        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
+        _totals = default;
+        return totals;
+    }
+}
+
+/// <summary>Which optimizer steps make up a round.</summary>
+/// <param name="LocalSteps">Steps of a round; the last round may be shorter.</param>
+/// <param name="TotalSteps">Steps of the whole training.</param>
+public readonly record struct Rounds(int LocalSteps, long TotalSteps)
+{
+    public long Count => (TotalSteps + LocalSteps - 1) / LocalSteps;
+
+    /// <summary>The round of a step, both from 0.</summary>
+    public long Of(long step) => step / LocalSteps;
+
+    /// <summary>Whether a round ends with this step (from 0).</summary>
+    public bool EndsWith(long step) => (step + 1) % LocalSteps == 0 || step + 1 == TotalSteps;
+}

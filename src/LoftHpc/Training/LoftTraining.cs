@@ -1,0 +1,197 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// LoFT (Wang et al. 2023): in each round the filters inside the partitioned blocks are dealt to the ranks anew, every
+/// rank trains its own narrow network for some steps, and then the shared parameters are averaged and the filters travel
+/// to their next owners.
+/// </summary>
+public sealed class LoftTraining : ITrainingMethod
+{
+    private readonly RankContext _context;
+    private readonly PretrainSection _config;
+    private readonly IReadOnlyList<BlockSpec> _blocks;
+    private readonly Rounds _rounds;
+    private readonly LocalSteps _local;
+    private readonly SharedAverage _average;
+    private readonly FilterExchange _filters;
+    private readonly RecomputedStatistics _statistics;
+    private readonly ModelState _state;
+    private readonly BatchLoader _data;
+    private readonly long _seed;
+    private FilterPartition _partition;
+    private long _imageFlops;
+
+    public LoftTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
+    {
+        (_context, Network, _config, _data, _seed) = (context, network, config, data, seed);
+        LoftSection loft = config.Loft;
+        _blocks = FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks);
+        _partition = PartitionOf(0, gatherNorms: null);
+        _state = ModelState.Initialize(
+            [.. network.Tensors.Select(tensor => _partition.Slice(tensor, context.Rank))], seed, context.Type, context.Device);
+        _local = new LocalSteps(context, network, _state, config, data);
+        _rounds = new Rounds(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
+        _average = new SharedAverage(context);
+        _filters = new FilterExchange(
+            context, network, _blocks, loft.Momentum is MomentumKind.Travel, loft.RunningStatistics is RunningStatisticsKind.Average);
+        _statistics = new RecomputedStatistics(context, network, data, loft.StatisticsImages, config.Batch, seed);
+        BeginRound();
+    }
+
+    public NetworkSpec Network { get; }
+
+    /// <summary>This rank's narrow network.</summary>
+    public ModelState State => _state;
+
+    /// <summary>Who owns what in the current round.</summary>
+    public FilterPartition Partition => _partition;
+
+    public int StepsPerEpoch => _local.StepsPerEpoch;
+
+    public bool HaveMet { get; private set; }
+
+    public TrainingWork Work => _local.Work;
+
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _filters.BufferBytes);
+
+    public StepTotals RunningTotals => _local.Totals;
+
+    public void Step(int epoch, int step, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        _local.Step(epoch, step, learningRate, _imageFlops);
+        _average.Invalidate();
+
+        long index = ((long)epoch * StepsPerEpoch) + step;
+        HaveMet = _rounds.EndsWith(index);
+        if (HaveMet) EndRound(_rounds.Of(index));
+    }
+
+    public StepTotals TakeTotals()
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        return _local.TakeTotals();
+    }
+
+    /// <summary>Rank 0 alone holds the full network meanwhile, and measures it for all.</summary>
+    public StepTotals Evaluate(BatchLoader data, int batch)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
+        using ModelState? whole = GatherToRoot(recompute: !perBatch);
+        StepTotals totals = whole is null ? default : Evaluation.Of(
+            new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, Shard.Whole, batchStatistics: perBatch);
+        Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
+        _context.Communicator.Broadcast(sums, 0);
+        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]);
+    }
+
+    /// <summary>
+    /// Of a partitioned block each rank has some rows of the first convolution and some columns of the second: their
+    /// squares are summed over the ranks. Every layer is then known everywhere, and each rank gives a share of it.
+    /// </summary>
+    public IReadOnlyList<FilterNorms> MeasureNorms()
+    {
+        _average.Refresh(_state);
+        using DisposeScope scope = NewDisposeScope();
+        TensorSlice[] layers = [.. _state.Slices.Where(slice => slice.Spec.Role is TensorRole.ConvWeight)];
+        Dictionary<string, int> starts = [];
+        int total = 0;
+        foreach (TensorSlice layer in layers.Where(layer => _partition.Cuts(layer.Spec)))
+        {
+            starts.Add(layer.Name, total);
+            total += (int)layer.Spec.Shape[0];
+        }
+        double[] squares = new double[total];
+        foreach ((string name, int start) in starts)
+        {
+            TensorSlice layer = layers.Single(slice => slice.Name == name);
+            double[] own = FilterNorms.SquaresOfRows(_state[name], layer.Columns);
+            for (int row = 0; row < own.Length; row++) squares[start + (layer.Rows?[row] ?? row)] = own[row];
+        }
+        if (total > 0) _context.Communicator.Allreduce(squares.AsSpan(), MpiOperation.Sum);
+        return [.. layers.Select(layer =>
+        {
+            if (!starts.TryGetValue(layer.Name, out int at)) return FilterNorms.Measure(layer, _average.Read(_state, layer.Name), _context.Shard);
+            int filters = (int)layer.Spec.Shape[0];
+            (int first, int end) = _context.Shard.Of(filters);
+            return new FilterNorms(
+                layer.Name[..^".weight".Length], filters, [.. Enumerable.Range(first, end - first)],
+                [.. squares[(at + first)..(at + end)].Select(Math.Sqrt)]);
+        })];
+    }
+
+    public void Save(string path, WeightsIdentity identity, long step)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
+        // Whoever reads the file evaluates by running statistics, so they are recomputed also where evaluation is per batch.
+        using ModelState? whole = GatherToRoot(recompute: true);
+        if (whole is not null) WeightsFile.Save(path, identity, step, Network, whole);
+    }
+
+    public void Dispose()
+    {
+        _average.Dispose();
+        _filters.Dispose();
+        _state.Dispose();
+    }
+
+    private void EndRound(long round)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
+        _average.Apply(_state);
+        if (round + 1 == _rounds.Count) return;
+        FilterPartition next = PartitionOf(round + 1, () => _filters.GatherNorms(_state, _partition));
+        if (_context.Size > 1 && next.CutsAnything) _filters.Move(_state, _partition, next);
+        _partition = next;
+        BeginRound();
+    }
+
+    private void BeginRound()
+    {
+        if (_config.Loft.Momentum is MomentumKind.Restart) _state.ZeroMomentum();
+        _average.Share(_state.Slices.Where(slice => IsShared(slice.Spec)).Select(slice => slice.Name));
+        _imageFlops = Network.Flops(_data.ImageSide, _state.Slices);
+    }
+
+    /// <summary>The same on every rank, and never sent. The first partition is always random: there are no norms yet.</summary>
+    private FilterPartition PartitionOf(long round, Func<IReadOnlyDictionary<string, double[]>>? gatherNorms)
+    {
+        if (round < _config.Loft.WarmupRounds) return FilterPartition.None;
+        if (_config.Loft.Deal is DealKind.Random || gatherNorms is null || !_partition.CutsAnything || _context.Size == 1)
+            return FilterPartition.AtRandom(_blocks, _seed, round, _context.Size);
+        IReadOnlyDictionary<string, double[]> norms = gatherNorms();
+        return FilterPartition.ByNorm(_blocks, _seed, round, _context.Size, space => norms[space.Name]);
+    }
+
+    private bool IsShared(TensorSpec tensor) =>
+        !_partition.Cuts(tensor) && (tensor.IsParameter || _config.Loft.RunningStatistics is RunningStatisticsKind.Average);
+
+    /// <summary>The full network, on rank 0 alone, layer by layer; the training goes on as it is. Collective.</summary>
+    private ModelState? GatherToRoot(bool recompute)
+    {
+        _average.Refresh(_state);
+        bool average = _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
+        ModelState? whole = _context.Rank == 0 ? ModelState.Frozen(Network, _context.Type, _context.Device) : null;
+        NetworkGather.EachToRoot(
+            Network, _context.Type, name => _average.Read(_state, name), _context.Communicator,
+            (tensor, rank) => !tensor.IsParameter && !average ? null
+                : _partition.Cuts(tensor) ? _partition.Slice(tensor, rank)
+                : rank == 0 ? TensorSlice.Whole(tensor) : null,
+            (tensor, values) =>
+            {
+                if (tensor.IsParameter || average) whole![tensor.Name].copy_(values);
+            });
+        if (whole is not null && recompute && !average) _statistics.Into(whole);
+        return whole;
+    }
+}
