@@ -21,4 +21,7 @@ public static class ExitCodes
     public const int Configuration = 2;
     public const int Environment = 3;
     public const int NonFiniteLoss = 4;
+
+    /// <summary>Stopped on request: sysexits.h's temporary failure, to be tried again.</summary>
+    public const int Stopped = 75;
 }

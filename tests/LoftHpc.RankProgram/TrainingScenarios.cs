@@ -139,17 +139,13 @@ internal static class TrainingScenarios
         if (!part.shape.SequenceEqual([70, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
     }
 
-    /// <summary>Arguments: method. Live tensors do not grow with steps.</summary>
+    /// <summary>Arguments: keys of the pretrain section as name=value. Live tensors do not grow with steps.</summary>
     public static void LiveTensors(ICommunicator world, string[] arguments)
     {
-        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "2", "Cifar"]);
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
-        using ITrainingMethod method = arguments[0] is "FilterParallel"
-            ? new FilterParallelTraining(context, network, new PretrainSection { Batch = Batch }, data, 3)
-            : new DataParallelTraining(
-                context, network, WholeState(network, context.Type),
-                Batch, Enum.Parse<BatchNormScope>(arguments[0]), new OptimizerSection(), data);
+        using ITrainingMethod method = TrainingMethods.Create(context, network, Pretrain(arguments), data, 3);
         method.Step(0, 0, LearningRate);
         method.Evaluate(data, 4);
         long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
@@ -211,7 +207,15 @@ internal static class TrainingScenarios
 
     private enum Reference { WholeBatch, EachShard }
 
-    private static (NetworkSpec, BatchLoader) Setting(string[] arguments)
+    /// <summary>A pretrain section with some keys, given as name=value.</summary>
+    internal static PretrainSection Pretrain(IEnumerable<string> keys)
+    {
+        OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = 5e-4 };
+        string yaml = RunConfigLoader.ToYaml(new RunConfig { Pretrain = new PretrainSection { Batch = Batch, Epochs = 3, Optimizer = optimizer } });
+        return RunConfigLoader.Parse(yaml, "test", keys.Select(key => $"pretrain.{key}")).Pretrain;
+    }
+
+    internal static (NetworkSpec, BatchLoader) Setting(string[] arguments)
     {
         set_num_threads(1);
         NetworkSection section = new()

@@ -9,6 +9,9 @@ namespace LoftHpc.Training;
 /// <summary>Runs a method for some epochs and reports every epoch; the same on all ranks.</summary>
 public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
 {
+    /// <summary>Called on all ranks after each step in which they have met: whether all of them are to stop there.</summary>
+    public Func<bool> MustStop { get; init; } = () => false;
+
     /// <summary>Called on all ranks after each step, with the steps and (a decimal) the epochs done.</summary>
     public Action<long, double> AfterStep { get; init; } = (_, _) => { };
 
@@ -22,7 +25,7 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
     public double TrainSeconds { get; private set; }
 
     /// <summary>Trains, and returns the totals of the last evaluation (on the test set).</summary>
-    /// <exception cref="UserError">The loss is no longer a finite number.</exception>
+    /// <exception cref="UserError">The loss is no longer a finite number, or the ranks were asked to stop; on all ranks.</exception>
     public StepTotals Run(IReporter reporter)
     {
         var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
@@ -44,6 +47,7 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
                 TimeSpan before = clock.Elapsed;
                 AfterStep(step, (double)step / method.StepsPerEpoch);
                 besides += clock.Elapsed - before;
+                if (method.HaveMet && MustStop()) throw Stopped(step, (long)epochs * method.StepsPerEpoch);
             }
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             TrainSeconds += trainSeconds;
@@ -62,6 +66,10 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
         }
         return tested;
     }
+
+    private UserError Stopped(long step, long steps) => new(
+        $"{phase.ToString().ToLowerInvariant()}: stopped by SIGUSR1 after step {step} of {steps}; the tables written until then stay, and a new launch starts this stage anew",
+        ExitCodes.Stopped);
 
     private void MustBeFinite(StepTotals totals, int epoch, DataSplit split)
     {

@@ -67,11 +67,15 @@ public class ParallelTrainingTests
     }
 
     [SkippableTheory]
-    [InlineData(1, "FilterParallel")]
-    [InlineData(2, "FilterParallel")]
-    [InlineData(2, "Synchronised")]
-    [InlineData(2, "PerRank")]
-    public void A_hundred_steps_leave_as_many_live_tensors_as_one(int ranks, string method) =>
+    [InlineData(1, "method=filter-parallel")]
+    [InlineData(2, "method=filter-parallel")]
+    [InlineData(2, "method=data-parallel")]
+    [InlineData(2, "method=data-parallel", "batch_norm=per-rank")]
+    [InlineData(2, "method=local-sgd")]
+    [InlineData(1, "method=loft", "local_steps=3")]
+    [InlineData(2, "method=loft", "local_steps=3", "loft.deal=norm", "epochs=100")]
+    [InlineData(2, "method=loft", "local_steps=3", "loft.momentum=travel", "loft.running_statistics=average", "epochs=100")]
+    public void A_hundred_steps_leave_as_many_live_tensors_as_one(int ranks, params string[] method) =>
         Run(MpiFamily.OpenMpi, ranks, "LiveTensors", method);
 
     [SkippableTheory]

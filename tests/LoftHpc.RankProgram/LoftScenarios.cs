@@ -1,0 +1,253 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using LoftHpc.Results;
+using LoftHpc.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.RankProgram;
+
+/// <summary>Methods whose ranks run apart between exchanges, against a replay of all ranks in one process.</summary>
+internal static partial class LoftScenarios
+{
+    private const double LearningRate = 0.05;
+    private const long Seed = 3;
+
+    /// <summary>
+    /// Arguments: family, depth, width, then keys of the pretrain section as name=value. All steps of the training, with
+    /// measurements in between, against the replay: weights, and running statistics where they are averaged; the norms and
+    /// the evaluation against the saved file; and the bytes of the rounds against the filters that moved.
+    /// </summary>
+    public static void Replay(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting([arguments[0], arguments[1], arguments[2], "Cifar"]);
+        PretrainSection config = TrainingScenarios.Pretrain(arguments[3..]);
+        bool perBatch = config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
+        foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.Float64 })
+        {
+            // In float32 the bits at up to 2 ranks; with more, the order of a sum is MPI's.
+            if (type is ScalarType.Float32 && world.Size > 2) continue;
+            double tolerance = world.Size <= 2 ? 0 : 1e-10;
+            CommunicationLedger ledger = new();
+            using MeteredCommunicator metered = new(world, ledger);
+            using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU, type);
+            using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+            using SerialReplay replay = new(network, data, config, world.Size, type);
+
+            using Folder folder = new();
+            int steps = config.Epochs * method.StepsPerEpoch;
+            for (int step = 0; step < steps; step++)
+            {
+                method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+                replay.Step(step, steps);
+                // Also in the middle of rounds, where it must change nothing.
+                if (step % 2 != 0) continue;
+                replay.AverageStatistics();
+                Measure(world, method, data, network, folder.File("middle.safetensors"), type, perBatch);
+            }
+            replay.AverageStatistics();
+            Measure(world, method, data, network, folder.File("end.safetensors"), type, perBatch);
+            if (world.Rank == 0)
+            {
+                using SafetensorsFile saved = SafetensorsFile.Open(folder.File("end.safetensors"));
+                foreach (TensorSpec tensor in network.Tensors)
+                {
+                    if (!tensor.IsParameter && !replay.HasStatistics) continue;
+                    double error = Error(saved.Read(tensor.Name), replay.Whole[tensor.Name]);
+                    // Running statistics of copies are weighted by images: another order of rounding.
+                    double allowed = tensor.IsParameter || config.Method is PretrainMethod.Loft ? tolerance : type is ScalarType.Float32 ? 1e-6 : 1e-14;
+                    if (!(error <= Math.Max(tolerance, allowed))) throw new InvalidOperationException($"{type} {tensor.Name} is off by {error}");
+                }
+                Console.WriteLine($"{type}: as replayed");
+            }
+            CheckBytes(ledger, replay.RoundTransfers(world.Rank), world);
+        }
+    }
+
+    /// <summary>
+    /// Arguments: momentum (Restart, Travel), statistics. One rank against a plain loop of momentum SGD: the same bits.
+    /// </summary>
+    public static void OneRank(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(["PreactResnet", "18", "5", "Cifar"]);
+        LoftSection loft = new() { Momentum = Enum.Parse<MomentumKind>(arguments[0]), RunningStatistics = Enum.Parse<RunningStatisticsKind>(arguments[1]) };
+        PretrainSection config = new() { Method = PretrainMethod.Loft, Batch = 4, Epochs = 4, LocalSteps = 5, Loft = loft, Optimizer = Optimizer };
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        using LoftTraining method = new(context, network, config, data, Seed);
+
+        using ModelState plain = ModelState.InitializeWhole(network, Seed, ScalarType.Float32, CPU);
+        ResidualNetwork forward = new(network, plain, new SerialExchange());
+        for (int step = 0; step < 12; step++)
+        {
+            method.Step(step / 3, step % 3, LearningRate);
+
+            using DisposeScope scope = NewDisposeScope();
+            if (step % 5 == 0 && loft.Momentum is MomentumKind.Restart)
+            {
+                foreach (TensorSlice parameter in plain.Parameters) plain.Momentum(parameter.Name).zero_();
+            }
+            int[] order = data.EpochOrder(step / 3), images = order[(step % 3 * 4)..Math.Min(order.Length, (step % 3 * 4) + 4)];
+            Batch batch = data.Load(images, step / 3, augment: true, CPU);
+            nn.functional.cross_entropy(forward.Forward(batch.Images, training: true), batch.Labels).backward();
+            using IDisposable frozen = no_grad();
+            foreach (TensorSlice parameter in plain.Parameters)
+            {
+                Tensor weight = plain[parameter.Name], velocity = plain.Momentum(parameter.Name);
+                velocity.mul_(Optimizer.Momentum).add_(weight.grad!).add_(weight, alpha: Optimizer.WeightDecay);
+                weight.add_(velocity, alpha: -LearningRate);
+                weight.grad = null;
+            }
+        }
+        foreach (TensorSlice slice in method.State.Slices)
+        {
+            if (!slice.Spec.IsParameter && loft.RunningStatistics is not RunningStatisticsKind.Average) continue;
+            if (!method.State[slice.Name].equal(plain[slice.Name]).all().item<bool>()) throw new InvalidOperationException($"{slice.Name} has other bits");
+        }
+    }
+
+    /// <summary>
+    /// A mark in every filter of every partitioned block, and another in its momentum: after a move they stand on the rank
+    /// and at the place of the new partition, and in the saved network in their own place.
+    /// </summary>
+    public static void Marks(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting([arguments[0], arguments[1], arguments[2], "Cifar"]);
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        LoftSection loft = new() { RunningStatistics = RunningStatisticsKind.Average, FirstBlocks = true, Stages = [1, 2, 3, 4], Momentum = MomentumKind.Travel };
+        using LoftTraining method = new(context, network, new PretrainSection { Method = PretrainMethod.Loft, Batch = 4, Loft = loft }, data, Seed);
+        IReadOnlyList<BlockSpec> blocks = FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks);
+        using FilterExchange exchange = new(context, network, blocks, momentum: true, statistics: true);
+        FilterPartition first = method.Partition, second = FilterPartition.AtRandom(blocks, Seed, 1, world.Size);
+        if (world.Size > 1 && blocks.All(block => first.Of(block.Inner)!.Owned[world.Rank].SequenceEqual(second.Of(block.Inner)!.Owned[world.Rank])))
+            throw new InvalidOperationException("the two partitions are equal: this test shows nothing");
+
+        TensorSpec[] cut = [.. network.Tensors.Where(first.Cuts)];
+        using (no_grad())
+        {
+            for (int i = 0; i < cut.Length; i++)
+            {
+                method.State[cut[i].Name].copy_(first.Slice(cut[i], world.Rank).Take(Marked(cut[i], i)));
+                if (cut[i].IsParameter) method.State.Momentum(cut[i].Name).copy_(first.Slice(cut[i], world.Rank).Take(-Marked(cut[i], i)));
+            }
+        }
+        exchange.Move(method.State, first, second);
+        for (int i = 0; i < cut.Length; i++)
+        {
+            MustEqual(second.Slice(cut[i], world.Rank).Take(Marked(cut[i], i)), method.State[cut[i].Name], cut[i].Name);
+            if (cut[i].IsParameter) MustEqual(second.Slice(cut[i], world.Rank).Take(-Marked(cut[i], i)), method.State.Momentum(cut[i].Name), $"momentum of {cut[i].Name}");
+        }
+        exchange.Move(method.State, second, first);
+        using Folder folder = new();
+        method.Save(folder.File("w.safetensors"), Identity(network), 0);
+        if (world.Rank != 0) return;
+        using SafetensorsFile saved = SafetensorsFile.Open(folder.File("w.safetensors"));
+        for (int i = 0; i < cut.Length; i++) MustEqual(Marked(cut[i], i), saved.Read(cut[i].Name), $"saved {cut[i].Name}");
+    }
+
+    /// <summary>Rank 1 is asked to stop in the middle of a round: every rank stops at that round's end.</summary>
+    public static void Stop(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(["PreactResnet", "18", "2", "Cifar"]);
+        CommunicationLedger ledger = new();
+        using MeteredCommunicator metered = new(world, ledger);
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
+        PretrainSection config = new() { Method = Enum.Parse<PretrainMethod>(arguments[0]), Batch = 4, Epochs = 20, LocalSteps = 7 };
+        using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+        using StopAgreement stop = new(context);
+        long last = 0;
+        TrainingLoop loop = new(TrainingPhase.Pretrain, method, config.Epochs, Optimizer, data, 10)
+        {
+            MustStop = stop.IsAsked,
+            AfterStep = (step, _) =>
+            {
+                last = step;
+                if (world.Rank != 1 || step != 16) return;
+                _ = Kill(Environment.ProcessId, 10);
+                // The handler runs on a thread of its own.
+                Thread.Sleep(200);
+            },
+        };
+        UserError error = Check.Throws<UserError>(() => loop.Run(new Output.SilentReporter(TextWriter.Null)), "a stop");
+        long expected = config.Method is PretrainMethod.Loft or PretrainMethod.LocalSgd ? 21 : 16;
+        Check.True(last == expected && error.ExitCode == ExitCodes.Stopped, $"stopped after step {last}, expected {expected}: {error.Message}");
+        CommunicationTotal control = ledger.Totals.Single(total => total.Purpose is CommunicationPurpose.Control);
+        Check.True(control.Calls == (expected == 21 ? 3 : 16), $"{control.Calls} agreements");
+    }
+
+    private static OptimizerSection Optimizer => new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = 5e-4 };
+
+    /// <summary>A value that says which tensor, which filter and which place in it.</summary>
+    private static Tensor Marked(TensorSpec tensor, int number) =>
+        (arange(tensor.Count, float32) + 1 + (number * 0.001f)).view([.. tensor.Shape]);
+
+    private static void MustEqual(Tensor expected, Tensor actual, string what)
+    {
+        if (!expected.shape.SequenceEqual(actual.shape) || !expected.equal(actual).all().item<bool>()) throw new InvalidOperationException($"{what} is not as marked");
+    }
+
+    private static double Error(Tensor value, Tensor expected)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        double difference = (value.to(float64) - expected.detach().to(float64)).norm().item<double>();
+        return difference == 0 ? 0 : difference / expected.detach().to(float64).norm().item<double>();
+    }
+
+    /// <summary>The norms and the evaluation are those of the network that is saved at the same time.</summary>
+    private static void Measure(ICommunicator world, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch)
+    {
+        IReadOnlyList<FilterNorms> own = method.MeasureNorms();
+        StepTotals evaluated = method.Evaluate(data, 10);
+        method.Save(path, Identity(network), 0);
+        using RankingTracker tracker = new(world);
+        RankingMeasurement measured = tracker.Measure(0, own);
+        if (world.Rank != 0) return;
+        using SafetensorsFile file = SafetensorsFile.Open(path);
+        foreach ((string layer, double[] norms) in measured.Norms)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            double[] expected = [.. file.Read($"{layer}.weight").to(float64).square().sum([1, 2, 3]).sqrt().data<double>()];
+            Check.True(norms.Length == expected.Length && norms.Zip(expected).All(pair => Math.Abs(pair.First - pair.Second) <= 1e-12 * pair.Second), $"norms of {layer}");
+        }
+        using ModelState state = ModelState.Load([.. network.Tensors.Select(TensorSlice.Whole)], tensor => file.Read(tensor.Name), type, CPU);
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        using SelfCommunicator self = new();
+        RankContext alone = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), CPU, type);
+        StepTotals read = Evaluation.Of(new ResidualNetwork(network, state, new SerialExchange()), data, 10, alone, Shard.Whole);
+        if (perBatch) return;
+        Check.True(Math.Abs(read.Loss - evaluated.Loss) <= 1e-5 * read.Loss && read.Images == evaluated.Images, $"evaluated {evaluated}, saved {read}");
+    }
+
+    private static void CheckBytes(CommunicationLedger ledger, IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> expected, ICommunicator world)
+    {
+        string Lines(IEnumerable<(string Name, long Calls, long Sent, long Received)> lines) => string.Join('\n', lines.Order());
+        string counted = Lines(ledger.Totals.Where(total => total.Purpose is CommunicationPurpose.Round && world.Size > 1)
+            .Select(total => (total.Collective, total.Calls, total.BytesSent, total.BytesReceived)));
+        string formula = Lines(expected.Where(_ => world.Size > 1).Select(pair => (pair.Key, pair.Value.Calls, pair.Value.Sent, pair.Value.Received)));
+        Check.True(counted == formula, $"rank {world.Rank} counted\n{counted}\nbut the formula says\n{formula}");
+    }
+
+    private static WeightsIdentity Identity(NetworkSpec network) => new(new NetworkSection(), network.ImageChannels, 28, network.Classes);
+
+    [LibraryImport("libc", EntryPoint = "kill")]
+    private static partial int Kill(int process, int signal);
+
+    /// <summary>A folder that is gone with the test.</summary>
+    private sealed class Folder : IDisposable
+    {
+        private readonly string _path = Directory.CreateTempSubdirectory("lofthpc-").FullName;
+
+        public string File(string name) => Path.Combine(_path, name);
+
+        public void Dispose() => Directory.Delete(_path, recursive: true);
+    }
+}

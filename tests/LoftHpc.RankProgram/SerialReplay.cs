@@ -1,0 +1,225 @@
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.RankProgram;
+
+/// <summary>
+/// What all ranks of loft or local-sgd do, one rank after the other in one process: the whole network in plain tensors,
+/// cut up at the start of every round and put together at its end, without any communication.
+/// </summary>
+internal sealed class SerialReplay : IDisposable
+{
+    private readonly NetworkSpec _network;
+    private readonly BatchLoader _data;
+    private readonly PretrainSection _config;
+    private readonly int _ranks;
+    private readonly ScalarType _type;
+    private readonly IReadOnlyList<BlockSpec> _blocks;
+    private readonly ModelState[] _states;
+    private readonly long[] _imagesSinceAverage;
+    private readonly Dictionary<string, Tensor> _momentum = [];
+    private readonly Dictionary<(string Collective, int Rank), (long Calls, long Sent, long Received)> _transfers = [];
+    private FilterPartition _partition;
+
+    public SerialReplay(NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type)
+    {
+        (_network, _data, _config, _ranks, _type) = (network, data, config, ranks, type);
+        _blocks = IsLoft ? FilterPartition.BlocksOf(network, config.Loft.Stages, config.Loft.FirstBlocks) : [];
+        using ModelState initial = ModelState.InitializeWhole(network, 3, type, CPU);
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice slice in initial.Slices) Whole.Add(slice.Name, initial[slice.Name].detach().clone().DetachFromDisposeScope());
+        _partition = Deal(0);
+        _states = new ModelState[ranks];
+        _imagesSinceAverage = new long[ranks];
+        CutUp();
+    }
+
+    /// <summary>The network as it is saved: put together at the last round's end.</summary>
+    public Dictionary<string, Tensor> Whole { get; } = [];
+
+    /// <summary>Whether <see cref="Whole"/> has the running statistics that are saved.</summary>
+    public bool HasStatistics => !IsLoft || _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
+
+    private bool IsLoft => _config.Method is PretrainMethod.Loft;
+
+    private bool Travels => IsLoft && _config.Loft.Momentum is MomentumKind.Travel;
+
+    /// <summary>One step of every rank; and at the end of a round, what follows it.</summary>
+    public void Step(int step, int steps)
+    {
+        int stepsPerEpoch = (_data.Count + _config.Batch - 1) / _config.Batch, epoch = step / stepsPerEpoch, start = step % stepsPerEpoch * _config.Batch;
+        for (int rank = 0; rank < _ranks; rank++)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            BatchLoader walk = _config.Samples is SampleScope.Whole ? _data.Walk(rank) : _data;
+            int[] images = walk.EpochOrder(epoch).Skip(start).Take(_config.Batch).ToArray();
+            if (_config.Samples is SampleScope.Shard)
+            {
+                // The first ranks get one image more where the batch cannot be dealt evenly.
+                int share = images.Length / _ranks, more = images.Length % _ranks;
+                images = images.Skip((rank * share) + Math.Min(rank, more)).Take(share + (rank < more ? 1 : 0)).ToArray();
+            }
+            if (images.Length == 0) continue;
+            _imagesSinceAverage[rank] += images.Length;
+            Train(_states[rank], walk.Load(images, epoch, augment: true, CPU, _type));
+        }
+        if ((step + 1) % _config.LocalSteps != 0 && step + 1 != steps) return;
+        EndRound(step / _config.LocalSteps, isLast: step + 1 == steps);
+    }
+
+    /// <summary>Of local-sgd: what is done to running statistics before an evaluation.</summary>
+    public void AverageStatistics()
+    {
+        if (IsLoft || _imagesSinceAverage.Sum() == 0) return;
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        foreach (TensorSpec tensor in _network.Tensors.Where(tensor => !tensor.IsParameter))
+        {
+            Tensor mean = zeros([.. tensor.Shape], float64);
+            for (int rank = 0; rank < _ranks; rank++) mean.add_(_states[rank][tensor.Name].to(float64), alpha: (double)_imagesSinceAverage[rank] / _imagesSinceAverage.Sum());
+            for (int rank = 0; rank < _ranks; rank++) _states[rank][tensor.Name].copy_(mean);
+            Whole[tensor.Name].copy_(mean);
+        }
+        Array.Clear(_imagesSinceAverage);
+    }
+
+    /// <summary>What a rank must have sent and received in the exchanges at the ends of rounds, by collective.</summary>
+    public IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> RoundTransfers(int rank) =>
+        _transfers.Where(pair => pair.Key.Rank == rank).ToDictionary(pair => pair.Key.Collective, pair => pair.Value);
+
+    public void Dispose()
+    {
+        foreach (ModelState state in _states) state.Dispose();
+        foreach (Tensor tensor in Whole.Values.Concat(_momentum.Values)) tensor.Dispose();
+    }
+
+    private void Train(ModelState state, Batch batch)
+    {
+        Tensor logits = new ResidualNetwork(_network, state, new SerialExchange()).Forward(batch.Images, training: true);
+        nn.functional.cross_entropy(logits, batch.Labels).backward();
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice parameter in state.Parameters)
+        {
+            Tensor weight = state[parameter.Name], velocity = state.Momentum(parameter.Name);
+            velocity.mul_(_config.Optimizer.Momentum);
+            if (weight.grad is Tensor gradient) velocity.add_(gradient);
+            velocity.add_(weight, alpha: _config.Optimizer.WeightDecay);
+            weight.add_(velocity, alpha: -0.05);
+            weight.grad = null;
+        }
+    }
+
+    private void EndRound(long round, bool isLast)
+    {
+        using IDisposable frozen = no_grad();
+        bool statistics = IsLoft && HasStatistics;
+        long shared = 0;
+        foreach (TensorSpec tensor in _network.Tensors)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            if (_partition.Cuts(tensor))
+            {
+                for (int rank = 0; rank < _ranks; rank++)
+                {
+                    _partition.Slice(tensor, rank).Place(_states[rank][tensor.Name].detach(), Whole[tensor.Name]);
+                    if (!Travels || !tensor.IsParameter) continue;
+                    if (!_momentum.TryGetValue(tensor.Name, out Tensor? momentum))
+                        _momentum.Add(tensor.Name, momentum = zeros([.. tensor.Shape], _type).DetachFromDisposeScope());
+                    _partition.Slice(tensor, rank).Place(_states[rank].Momentum(tensor.Name), momentum);
+                }
+            }
+            else if (tensor.IsParameter || statistics)
+            {
+                Tensor sum = _states[0][tensor.Name].detach().clone();
+                for (int rank = 1; rank < _ranks; rank++) sum.add_(_states[rank][tensor.Name].detach());
+                Whole[tensor.Name].copy_(sum / _ranks);
+                shared += tensor.Count;
+            }
+        }
+        CountAllreduce(shared);
+        FilterPartition before = _partition;
+        if (!isLast)
+        {
+            _partition = Deal(round + 1);
+            CountMoves(before);
+        }
+        CutUp();
+    }
+
+    /// <summary>Gives every rank its part of the whole; shared momentum stays on its rank, unless it restarts.</summary>
+    private void CutUp()
+    {
+        using IDisposable frozen = no_grad();
+        for (int rank = 0; rank < _ranks; rank++)
+        {
+            int own = rank;
+            ModelState state = ModelState.Load(
+                [.. _network.Tensors.Select(tensor => _partition.Slice(tensor, own))], tensor => Whole[tensor.Name].clone(), _type, CPU);
+            ModelState before = _states[rank];
+            foreach (TensorSlice slice in before is null ? [] : state.Slices)
+            {
+                using DisposeScope scope = NewDisposeScope();
+                bool cut = _partition.Cuts(slice.Spec);
+                // Statistics of copies stay on their rank until an evaluation.
+                if (!slice.Spec.IsParameter && !IsLoft) state[slice.Name].copy_(before![slice.Name]);
+                if (!slice.Spec.IsParameter || (IsLoft && !Travels)) continue;
+                // From a warm-up round on, a rank cuts its part out of its own momentum.
+                Tensor momentum = !cut ? before!.Momentum(slice.Name)
+                    : _momentum.TryGetValue(slice.Name, out Tensor? whole) ? slice.Take(whole) : slice.Take(before!.Momentum(slice.Name));
+                state.Momentum(slice.Name).copy_(momentum);
+            }
+            before?.Dispose();
+            _states[rank] = state;
+        }
+    }
+
+    private FilterPartition Deal(long round)
+    {
+        if (!IsLoft || round < _config.Loft.WarmupRounds) return FilterPartition.None;
+        return _config.Loft.Deal is DealKind.Norm && round > _config.Loft.WarmupRounds && _ranks > 1
+            ? FilterPartition.ByNorm(_blocks, 3, round, _ranks, space => FilterNorms.OfRows(Whole[$"{_blocks.Single(b => b.Inner == space).Conv1.Name}.weight"], null))
+            : FilterPartition.AtRandom(_blocks, 3, round, _ranks);
+    }
+
+    private int ElementBytes => _type is ScalarType.Float64 ? 8 : 4;
+
+    private void Count(string collective, int rank, long sent, long received)
+    {
+        (long calls, long sentBefore, long receivedBefore) = _transfers.GetValueOrDefault((collective, rank));
+        _transfers[(collective, rank)] = (calls + 1, sentBefore + sent, receivedBefore + received);
+    }
+
+    private void CountAllreduce(long values)
+    {
+        for (int rank = 0; rank < _ranks; rank++)
+        {
+            long own = (values / _ranks) + (rank < values % _ranks ? 1 : 0), bytes = ((values - own) + ((_ranks - 1) * own)) * ElementBytes;
+            Count("allreduce", rank, bytes, bytes);
+        }
+    }
+
+    private void CountMoves(FilterPartition before)
+    {
+        if (!before.CutsAnything || !_partition.CutsAnything) return;
+        for (int rank = 0; rank < _ranks; rank++)
+        {
+            long sent = 0, received = 0, filters = 0, all = 0;
+            foreach (BlockSpec block in _blocks)
+            {
+                long parameters = block.Conv1.FilterSize + 2 + ((long)block.Conv2.Out.Count * 9);
+                long values = (Travels ? 2 * parameters : parameters) + (HasStatistics ? 2 : 0);
+                int[] old = before.Of(block.Inner)!.Owned[rank], now = _partition.Of(block.Inner)!.Owned[rank];
+                sent += values * old.Except(now).Count();
+                received += values * now.Except(old).Count();
+                filters += old.Length;
+                all += block.Inner.Count;
+            }
+            Count("alltoallv", rank, sent * ElementBytes, received * ElementBytes);
+            if (_config.Loft.Deal is DealKind.Norm) Count("allgatherv", rank, (_ranks - 1) * filters * 8, (all - filters) * 8);
+        }
+    }
+}
