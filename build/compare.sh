@@ -44,6 +44,13 @@ finished() { # NAME
 identity() { # INDEX
     { grep -v '^ *#' "$base"; echo "${ranks_of[$1]} ${settings_of[$1]} ${common[*]}"; } | cksum | cut -d ' ' -f 1
 }
+# What the program says in a log that went wrong, in one line: its own message, and of a trace the first line too.
+reason() { # LOG
+    local text
+    text=$(grep -m 1 -A 1 '^lofthpc: ' "$1" || tail -n 1 "$1")
+    [[ $text == *'failed:'* ]] || text=${text%%$'\n'*}
+    echo "${text//$'\n'/ }"
+}
 duration() { printf '%d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); }
 
 mkdir -p "$runs"
@@ -99,7 +106,7 @@ for ((w = 0; w < ${#waiting[@]}; w++)); do
         compare >/dev/null || failed+=("the table after $name")
     else
         failed+=("$name")
-        result="FAILED with status $status, see $log: $(grep -m 1 'error' "$log" || tail -n 1 "$log")"
+        result="FAILED with status $status, see $log: $(reason "$log")"
     fi
     echo "[$((w + 1))/${#waiting[@]}] $name $result; $(duration $((SECONDS - start))) elapsed, about $(duration "$(left $((w + 1)))") left"
 done

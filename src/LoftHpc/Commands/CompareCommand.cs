@@ -33,7 +33,7 @@ public static class CompareCommand
         RunComparison comparison = RunComparison.Read(runs);
         foreach (string difference in comparison.Differences) reporter.Warning(difference);
         if (comparison.Unfinished.Count > 0)
-            reporter.Warning($"not finished, and left out: {string.Join(", ", comparison.Unfinished)}");
+            reporter.Info($"not finished, and left out: {string.Join(", ", comparison.Unfinished)}");
         foreach (string? file in (string?[])[output, summary])
         {
             if (Path.GetDirectoryName(file) is { Length: > 0 } folder) Directory.CreateDirectory(folder);

@@ -31,14 +31,14 @@ public static class ResultTables
     /// <summary>The runs of comparison.csv that differ only in their seed, one line each.</summary>
     public static TextTable Comparison(IReadOnlyList<ComparisonRow> runs) => new(
         "Test accuracy: mean (smallest to largest); costs of pre-training: mean over seeds, all ranks together, memory of the largest rank",
-        ["method", "schedule", "ranks", "seeds", "pre-trained", "pruned", "retrained", "images", "GFLOP", "sent MB", "seconds", "images/s", "peak MB"],
+        ["method", "schedule", "ranks", "ratio", "seeds", "pre-trained", "pruned", "retrained", "images", "GFLOP", "sent MB", "seconds", "images/s", "peak MB"],
         [.. from run in runs
             group run by (run.Method, run.Schedule, run.Ranks, run.Ratio, run.Name) into seeds
             let name = RunComparison.NameOf(seeds.Key.Method, seeds.Key.Schedule)
             select (IReadOnlyList<string>)
             [
                 ConfigName.Of(seeds.Key.Method) + (seeds.Key.Name == name ? "" : $" ({seeds.Key.Name})"),
-                ConfigName.Of(seeds.Key.Schedule), Number(seeds.Key.Ranks), Number(seeds.Count()),
+                ConfigName.Of(seeds.Key.Schedule), Number(seeds.Key.Ranks), EpochClock.Invariant($"{seeds.Key.Ratio}"), Number(seeds.Count()),
                 Spread([.. seeds.Select(run => run.PretrainedAccuracy)]),
                 Spread([.. seeds.Select(run => run.PrunedAccuracy)]),
                 Spread([.. seeds.Select(run => run.RetrainedAccuracy)]),
@@ -46,7 +46,7 @@ public static class ResultTables
                 Mean(seeds.Select(run => run.Bytes / 1e6), 1), Mean(seeds.Select(run => run.Seconds), 1),
                 Mean(seeds.Select(run => run.ImagesPerSecond), 0), Mean(seeds.Select(run => run.PeakMemoryBytes / 1e6), 0),
             ]],
-        new HashSet<int> { 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12 });
+        new HashSet<int> { 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 });
 
     private static string Spread(IReadOnlyList<double> fractions) => fractions.Count == 1
         ? EpochClock.Percent(fractions[0])
