@@ -54,6 +54,9 @@ reason() { # LOG
 duration() { printf '%d:%02d:%02d' $(($1 / 3600)) $(($1 / 60 % 60)) $(($1 % 60)); }
 
 mkdir -p "$runs"
+# Two at once would replace each other's runs. The runs inherit the lock: they may outlive a script that is killed.
+exec {lock}>"$runs/.lock"
+flock -n "$lock" || { echo "compare.sh: another comparison is at work in $runs" >&2; exit 2; }
 waiting=() stale=()
 for ((i = 0; i < total; i++)); do
     name=${names[i]}

@@ -34,6 +34,7 @@ public sealed class CompareScriptTests : IDisposable
                 exit
             fi
             for word; do [[ $word == run.name=* ]] && name=${word#*=}; done
+            if [[ -e again-$name ]]; then build/compare.sh; echo "status $?"; fi
             mkdir -p "results/compare/runs/$name"
             summary=results/compare/runs/$name/summary.csv
             echo network >"$summary"
@@ -106,6 +107,17 @@ public sealed class CompareScriptTests : IDisposable
         // A comment of the base config is no setting.
         File.WriteAllText(Path.Combine(_tree.Path, "configs", "compare", "base.yaml"), "# Another.\nnetwork: {width: 8}\n");
         Assert.Equal(0, Compare([], ("SEEDS", "1")).ExitCode);
+    }
+
+    [Fact]
+    public void Two_at_once_do_not_replace_each_others_runs()
+    {
+        File.WriteAllText(Path.Combine(_tree.Path, "again-dense-1-1"), "");
+        Assert.Equal(0, Compare([], ("SEEDS", "1")).ExitCode);
+        Assert.Equal(3, Names().Length);
+        Assert.Equal(
+            ["compare.sh: another comparison is at work in results/compare/runs", "status 2"],
+            Lines("results/compare/runs/dense-1-1.log")[1..]);
     }
 
     [Fact]
