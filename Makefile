@@ -31,14 +31,20 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run test build setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare test build setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
 
 run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
 	@build/run.sh configs/quick.yaml $(ARGS)
+
+run-loft: build ## the same by LoFT: configs/quick-loft.yaml
+	@build/run.sh configs/quick-loft.yaml $(ARGS)
+
+compare: build ## every method, 2 and 4 ranks, 3 seeds: results/compare/comparison.csv; goes on after a stop
+	@build/compare.sh $(ARGS)
 
 test: ## install what the tests need, build, run every test
 	@build/setup.sh test

@@ -21,6 +21,7 @@ public static class CommandLine
             Stage("retrain", "Train a run's ticket.", session => RunCommands.Retrain(session)),
             Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", session => RunCommands.Run(session)),
             Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", session => RunCommands.Evaluate(session)),
+            Compare(),
             Doctor(),
         };
         // Every rank parses the same line; only the first says what is wrong with it.
@@ -56,6 +57,16 @@ public static class CommandLine
             run(session);
             return ExitCodes.Done;
         }));
+        return command;
+    }
+
+    private static Command Compare()
+    {
+        Option<string> runs = new("--runs") { Description = "The folder that holds the run folders.", Required = true, HelpName = "FOLDER" };
+        Option<string> output = new("--output") { Description = "The table to write, one row a run.", Required = true, HelpName = "FILE.csv" };
+        Option<string?> summary = new("--summary") { Description = "Write the means over seeds too, in Markdown.", HelpName = "FILE.md" };
+        Command command = new("compare", "Put finished runs side by side: accuracies, and what pre-training cost.") { runs, output, summary };
+        command.SetAction(parsed => CompareCommand.Run(parsed.GetRequiredValue(runs), parsed.GetRequiredValue(output), parsed.GetValue(summary)));
         return command;
     }
 

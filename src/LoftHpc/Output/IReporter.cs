@@ -53,4 +53,12 @@ public interface IEpochProgress : IDisposable
 /// <param name="Rows">As many cells each as there are <paramref name="Headers"/>.</param>
 /// <param name="RightAligned">Numbers of the columns (from 0) that hold numbers.</param>
 public sealed record TextTable(
-    string Title, IReadOnlyList<string> Headers, IReadOnlyList<IReadOnlyList<string>> Rows, IReadOnlySet<int> RightAligned);
+    string Title, IReadOnlyList<string> Headers, IReadOnlyList<IReadOnlyList<string>> Rows, IReadOnlySet<int> RightAligned)
+{
+    /// <summary>The table without its title, in Markdown.</summary>
+    public string ToMarkdown()
+    {
+        IEnumerable<IReadOnlyList<string>> lines = Rows.Prepend([.. Headers.Select((_, i) => RightAligned.Contains(i) ? "---:" : "---")]).Prepend(Headers);
+        return string.Concat(lines.Select(cells => $"| {string.Join(" | ", cells)} |\n"));
+    }
+}

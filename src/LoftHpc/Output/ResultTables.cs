@@ -1,3 +1,5 @@
+using System.Globalization;
+using LoftHpc.Configuration;
 using LoftHpc.Results;
 
 namespace LoftHpc.Output;
@@ -25,6 +27,33 @@ public static class ResultTables
             ])],
             new HashSet<int> { 1, 2, 3, 4 });
     }
+
+    /// <summary>The runs of comparison.csv that differ only in their seed, one line each.</summary>
+    public static TextTable Comparison(IReadOnlyList<ComparisonRow> runs) => new(
+        "Test accuracy: mean (smallest to largest); costs of pre-training: mean over seeds, all ranks together, memory of the largest rank",
+        ["method", "schedule", "ranks", "ratio", "seeds", "pre-trained", "pruned", "retrained", "images", "GFLOP", "sent MB", "seconds", "images/s", "peak MB"],
+        [.. from run in runs
+            group run by (run.Method, run.Schedule, run.Ranks, run.Ratio, run.Name) into seeds
+            let name = RunComparison.NameOf(seeds.Key.Method, seeds.Key.Schedule)
+            select (IReadOnlyList<string>)
+            [
+                ConfigName.Of(seeds.Key.Method) + (seeds.Key.Name == name ? "" : $" ({seeds.Key.Name})"),
+                ConfigName.Of(seeds.Key.Schedule), Number(seeds.Key.Ranks), EpochClock.Invariant($"{seeds.Key.Ratio}"), Number(seeds.Count()),
+                Spread([.. seeds.Select(run => run.PretrainedAccuracy)]),
+                Spread([.. seeds.Select(run => run.PrunedAccuracy)]),
+                Spread([.. seeds.Select(run => run.RetrainedAccuracy)]),
+                Mean(seeds.Select(run => (double)run.Samples), 0), Mean(seeds.Select(run => run.Flops / 1e9), 0),
+                Mean(seeds.Select(run => run.Bytes / 1e6), 1), Mean(seeds.Select(run => run.Seconds), 1),
+                Mean(seeds.Select(run => run.ImagesPerSecond), 0), Mean(seeds.Select(run => run.PeakMemoryBytes / 1e6), 0),
+            ]],
+        new HashSet<int> { 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 });
+
+    private static string Spread(IReadOnlyList<double> fractions) => fractions.Count == 1
+        ? EpochClock.Percent(fractions[0])
+        : EpochClock.Invariant($"{EpochClock.Percent(fractions.Average())} ({100 * fractions.Min():F2} to {100 * fractions.Max():F2})");
+
+    private static string Mean(IEnumerable<double> values, int decimals) =>
+        values.Average().ToString($"N{decimals}", CultureInfo.InvariantCulture);
 
     private static string WithoutMarks(string processor) =>
         processor.Replace("(R)", "", StringComparison.Ordinal).Replace("(TM)", "", StringComparison.Ordinal);

@@ -7,6 +7,8 @@ using LoftHpc.Results;
 [assembly: CsvConverter(typeof(KebabCase<DataSplit>))]
 [assembly: CsvConverter(typeof(KebabCase<CommunicationPurpose>))]
 [assembly: CsvConverter(typeof(KebabCase<NetworkState>))]
+[assembly: CsvConverter(typeof(KebabCase<ComparedMethod>))]
+[assembly: CsvConverter(typeof(KebabCase<SampleSchedule>))]
 
 namespace LoftHpc.Results;
 
@@ -90,3 +92,25 @@ public sealed partial record SummaryRow(NetworkState Network, double TestAccurac
 public sealed partial record ResourcesRow(
     int Rank, TrainingPhase Phase, long Images, long Flops, double Seconds,
     long WeightBytes, long GradientBytes, long OptimizerBytes, long ExchangeBytes, long PeakMemoryBytes);
+
+/// <summary>The methods as comparison.csv tells them apart, in its order.</summary>
+public enum ComparedMethod { Dense, DataParallel, FilterParallel, FilterParallelLocal, LocalSgd, Gpipe, Loft }
+
+/// <summary>How many images pre-training took: as many as one rank would take, or as many on every rank, as LoFT was published.</summary>
+public enum SampleSchedule { EqualSamples, Published }
+
+/// <summary>A row of comparison.csv: one finished run. Costs are those of pre-training, without evaluations.</summary>
+/// <param name="Ratio">Fraction of the filters of each prunable convolution that was removed.</param>
+/// <param name="PretrainedAccuracy">On the test set, 0 to 1, as the two after it.</param>
+/// <param name="Samples">Images trained on, over all ranks.</param>
+/// <param name="Flops">Of forward and backward, over all ranks.</param>
+/// <param name="Bytes">Sent by all ranks to train.</param>
+/// <param name="MeasurementBytes">Sent by all ranks to evaluate, to measure distances and to save.</param>
+/// <param name="Seconds">Wall-clock time of the optimizer steps.</param>
+/// <param name="PeakMemoryBytes">Of the rank that had most.</param>
+/// <param name="Name">The run's, without its ranks and seed; it tells apart what differs in other settings.</param>
+[CsvRecord]
+public sealed partial record ComparisonRow(
+    ComparedMethod Method, SampleSchedule Schedule, int Ranks, long Seed, double Ratio,
+    double PretrainedAccuracy, double PrunedAccuracy, double RetrainedAccuracy,
+    long Samples, long Flops, long Bytes, long MeasurementBytes, double Seconds, double ImagesPerSecond, long PeakMemoryBytes, string Name);

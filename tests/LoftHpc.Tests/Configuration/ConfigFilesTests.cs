@@ -37,6 +37,59 @@ public sealed class ConfigFilesTests
         Assert.Equal([TrainingTime.Epochs(30), TrainingTime.Epochs(60), TrainingTime.Epochs(80)], config.Retrain.Optimizer.Milestones);
     }
 
+    [Theory]
+    [InlineData("preresnet34-cifar10")]
+    [InlineData("resnet34-cifar10")]
+    [InlineData("preresnet34-cifar100")]
+    [InlineData("resnet34-cifar100")]
+    public void The_way_to_run_a_published_setting_by_LoFT_stands_in_it_and_loads(string name)
+    {
+        string path = Path.Combine(Folder, name + ".yaml");
+        string command = Assert.Single(File.ReadLines(path), line => line.Contains("pretrain.method=loft", StringComparison.Ordinal));
+        PretrainSection pretrain = RunConfigLoader.Load(path, command.Split(' ').Where(word => word.Contains('=', StringComparison.Ordinal))).Pretrain;
+        Assert.Equal((PretrainMethod.Loft, 15, SampleScope.Whole, 1e-5), (pretrain.Method, pretrain.LocalSteps, pretrain.Samples, pretrain.Optimizer.WeightDecay));
+        // 50,000 images: the published milestones are never reached.
+        Assert.True(pretrain.Optimizer.Milestones[0].ToSteps(391) > 20 * 391);
+    }
+
+    [Fact]
+    public void The_quick_run_by_LoFT_differs_in_its_method_alone()
+    {
+        RunConfig quick = RunConfigLoader.Load(Path.Combine(Folder, "quick.yaml")), loft = RunConfigLoader.Load(Path.Combine(Folder, "quick-loft.yaml"));
+        Assert.Equal((PretrainMethod.Loft, SampleScope.Shard), (loft.Pretrain.Method, loft.Pretrain.Samples));
+        Assert.Equal(
+            RunConfigLoader.ToYaml(quick with
+            {
+                Run = quick.Run with { Name = "quick-loft" },
+                Pretrain = quick.Pretrain with { Method = PretrainMethod.Loft, Samples = SampleScope.Shard, LocalSteps = loft.Pretrain.LocalSteps },
+            }),
+            RunConfigLoader.ToYaml(loft));
+    }
+
+    [Fact]
+    public void The_compared_methods_are_all_there_and_differ_in_a_setting_or_two()
+    {
+        string[][] lines = [.. File.ReadLines(Path.Combine(Folder, "compare", "methods.txt"))
+            .Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))];
+        PretrainSection[] methods = [.. lines.Select(words => RunConfigLoader.Load(Path.Combine(Folder, "compare", "base.yaml"), words[2..]).Pretrain)];
+        Assert.Equal(Enum.GetValues<PretrainMethod>().Order(), methods.Select(m => m.Method).Distinct().Order());
+        Assert.Single(methods, m => m is { Method: PretrainMethod.FilterParallel, Backward: BackwardKind.Local });
+        Assert.Equal("loft-published", Assert.Single(lines.Zip(methods), pair => pair.Second.Samples == SampleScope.Whole).First[0]);
+        Assert.All(lines.Zip(methods), pair => Assert.Equal(pair.Second.Method == PretrainMethod.Dense ? "1" : "2,4", pair.First[1]));
+        Assert.All(lines, words => Assert.InRange(words.Length, 3, 4));
+        Assert.Equal(lines.Length, lines.Select(words => words[0]).Distinct().Count());
+    }
+
+    [Fact]
+    public void The_comparison_lowers_the_learning_rate_within_its_steps_and_at_the_end_of_a_round()
+    {
+        RunConfig config = RunConfigLoader.Load(Path.Combine(Folder, "compare", "base.yaml"));
+        int stepsPerEpoch = (int)Math.Ceiling((double)config.Data.TrainImages!.Value / config.Pretrain.Batch);
+        long milestone = Assert.Single(config.Pretrain.Optimizer.Milestones).ToSteps(stepsPerEpoch);
+        Assert.InRange(milestone, config.Pretrain.Epochs * stepsPerEpoch / 2, (config.Pretrain.Epochs * stepsPerEpoch) - 1);
+        Assert.Equal(0, milestone % config.Pretrain.LocalSteps);
+    }
+
     private static string RepositoryRoot()
     {
         string? folder = AppContext.BaseDirectory;

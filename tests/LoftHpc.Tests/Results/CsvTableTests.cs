@@ -20,6 +20,7 @@ public sealed class CsvTableTests : IDisposable
         Assert.StartsWith("step,reference_step,layer,filters,distance,normalized_distance", Header<FilterDistanceRow>());
         Assert.StartsWith("rank,phase,purpose,collective,calls,messages,bytes_sent,bytes_received,seconds", Header<CommunicationRow>());
         Assert.StartsWith("layer,filter,norm,position,kept", Header<TicketRow>());
+        Assert.StartsWith("method,schedule,ranks,seed,ratio,pretrained_accuracy,pruned_accuracy,retrained_accuracy,samples,flops,bytes,", Header<ComparisonRow>());
         Assert.StartsWith("network,test_accuracy,test_loss,parameters,flops", Header<SummaryRow>());
     }
 
@@ -48,6 +49,8 @@ public sealed class CsvTableTests : IDisposable
         RoundTrip(Enum.GetValues<CommunicationPurpose>().Select(p => new CommunicationRow(0, "pretrain", p, "allgatherv", 1, 2, 3, 4, 5.5)).ToArray());
         RoundTrip(new TicketRow("conv1", 0, 1, 1, true), new TicketRow("conv1", 1, -0.0, 2, false));
         RoundTrip(new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6));
+        RoundTrip(Enum.GetValues<ComparedMethod>().Select(m => new ComparisonRow(
+            m, SampleSchedule.Published, 4, 3, 0.5, 0.1, 0.2, 0.3, 1, 2, 3, 4, 0.1, double.NaN, long.MaxValue, "loft-travel")).ToArray());
         RoundTrip(new SummaryRow(NetworkState.Pruned, 0.1, 2.302585092994046, 1, 2));
     }
 

@@ -24,6 +24,8 @@ public sealed class ResultsReadmeTests : IDisposable
         AssertExplained(run.FilterNorms.Path, run.FilterNorms.Columns);
         AssertExplained(run.FilterDistance.Path, run.FilterDistance.Columns);
         AssertExplained(run.Communication.Path, run.Communication.Columns);
+        AssertExplained(run.Resources.Path, run.Resources.Columns);
+        AssertExplained("comparison.csv", new CsvTable<ComparisonRow>("comparison.csv").Columns);
         AssertExplained(run.Ticket.Path, run.Ticket.Columns);
         AssertExplained(run.Summary.Path, run.Summary.Columns);
     }

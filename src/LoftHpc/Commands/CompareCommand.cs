@@ -1,0 +1,52 @@
+using LoftHpc.Communication;
+using LoftHpc.Output;
+using LoftHpc.Results;
+
+namespace LoftHpc.Commands;
+
+/// <summary>Puts finished runs side by side. Needs neither MPI nor libtorch; of several ranks the first alone works.</summary>
+public static class CompareCommand
+{
+    /// <param name="runs">Folder of run folders.</param>
+    /// <param name="output">comparison.csv, written anew.</param>
+    /// <param name="summary">Where the table of means goes in Markdown; null: it is only printed.</param>
+    /// <returns>The exit code.</returns>
+    public static int Run(string runs, string output, string? summary)
+    {
+        if (LaunchEnvironment.Current.Rank != 0) return ExitCodes.Done;
+        try
+        {
+            Compare(runs, output, summary, ConsoleReporter.Create(0, Verbosity.Normal));
+            return ExitCodes.Done;
+        }
+        catch (Exception error) when (error is UserError or IOException or UnauthorizedAccessException)
+        {
+            Console.Error.WriteLine($"lofthpc: error: {error.Message}");
+            return (error as UserError)?.ExitCode ?? ExitCodes.Environment;
+        }
+    }
+
+    /// <summary>The same with a reporter; throws instead of printing errors.</summary>
+    /// <exception cref="UserError">There is nothing to compare, or a finished run lacks a file.</exception>
+    public static void Compare(string runs, string output, string? summary, IReporter reporter)
+    {
+        RunComparison comparison = RunComparison.Read(runs);
+        foreach (string difference in comparison.Differences) reporter.Warning(difference);
+        if (comparison.Unfinished.Count > 0)
+            reporter.Info($"not finished, and left out: {string.Join(", ", comparison.Unfinished)}");
+        foreach (string? file in (string?[])[output, summary])
+        {
+            if (Path.GetDirectoryName(file) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
+        }
+        new CsvTable<ComparisonRow>(output).Write(comparison.Rows);
+        TextTable table = ResultTables.Comparison(comparison.Rows);
+        if (summary is not null)
+        {
+            // What made it stands in the file, so that a table that was copied elsewhere keeps its origin.
+            DurableFile.WriteText(summary, $"{table.Title}.\n\n{table.ToMarkdown()}\n{string.Concat(comparison.Environment.Select(line => $"- {line}\n"))}");
+        }
+        reporter.Table(table, isResult: true);
+        reporter.Result(output);
+        if (summary is not null) reporter.Result(summary);
+    }
+}

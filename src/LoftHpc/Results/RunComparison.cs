@@ -1,0 +1,121 @@
+using System.Globalization;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+
+namespace LoftHpc.Results;
+
+/// <summary>Finished runs side by side, from the files of their run folders alone.</summary>
+/// <param name="Rows">By method, schedule, ranks and seed.</param>
+/// <param name="Unfinished">Names of the folders that were left out, since they hold no trained ticket (yet).</param>
+/// <param name="Differences">One line for each run that differs from the first one in what all should have alike.</param>
+/// <param name="Environment">One line for each kind of processor, MPI library, libtorch and program that made the runs.</param>
+public sealed record RunComparison(
+    IReadOnlyList<ComparisonRow> Rows, IReadOnlyList<string> Unfinished, IReadOnlyList<string> Differences, IReadOnlyList<string> Environment)
+{
+    /// <summary>Reads all run folders in a folder.</summary>
+    /// <exception cref="UserError">There is no such folder or no finished run in it, or a finished run lacks a file.</exception>
+    public static RunComparison Read(string parent)
+    {
+        if (!Directory.Exists(parent)) throw new UserError($"{parent}: there is no such folder of runs");
+        // A name with a dot in front is a folder that is being replaced.
+        ILookup<bool, RunFolder> folders = Directory.EnumerateDirectories(parent)
+            .Where(path => !Path.GetFileName(path).StartsWith('.'))
+            .Order(StringComparer.Ordinal)
+            .Select(RunFolder.At)
+            .ToLookup(folder => folder.Holds(NetworkState.Ticket));
+        List<(RunConfig Config, ComparisonRow Row)> runs = [.. folders[true].Select(ReadRun)];
+        if (runs.Count == 0) throw new UserError($"{parent}: there is no finished run in it (one whose summary.csv has a line of its ticket)");
+        return new RunComparison(
+            [.. runs.Select(run => run.Row).OrderBy(row => row.Method).ThenBy(row => row.Schedule).ThenBy(row => row.Ranks).ThenBy(row => row.Seed)
+                .ThenBy(row => row.Name, StringComparer.Ordinal)],
+            [.. folders[false].Select(folder => folder.Name)],
+            [.. runs.Skip(1).Select(run => Difference(runs[0].Config, run.Config)).OfType<string>()],
+            EnvironmentOf(folders[true].SelectMany(folder => RunManifest.Read(folder.Manifest).Launches)));
+    }
+
+    /// <summary>The name (<see cref="ComparisonRow.Name"/>) of runs that have no other settings of their own.</summary>
+    public static string NameOf(ComparedMethod method, SampleSchedule schedule) =>
+        ConfigName.Of(method) + (schedule == SampleSchedule.Published ? "-published" : "");
+
+    private static (RunConfig, ComparisonRow) ReadRun(RunFolder path)
+    {
+        RunFolder folder = RunFolder.Open(path.Path);
+        folder.RequireExisting("pretrain", folder.Config, folder.Metrics.Path, folder.Resources.Path, folder.Communication.Path);
+        RunConfig config = RunConfigLoader.Load(folder.Config);
+        ResourcesRow[] resources = [.. folder.Resources.Read().Where(row => row.Phase == TrainingPhase.Pretrain)];
+        if (resources.Length == 0) throw new UserError($"{folder.Resources.Path}: there is no row of phase pretrain; the command pretrain writes it");
+        long samples = folder.Metrics.Read().Where(row => row.Phase == TrainingPhase.Pretrain && row.Split == DataSplit.Train).Sum(row => row.Images);
+        CommunicationRow[] sent = [.. folder.Communication.Read().Where(row => row.Phase == "pretrain")];
+        double seconds = resources.Max(row => row.Seconds);
+        (ComparedMethod method, SampleSchedule schedule) = Classify(config.Pretrain, resources.Length);
+        string suffix = string.Create(CultureInfo.InvariantCulture, $"-{resources.Length}-{config.Run.Seed}");
+        // extract may have been a launch of its own.
+        string extract = Path.Combine(folder.Path, "config-extract.yaml");
+        double ratio = (File.Exists(extract) ? RunConfigLoader.Load(extract) : config).Extract.Ratio;
+        IReadOnlyList<SummaryRow> networks = folder.Summary.Read();
+        return (config, new ComparisonRow(
+            method, schedule, resources.Length, config.Run.Seed, ratio,
+            Accuracy(NetworkState.Dense), Accuracy(NetworkState.Pruned), Accuracy(NetworkState.Ticket),
+            samples, resources.Sum(row => row.Flops),
+            sent.Where(row => IsTraining(row.Purpose)).Sum(row => row.BytesSent),
+            sent.Where(row => !IsTraining(row.Purpose)).Sum(row => row.BytesSent),
+            seconds, samples / seconds, resources.Max(row => row.PeakMemoryBytes),
+            folder.Name.EndsWith(suffix, StringComparison.Ordinal) ? folder.Name[..^suffix.Length] : folder.Name));
+
+        double Accuracy(NetworkState network) => networks.LastOrDefault(row => row.Network == network)?.TestAccuracy
+            ?? throw new UserError($"{folder.Summary.Path}: there is no row of network {ConfigName.Of(network)}");
+    }
+
+    private static (ComparedMethod, SampleSchedule) Classify(PretrainSection config, int ranks)
+    {
+        ComparedMethod method = config.Method switch
+        {
+            PretrainMethod.Dense => ComparedMethod.Dense,
+            PretrainMethod.DataParallel => ComparedMethod.DataParallel,
+            PretrainMethod.FilterParallel when config.Backward == BackwardKind.Local => ComparedMethod.FilterParallelLocal,
+            PretrainMethod.FilterParallel => ComparedMethod.FilterParallel,
+            PretrainMethod.LocalSgd => ComparedMethod.LocalSgd,
+            PretrainMethod.Gpipe => ComparedMethod.Gpipe,
+            PretrainMethod.Loft => ComparedMethod.Loft,
+            _ => throw new InvalidOperationException($"no method {config.Method}"),
+        };
+        bool walksWhole = config.Method is PretrainMethod.Loft or PretrainMethod.LocalSgd && config.Samples == SampleScope.Whole;
+        return (method, walksWhole && ranks > 1 ? SampleSchedule.Published : SampleSchedule.EqualSamples);
+    }
+
+    /// <summary>What a method needs; the rest is for what is measured and written on the way.</summary>
+    private static bool IsTraining(CommunicationPurpose purpose) => purpose
+        is CommunicationPurpose.Step or CommunicationPurpose.Round or CommunicationPurpose.RunningStatistics or CommunicationPurpose.Control;
+
+    /// <summary>The first setting in which two runs differ, besides those of their methods; null where there is none.</summary>
+    private static string? Difference(RunConfig one, RunConfig other)
+    {
+        (string First, string Second) different = Common(one).Split('\n').Zip(Common(other).Split('\n')).FirstOrDefault(pair => pair.First != pair.Second);
+        return different == default
+            ? null
+            : $"{one.Run.Name} and {other.Run.Name} differ in more than the method: {different.First.Trim()} and {different.Second.Trim()}";
+    }
+
+    private static string Common(RunConfig config) => RunConfigLoader.ToYaml(new RunConfig
+    {
+        Network = config.Network,
+        Data = config.Data with { Folder = null },
+        Pretrain = new PretrainSection { Epochs = config.Pretrain.Epochs, Batch = config.Pretrain.Batch, Optimizer = config.Pretrain.Optimizer },
+        Extract = config.Extract with { Ratio = 0, From = null },
+        Retrain = config.Retrain,
+    });
+
+    private static IReadOnlyList<string> EnvironmentOf(IEnumerable<LaunchRecord> launches)
+    {
+        LaunchRecord[] all = [.. launches];
+        IEnumerable<string> Kinds(string what, IEnumerable<string> kinds) => kinds.Distinct().Order(StringComparer.Ordinal).Select(kind => $"{what}: {kind}");
+        return
+        [
+            .. Kinds("processor", all.SelectMany(launch => launch.Ranks).Select(rank => rank.CpuModel)),
+            .. Kinds("MPI", all.Select(launch => launch.Mpi).Where(mpi => mpi.Version.Length > 0).Select(mpi => mpi.Version)),
+            .. Kinds("libtorch", all.Select(launch => launch.Libtorch)),
+            .. Kinds("program", all.Select(launch =>
+                $"lofthpc {launch.Build.Version}, commit {launch.Build.GitCommit}{(launch.Build.GitDirty == true ? " (changed)" : "")}, {launch.Build.Runtime}")),
+        ];
+    }
+}
