@@ -17,13 +17,27 @@ namespace LoftHpc.RankProgram;
 internal static class GpipeScenarios
 {
     /// <summary>
-    /// Arguments: family, depth, width, form, micro-batches, side of the images, cuts (names with commas, or none). One step
-    /// in float32, five in float64; then an evaluation.
+    /// Arguments: family, depth, width, form, micro-batches, side of the images, cuts (names with commas, or none), images
+    /// of a batch. One step in float32, five in float64; then an evaluation.
     /// </summary>
-    public static void Equality(ICommunicator world, string[] arguments)
+    public static void Equality(ICommunicator world, string[] arguments) => Compare(world, arguments, _ => { });
+
+    /// <summary>
+    /// The same where a micro-batch has one value a channel. Batch norm then makes its bias of it, up to rounding; a bias of
+    /// zero before a relu would let the sign of a rounding error decide about the gradient, so no bias is zero here.
+    /// </summary>
+    public static void SingleValues(ICommunicator world, string[] arguments) => Compare(world, arguments, state =>
+    {
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice slice in state.Slices.Where(slice => slice.Spec.Role is TensorRole.NormBias))
+            state[slice.Name].copy_(arange(slice.Count, dtype: state.Type).add(1).sin().sign().mul(0.2));
+    });
+
+    private static void Compare(ICommunicator world, string[] arguments, Action<ModelState> prepare)
     {
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(arguments, Number(arguments[5]));
-        int microBatches = Number(arguments[4]);
+        (int microBatches, int batch) = (Number(arguments[4]), Number(arguments[7]));
+        EpochBatches batches = new(data, batch);
         string[] cuts = arguments[6] is "none" ? [] : arguments[6].Split(',');
         // No weight decay in the single step: the velocity after it is the gradient.
         foreach ((ScalarType type, int steps, double tolerance, double decay) in
@@ -33,13 +47,16 @@ internal static class GpipeScenarios
             OptimizerSection optimizer = new() { LearningRate = TrainingScenarios.LearningRate, Momentum = 0.9, WeightDecay = decay };
             using TensorTransport transport = TensorTransport.For(CPU, direct: false);
             RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU, type);
-            using GpipeTraining training = Create(context, network, data, microBatches, cuts, optimizer);
+            using GpipeTraining training = Create(context, network, data, microBatches, cuts, batch, optimizer);
             if (cuts.Length > 0) MustBeginWith(training, world.Rank == 0 ? "conv1" : cuts[world.Rank - 1]);
-            using SerialReference serial = new(network, TrainingScenarios.WholeState(network, type));
-            (double loss, double accuracy) = TrainSerially(serial, data, optimizer, steps, microBatches, context);
+            using ModelState whole = TrainingScenarios.WholeState(network, type);
+            prepare(whole);
+            prepare(training.State);
+            using SerialReference serial = new(network, whole);
+            (double loss, double accuracy) = TrainSerially(serial, batches, optimizer, steps, microBatches, context);
             for (int step = 0; step < steps; step++) training.Step(step / training.StepsPerEpoch, step % training.StepsPerEpoch, optimizer.LearningRate);
 
-            long images = Enumerable.Range(0, steps).Sum(step => step % 3 == 2 ? 2L : 4);
+            long images = Enumerable.Range(0, steps).Sum(step => (long)batches.SizeOf(step % batches.StepsPerEpoch));
             StepTotals running = training.RunningTotals, totals = training.TakeTotals();
             Check.True(running.Images == images && totals.Images == images, $"{running}, {totals}");
             Check.True(double.IsNaN(running.Loss) == (world.Rank != world.Size - 1), $"the loss that rank {world.Rank} sees: {running}");
@@ -78,7 +95,7 @@ internal static class GpipeScenarios
     {
         const int width = 2, side = 28, element = 4, images = 10;
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(["PreactResnet", "18", "2", "Cifar"]);
-        string[] cuts = [.. new[] { "layer2.0", "layer3.0", "layer4.0" }.Take(world.Size - 1)];
+        string[] cuts = [.. Enumerable.Range(2, world.Size - 1).Select(stage => $"layer{stage}.0")];
         CommunicationLedger ledger = new() { Phase = "pretrain" };
         using MeteredCommunicator metered = new(world, ledger);
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
@@ -202,11 +219,11 @@ internal static class GpipeScenarios
         new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 2, WidenFactor = 2 }, ImageChannels: 3, ImageSide: 28, Classes: 5);
 
     private static GpipeTraining Create(
-        RankContext context, NetworkSpec network, BatchLoader data, int microBatches, string[] cuts, OptimizerSection? optimizer = null) => new(
+        RankContext context, NetworkSpec network, BatchLoader data, int microBatches, string[] cuts, int batch = 4, OptimizerSection? optimizer = null) => new(
         context, network,
         new PretrainSection
         {
-            Batch = TrainingScenarios.Batch,
+            Batch = batch,
             Gpipe = new GpipeSection { MicroBatches = microBatches, Cuts = cuts },
             Optimizer = optimizer ?? new OptimizerSection(),
         },
@@ -220,10 +237,9 @@ internal static class GpipeScenarios
 
     /// <summary>The mean loss of an image and the accuracy over all steps; the gradient of the last step stays in the tensors.</summary>
     private static (double Loss, double Accuracy) TrainSerially(
-        SerialReference serial, BatchLoader data, OptimizerSection optimizer, int steps, int microBatches, RankContext context)
+        SerialReference serial, EpochBatches batches, OptimizerSection optimizer, int steps, int microBatches, RankContext context)
     {
         using DisposeScope scope = NewDisposeScope();
-        EpochBatches batches = new(data, TrainingScenarios.Batch);
         optim.Optimizer sgd = optim.SGD(
             serial.Tensors.Values.OfType<Parameter>().ToArray(),
             optimizer.LearningRate, optimizer.Momentum, weight_decay: optimizer.WeightDecay);

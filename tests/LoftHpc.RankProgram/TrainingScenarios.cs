@@ -16,7 +16,7 @@ namespace LoftHpc.RankProgram;
 internal static class TrainingScenarios
 {
     internal const double LearningRate = 0.05;
-    internal const int Batch = 4;
+    private const int Batch = 4;
 
     /// <summary>Arguments: family, depth, width, form, assignment, backward. One step in float32, five in float64.</summary>
     public static void FilterParallel(ICommunicator world, string[] arguments)

@@ -40,13 +40,17 @@ public sealed class GpipeTests : IDisposable
     public void Other_networks_and_given_cuts_under_MPICH(int ranks, NetworkFamily family, int depth, int side, NetworkForm form, string cuts) =>
         Equality(MpiFamily.Mpich, ranks, family, depth, 3, form, 3, side, cuts);
 
-    /// <summary>28 x 28 images end as 1 x 1 in the imagenet form, so a micro-batch of one image has one value a channel.</summary>
+    /// <summary>
+    /// 28 x 28 images end as 1 x 1 in the imagenet form, so a micro-batch of one image has one value a channel. (Of two
+    /// values next to nothing is left of the gradient but rounding errors, so none of these micro-batches has two images.)
+    /// </summary>
     [SkippableTheory]
-    [InlineData(1)]
-    [InlineData(2)]
-    [InlineData(4)]
-    public void One_value_a_channel_in_a_micro_batch_is_no_hindrance(int ranks) =>
-        Equality(MpiFamily.OpenMpi, ranks, NetworkFamily.PreactResnet, 18, 4, NetworkForm.Imagenet, 3, 28, "none");
+    [InlineData(1, 3, 9)] // 9 images, then 1
+    [InlineData(2, 3, 9)]
+    [InlineData(4, 3, 9)]
+    [InlineData(2, 4, 4)]
+    public void One_value_a_channel_in_a_micro_batch_is_no_hindrance(int ranks, int microBatches, int batch) =>
+        Run(MpiFamily.OpenMpi, ranks, "SingleValues", NetworkFamily.PreactResnet, 18, 4, NetworkForm.Imagenet, microBatches, 28, "none", batch);
 
     [SkippableTheory]
     [InlineData(1)]
@@ -82,7 +86,7 @@ public sealed class GpipeTests : IDisposable
 
     private static void Equality(
         MpiFamily family, int ranks, NetworkFamily network, int depth, int width, NetworkForm form, int microBatches, int side, string cuts) =>
-        Run(family, ranks, "Equality", network, depth, width, form, microBatches, side, cuts);
+        Run(family, ranks, "Equality", network, depth, width, form, microBatches, side, cuts, 4);
 
     private static void Run(MpiFamily family, int ranks, string scenario, params object[] arguments) => MpiLauncher.RunScenario(
         family, ranks, [$"GpipeScenarios.{scenario}", .. arguments.Select(argument => argument.ToString()!)]).MustSucceed();
