@@ -42,7 +42,7 @@ public sealed class GpipeTests : IDisposable
 
     /// <summary>
     /// 28 x 28 images end as 1 x 1 in the imagenet form, so a micro-batch of one image has one value a channel. (Of two
-    /// values next to nothing is left of the gradient but rounding errors, so none of these micro-batches has two images.)
+    /// values hardly more than rounding errors is left of the gradient, so none of these micro-batches has two images.)
     /// </summary>
     [SkippableTheory]
     [InlineData(1, 3, 9)] // 9 images, then 1
