@@ -64,8 +64,13 @@ internal sealed class SerialReference : IDisposable
         foreach (Tensor tensor in Tensors.Values) tensor.Dispose();
     }
 
-    private Tensor Norm(string name, Tensor x, bool training) => functional.batch_norm(
-        x, Tensors[$"{name}.running_mean"], Tensors[$"{name}.running_var"], Tensors[$"{name}.weight"], Tensors[$"{name}.bias"], training);
+    private Tensor Norm(string name, Tensor x, bool training)
+    {
+        // The unbiased variance of one value is no number; such a batch leaves the running variance alone.
+        Tensor variance = Tensors[$"{name}.running_var"];
+        if (x.numel() == x.size(1)) variance = variance.clone();
+        return functional.batch_norm(x, Tensors[$"{name}.running_mean"], variance, Tensors[$"{name}.weight"], Tensors[$"{name}.bias"], training);
+    }
 
     private Tensor Convolve(string name, Tensor x)
     {

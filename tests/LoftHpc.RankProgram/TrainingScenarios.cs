@@ -15,7 +15,7 @@ namespace LoftHpc.RankProgram;
 /// <summary>Parallel training against <see cref="SerialReference"/>, tensor by tensor.</summary>
 internal static class TrainingScenarios
 {
-    private const double LearningRate = 0.05;
+    internal const double LearningRate = 0.05;
     private const int Batch = 4;
 
     /// <summary>Arguments: family, depth, width, form, assignment, backward. One step in float32, five in float64.</summary>
@@ -215,7 +215,8 @@ internal static class TrainingScenarios
         return RunConfigLoader.Parse(yaml, "test", keys.Select(key => $"pretrain.{key}")).Pretrain;
     }
 
-    internal static (NetworkSpec, BatchLoader) Setting(string[] arguments)
+    /// <param name="imageSide">Null: 64 in the imagenet form, else 28.</param>
+    internal static (NetworkSpec, BatchLoader) Setting(string[] arguments, int? imageSide = null)
     {
         set_num_threads(1);
         NetworkSection section = new()
@@ -232,12 +233,12 @@ internal static class TrainingScenarios
             Set = DataSetName.Synthetic,
             TrainImages = 10,
             TestImages = 4,
-            Synthetic = new SyntheticSection { Channels = 3, Size = section.Form is NetworkForm.Imagenet ? 64 : 28, Classes = 5 },
+            Synthetic = new SyntheticSection { Channels = 3, Size = imageSide ?? (section.Form is NetworkForm.Imagenet ? 64 : 28), Classes = 5 },
         };
         return (NetworkCatalog.Create(section, 3, 5), new BatchLoader(ImageDataLoader.Load(images, 3).Train, images, 3));
     }
 
-    private static ModelState WholeState(NetworkSpec network, ScalarType type) => ModelState.Initialize(
+    internal static ModelState WholeState(NetworkSpec network, ScalarType type) => ModelState.Initialize(
         FilterAssignment.Create(network, AssignmentKind.Contiguous, 3, 1).Slices(network, 0), 3, type, CPU);
 
     private static void Compare(
@@ -314,7 +315,7 @@ internal static class TrainingScenarios
     }
 
     /// <summary>||difference|| / ||value|| over all ranks' parts of a tensor.</summary>
-    private static double RelativeError(ICommunicator world, TensorSlice slice, Tensor part, Tensor whole)
+    internal static double RelativeError(ICommunicator world, TensorSlice slice, Tensor part, Tensor whole)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
@@ -327,7 +328,7 @@ internal static class TrainingScenarios
         return sums[0] == 0 ? 0 : Math.Sqrt(sums[0] / sums[1]);
     }
 
-    private static void Report(ICommunicator world, string what, double error, double tolerance)
+    internal static void Report(ICommunicator world, string what, double error, double tolerance)
     {
         if (world.Rank == 0) Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what} {error:e1}"));
         if (!(error <= tolerance)) throw new InvalidOperationException($"{what}: relative error {error} is above {tolerance}");

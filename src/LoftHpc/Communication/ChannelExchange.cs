@@ -6,12 +6,15 @@ namespace LoftHpc.Communication;
 /// <summary>
 /// Gathers tensors that are sliced along axis 1 over the ranks, and reduces and scatters whole ones back. Both go in
 /// pieces of whole images, small enough that a piece is still in the cache when it is copied between the order of the
-/// ranks, which MPI uses, and the order of the images, which the tensor has.
+/// ranks, which MPI uses, and the order of the images, which the tensor has. Also sends whole tensors from rank to rank.
 /// </summary>
 public sealed class ChannelExchange(ICommunicator communicator, TensorTransport transport)
 {
     /// <summary>Bytes of whole images that one collective moves, at most (but at least one image).</summary>
     public const long PieceBytes = 1 << 20;
+
+    /// <summary>Of all messages from rank to rank.</summary>
+    private const int Tag = 0;
 
     public ICommunicator Communicator => communicator;
 
@@ -116,6 +119,30 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
         communicator.Alltoallv(
             transport.ToMpi(from, 0, 1), sendCounts, sendStarts, transport.BeginFromMpi(to, 0, 1), receiveCounts, receiveStarts);
         transport.EndFromMpi(to, 0, 1);
+    }
+
+    /// <summary>
+    /// Starts to send a contiguous tensor [N, C, H, W] to one rank. It must live, unchanged, until the request has
+    /// completed. Where the tensor must be staged, the staging memory is needed again, so the send has completed on return.
+    /// </summary>
+    public IMpiRequest StartSend(Tensor tensor, int destination)
+    {
+        ImageTensor from = ImageTensor.Of(tensor);
+        MpiBuffer buffer = transport.ToMpi(from, 0, from.Images);
+        if (!transport.IsStaged) return communicator.StartSend(buffer, destination, Tag);
+        communicator.Send(buffer, destination, Tag);
+        return Completed.Instance;
+    }
+
+    /// <summary>
+    /// Receives a contiguous tensor [N, C, H, W] from one rank. Tensors of one rank arrive in the order in which it
+    /// started to send them.
+    /// </summary>
+    public void Receive(Tensor tensor, int source)
+    {
+        ImageTensor to = ImageTensor.Of(tensor);
+        communicator.Receive(transport.BeginFromMpi(to, 0, to.Images), source, Tag);
+        transport.EndFromMpi(to, 0, to.Images);
     }
 
     private static int Sum(ReadOnlySpan<int> values)

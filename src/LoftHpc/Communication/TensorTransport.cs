@@ -34,6 +34,9 @@ public abstract class TensorTransport : IDisposable
     /// <summary>Bytes of the buffers that are kept.</summary>
     public abstract long BufferBytes { get; }
 
+    /// <summary>Whether MPI gets copies, in memory that the next call uses again, and not the tensors' own memory.</summary>
+    public abstract bool IsStaged { get; }
+
     /// <summary>Memory that holds a piece, to send from; valid until the next call.</summary>
     public abstract MpiBuffer ToMpi(in ImageTensor tensor, int start, int images);
 
@@ -65,6 +68,8 @@ internal sealed unsafe class HostTransport : TensorTransport
     private readonly NativeBuffer _scratch = new();
 
     public override long BufferBytes => _scratch.CapacityBytes;
+
+    public override bool IsStaged => false;
 
     public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images) => Piece(tensor, start, images);
 
@@ -123,6 +128,8 @@ internal sealed class CudaTransport(Device device, bool direct) : TensorTranspor
     private Tensor? _staged;
 
     public override long BufferBytes => _buffers.Values.Sum(buffer => buffer.numel() * buffer.element_size());
+
+    public override bool IsStaged => !direct;
 
     public override MpiBuffer ToMpi(in ImageTensor tensor, int start, int images)
     {

@@ -76,6 +76,14 @@ public sealed class BatchLoader
             return new Batch(images.to(device), labels.to(device));
     }
 
+    /// <summary>Only the labels [N] of some samples.</summary>
+    public torch.Tensor LoadLabels(ReadOnlySpan<int> samples, torch.Device device)
+    {
+        long[] labels = new long[samples.Length];
+        for (int i = 0; i < labels.Length; i++) labels[i] = _set.Labels[samples[i]];
+        return torch.tensor(labels, torch.ScalarType.Int64, device);
+    }
+
     private RandomStream Stream(string purpose, params ReadOnlySpan<long> indices) =>
         _walk == 0 ? RandomStream.For(_seed, purpose, indices) : RandomStream.For(_seed, $"{purpose}/walk-{_walk}", indices);
 

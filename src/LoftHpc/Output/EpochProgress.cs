@@ -112,7 +112,8 @@ internal sealed class EpochBar : IEpochProgress
         _clock.Step();
         if (_sinceRefresh.Elapsed < RefreshInterval || _done.Task.IsCompleted) return;
         _sinceRefresh.Restart();
-        _numbers = EpochClock.Invariant($"loss {loss:F4}  acc {EpochClock.Percent(accuracy)}  {imagesPerSecond:F0} images/s  {_clock.TimeLeft()}");
+        string quality = double.IsNaN(loss) || double.IsNaN(accuracy) ? "" : EpochClock.Invariant($"loss {loss:F4}  acc {EpochClock.Percent(accuracy)}  ");
+        _numbers = EpochClock.Invariant($"{quality}{imagesPerSecond:F0} images/s  {_clock.TimeLeft()}");
         _task.Value = _clock.Steps;
         _context.Refresh();
     }

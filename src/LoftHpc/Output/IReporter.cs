@@ -41,7 +41,7 @@ public interface IReporter
 /// <summary>The course of one training; disposed when it ends, however it ends.</summary>
 public interface IEpochProgress : IDisposable
 {
-    /// <summary>After each step: means over the epoch so far.</summary>
+    /// <summary>After each step: means over the epoch so far. A loss that is no number (it may be known on another rank only) is not shown, nor its accuracy.</summary>
     void Step(double loss, double accuracy, double imagesPerSecond);
 
     /// <summary>After each epoch: the rows that go to metrics.csv. <paramref name="test"/> is null where there was no evaluation.</summary>

@@ -1,4 +1,5 @@
 using LoftHpc.Data;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Training;
 
@@ -15,10 +16,17 @@ public sealed class EpochBatches(BatchLoader data, int batch)
     public int SizeOf(int step) => Math.Min(batch, data.Count - (step * batch));
 
     /// <summary>This shard of a step's batch, augmented for training.</summary>
-    public Batch Load(int epoch, int step, Shard shard, RankContext context)
+    public Batch Load(int epoch, int step, Shard shard, RankContext context) =>
+        data.Load(Samples(epoch, step, shard), epoch, augment: true, context.Device, context.Type);
+
+    /// <summary>Only the labels [N] of the same shard.</summary>
+    public Tensor LoadLabels(int epoch, int step, Shard shard, RankContext context) =>
+        data.LoadLabels(Samples(epoch, step, shard), context.Device);
+
+    private ReadOnlySpan<int> Samples(int epoch, int step, Shard shard)
     {
         if (epoch != _orderEpoch) (_order, _orderEpoch) = (data.EpochOrder(epoch), epoch);
         (int start, int end) = shard.Of(SizeOf(step));
-        return data.Load(_order.AsSpan((step * batch) + start, end - start), epoch, augment: true, context.Device, context.Type);
+        return _order.AsSpan((step * batch) + start, end - start);
     }
 }

@@ -28,7 +28,7 @@ public interface ITrainingMethod : IDisposable
     /// <summary>What this rank holds for training; gradients as they were in the last step.</summary>
     TrainingMemory Memory { get; }
 
-    /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others.</summary>
+    /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others; NaN for a loss that it cannot see.</summary>
     StepTotals RunningTotals { get; }
 
     /// <summary>Totals of the steps since the last call, over all ranks; starts them anew.</summary>

@@ -20,6 +20,7 @@ public static class TrainingMethods
             PretrainMethod.Dense when context.Size == 1 => DataParallel(BatchNormScope.Synchronised),
             PretrainMethod.Dense => throw new UserError(
                 $"pretrain.method: dense trains on one rank, and {context.Size} were started; on several, data-parallel trains the same network"),
+            PretrainMethod.Gpipe => new GpipeTraining(context, network, config, data, seed),
             _ => throw new InvalidOperationException($"no method {config.Method}"),
         };
 

@@ -99,6 +99,17 @@ public sealed class ConsoleReporterTests : IDisposable
     }
 
     [Fact]
+    public void ABarLeavesOutALossThatThisRankDoesNotKnow()
+    {
+        using IEpochProgress progress = Reporter(Verbosity.Normal, ProgressKind.Bar).BeginEpochs(TrainingPhase.Pretrain, 1, 2);
+        Thread.Sleep(250); // it is drawn five times a second
+        progress.Step(double.NaN, 0, 1000);
+        Assert.Contains("1000 images/s", _output.ToString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("loss", _output.ToString(), StringComparison.Ordinal);
+        Assert.DoesNotContain("acc", _output.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void TablesDoNotDependOnTheTerminal()
     {
         Reporter(Verbosity.Normal, ProgressKind.Lines).Table(ResultTables.Summary(

@@ -1,0 +1,191 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Distances;
+using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Training;
+
+/// <summary>
+/// Pipeline-parallel training (GPipe, Huang et al. 2019): each rank holds some units of the network in a row, its
+/// stage. A batch goes through the stages in micro-batches, activations forward and their gradients backward from rank
+/// to rank, and the gradients of the micro-batches add up. Batch norm sees one micro-batch at a time, so the ranks
+/// together compute what one rank would that does the same micro-batches.
+/// </summary>
+public sealed class GpipeTraining : ITrainingMethod
+{
+    private readonly RankContext _context;
+    private readonly PretrainSection _config;
+    private readonly EpochBatches _batches;
+    private readonly IReadOnlyList<PipelineStage> _stages;
+    private readonly PipelineStage _stage;
+    private readonly ModelState _state;
+    private readonly ResidualNetwork _network;
+    private readonly PendingSends _sends;
+    private readonly int _imageSide, _previous, _next;
+    private readonly long _imageFlops;
+    private StepTotals _totals;
+    private long _images, _gradientBytes;
+
+    /// <exception cref="UserError">The network cannot be cut into as many stages as there are ranks, or not where config says.</exception>
+    public GpipeTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
+    {
+        (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch));
+        _imageSide = data.ImageSide;
+        _stages = PipelineStages.Create(network, _imageSide, context.Size, config.Gpipe.Cuts);
+        _stage = _stages[context.Rank];
+        (_previous, _next) = (context.Rank - 1, context.Rank + 1);
+        _state = ModelState.Initialize(_stage.Slices(network), seed, context.Type, context.Device);
+        _network = new ResidualNetwork(network, _state, new SerialExchange());
+        _sends = new PendingSends(context.Channels);
+        _imageFlops = network.Flops(_imageSide, _state.Slices);
+    }
+
+    public NetworkSpec Network { get; }
+
+    /// <summary>The tensors of this rank's stage.</summary>
+    public ModelState State => _state;
+
+    public int StepsPerEpoch => _batches.StepsPerEpoch;
+
+    public bool HaveMet => true;
+
+    public TrainingWork Work { get; private set; }
+
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _context.Channels.BufferBytes);
+
+    /// <summary>Only the last rank knows more than the number of images.</summary>
+    public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
+
+    private bool IsFirst => _context.Rank == 0;
+
+    private bool IsLast => _context.Rank == _context.Size - 1;
+
+    public void Step(int epoch, int step, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Step);
+        int images = _batches.SizeOf(step), microBatches = Math.Min(_config.Gpipe.MicroBatches, images);
+
+        (Tensor Input, Tensor Output)[] passes = new (Tensor, Tensor)[microBatches];
+        for (int i = 0; i < microBatches; i++) passes[i] = Forward(epoch, step, new Shard(i, _config.Gpipe.MicroBatches));
+        _context.AfterForward?.Invoke();
+        foreach ((Tensor input, Tensor output) in passes) Backward(input, output);
+        _sends.Wait();
+        _gradientBytes = MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+
+        _images += images;
+        Work += TrainingWork.Of(images, _imageFlops);
+    }
+
+    public StepTotals TakeTotals()
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
+        (_totals, _images) = (default, 0);
+        return totals;
+    }
+
+    public StepTotals Evaluate(BatchLoader data, int batch)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
+        using IDisposable frozen = no_grad();
+        StepTotals totals = default;
+        for (int start = 0; start < data.Count; start += batch)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            int[] images = [.. Enumerable.Range(start, Math.Min(batch, data.Count - start))];
+            Tensor input = IsFirst
+                ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
+                : ReceiveInput(images.Length);
+            Tensor output = _network.Forward(input, training: false, _stage.First, _stage.End);
+            if (IsLast)
+            {
+                Tensor labels = data.LoadLabels(images, _context.Device);
+                totals += StepTotals.Of(output, labels, nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum));
+            }
+            else
+            {
+                // One batch ahead of the next rank is enough; a fast stage must not pile up batches.
+                _sends.Wait();
+                _sends.Start(output, _next);
+            }
+        }
+        _sends.Wait();
+        return totals.SumOverRanks(_context.Communicator);
+    }
+
+    /// <summary>Every rank measures the filters of its own stage.</summary>
+    public IReadOnlyList<FilterNorms> MeasureNorms()
+    {
+        Dictionary<string, FilterNorms> own = FilterNorms.Measure(_state).ToDictionary(norms => norms.Layer);
+        return
+        [
+            .. from tensor in Network.Tensors
+               where tensor.Role is TensorRole.ConvWeight
+               let layer = tensor.Name[..^".weight".Length]
+               select own.GetValueOrDefault(layer) ?? new FilterNorms(layer, (int)tensor.Shape[0], [], []),
+        ];
+    }
+
+    public void Save(string path, WeightsIdentity identity, long step)
+    {
+        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
+        Dictionary<string, int> holder = (
+            from rank in Enumerable.Range(0, _context.Size)
+            from slice in _stages[rank].Slices(Network)
+            select (slice.Name, rank)).ToDictionary();
+        WeightsFile.Save(path, identity, step, Network, _state, _context.Communicator, (tensor, rank) =>
+            rank == holder[tensor.Name] ? TensorSlice.Whole(tensor) : null);
+    }
+
+    public void Dispose()
+    {
+        _sends.Dispose();
+        _state.Dispose();
+    }
+
+    /// <summary>One micro-batch through this stage: its input, and its output or, on the last rank, its part of the loss.</summary>
+    private (Tensor Input, Tensor Output) Forward(int epoch, int step, Shard part)
+    {
+        // What backward needs, the graph keeps; all else is freed here and not at the end of the step.
+        using DisposeScope scope = NewDisposeScope();
+        (int start, int end) = part.Of(_batches.SizeOf(step));
+        Tensor input = IsFirst ? _batches.Load(epoch, step, part, _context).Images : ReceiveInput(end - start).requires_grad_(true);
+        Tensor output = _network.Forward(input, training: true, _stage.First, _stage.End);
+        if (IsLast)
+        {
+            Tensor labels = _batches.LoadLabels(epoch, step, part, _context);
+            Tensor lossSum = nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum);
+            _totals += StepTotals.Of(output, labels, lossSum);
+            output = lossSum / _batches.SizeOf(step);
+        }
+        else
+        {
+            _sends.Start(output, _next);
+        }
+        return (input.MoveToOuterDisposeScope(), output.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>Adds the micro-batch's gradients to those of the weights, and frees its activations.</summary>
+    private void Backward(Tensor input, Tensor output)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        if (IsLast) output.backward();
+        else output.backward([Receive(output.shape, _next)]);
+        if (!IsFirst) _sends.Start(input.grad!, _previous);
+        input.Dispose();
+        output.Dispose();
+    }
+
+    private Tensor ReceiveInput(int images) => Receive([images, .. Network.UnitOutput(_stage.First - 1, _imageSide)], _previous);
+
+    private Tensor Receive(long[] shape, int source)
+    {
+        Tensor values = empty(shape, _context.Type, _context.Device);
+        _context.Channels.Receive(values, source);
+        return values;
+    }
+}
