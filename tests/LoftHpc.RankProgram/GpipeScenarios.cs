@@ -166,25 +166,6 @@ internal static class GpipeScenarios
         }
     }
 
-    /// <summary>Live tensors do not grow with steps, and those of a step are gone when its micro-batches are.</summary>
-    public static void LiveTensors(ICommunicator world, string[] arguments)
-    {
-        (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(["PreactResnet", "18", "2", "Cifar"]);
-        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
-        using GpipeTraining training = Create(context, network, data, microBatches: 3, []);
-        training.Step(0, 0, TrainingScenarios.LearningRate);
-        training.Evaluate(data, 4);
-        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
-        for (int step = 0; step < 100; step++) training.Step(step / training.StepsPerEpoch, step % training.StepsPerEpoch, TrainingScenarios.LearningRate);
-        training.Evaluate(data, 4);
-        long after = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
-        Check.True(after == before && before > 0, $"{before} live tensors after one step, {after} after 101");
-        // Native memory that no C# tensor stands for would show here; a step of this network makes some 10 MB.
-        long grown = Environment.WorkingSet - resident;
-        Check.True(grown <= 200 << 20, $"the process has grown by {grown} bytes in 100 steps");
-    }
-
     /// <summary>Tensors, the first ones large, come out of the other end of a ring in the order in which they went in. Arguments: device.</summary>
     public static void Ring(ICommunicator world, string[] arguments)
     {

@@ -72,6 +72,7 @@ public class ParallelTrainingTests
     [InlineData(2, "method=data-parallel")]
     [InlineData(2, "method=data-parallel", "batch_norm=per-rank")]
     [InlineData(2, "method=local-sgd")]
+    [InlineData(3, "method=gpipe", "gpipe.micro_batches=3")]
     [InlineData(1, "method=loft", "local_steps=3")]
     [InlineData(2, "method=loft", "local_steps=3", "loft.deal=norm", "epochs=100")]
     [InlineData(2, "method=loft", "local_steps=3", "loft.momentum=travel", "loft.running_statistics=average", "epochs=100")]
