@@ -38,7 +38,7 @@ internal static partial class MemoryScenarios
             "gpipe" => new() { Method = PretrainMethod.Gpipe },
             _ => throw new ArgumentException($"no method {name}"),
         };
-        // Rounds of two steps: the steps of a scenario hold an exchange.
+        // Rounds of two steps: the steps of a scenario include an exchange.
         return config with { Batch = batch, LocalSteps = 2 };
     }
 
@@ -47,8 +47,8 @@ internal static partial class MemoryScenarios
         config.Method is not PretrainMethod.Gpipe ? null : throw new NotSupportedException($"stages of {network.UnitCount} units at {imageSide} on {world.Size} ranks");
 
     /// <summary>
-    /// Arguments: method, family, depth, width, form, batch. What the second step holds after its forward pass, against
-    /// the plan, on every rank.
+    /// Arguments: method, family, depth, width, form, batch. What a step holds after its forward pass, against the plan,
+    /// on every rank.
     /// </summary>
     public static void Activations(ICommunicator world, string[] arguments)
     {
@@ -61,12 +61,18 @@ internal static partial class MemoryScenarios
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         // What is allocated once, by libraries and for exchanges, is there after the first step.
         method.Step(0, 0, LearningRate);
-        Collect();
-        long before = NativeBytes;
-        method.Step(0, 1, LearningRate);
+        // The least of some steps: in single steps a library makes room for good, MPI for messages above all.
+        long held = long.MaxValue;
+        for (int step = 1; step < method.StepsPerEpoch; step++)
+        {
+            Collect();
+            long before = NativeBytes;
+            method.Step(0, step, LearningRate);
+            held = Math.Min(held, atForward - before);
+        }
         long planned = ActivationPlan.Bytes(
             config, network, data.ImageSide, world.Size, world.Rank, units: UnitsOf(config, network, data.ImageSide, world));
-        Compare(world, arguments[0], planned, atForward - before);
+        Compare(world, arguments[0], planned, held);
     }
 
     /// <summary>
