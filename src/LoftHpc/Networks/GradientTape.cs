@@ -17,6 +17,7 @@ public sealed class GradientTape
     /// <summary>
     /// Ends a piece at <paramref name="x"/> and starts the next at what <paramref name="forward"/> makes of it.
     /// </summary>
+    /// <param name="x">Not used again by the caller: it is gone when the backward pass has come by.</param>
     /// <param name="backward">Maps the gradient of the result to the gradient of <paramref name="x"/>.</param>
     public Tensor Apply(Tensor x, Func<Tensor, Tensor> forward, Func<Tensor, Tensor> backward)
     {
@@ -38,9 +39,13 @@ public sealed class GradientTape
         {
             // A rank that owns no filter of a layer has no gradient for its input, but the others wait for its part.
             Tensor gradient = cut.Start.grad ?? zeros_like(cut.Start);
+            // The later piece's graph, which lives as long as the end that it leads to, would keep the gradient.
+            cut.Start.grad = null;
             cut.Start.Dispose();
             Tensor previous = cut.Backward(gradient);
             if (cut.End.requires_grad) cut.End.backward([previous]);
+            // A leaf may be the start of an earlier cut.
+            if (!cut.End.is_leaf) cut.End.Dispose();
             gradient.Dispose();
             previous.Dispose();
         }

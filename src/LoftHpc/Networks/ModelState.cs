@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -13,6 +14,8 @@ public sealed class ModelState : IDisposable
     private readonly Dictionary<string, Tensor> _momentum = [];
 
     private readonly TensorSlice[] _slices;
+
+    private delegate void Fill(TensorSlice slice, Span<double> values);
 
     private ModelState(IReadOnlyList<TensorSlice> slices, ScalarType type) => (_slices, Type) = ([.. slices], type);
 
@@ -43,7 +46,7 @@ public sealed class ModelState : IDisposable
     /// number), so a rank draws its own without the others', and every rank count starts from the same network.
     /// </summary>
     public static ModelState Initialize(IReadOnlyList<TensorSlice> slices, long seed, ScalarType type, Device device) =>
-        Create(slices, type, device, (slice, values) => Fill(slice, seed, values));
+        Create(slices, type, device, (slice, values) => FillInitial(slice, seed, values));
 
     /// <summary>The initial values of a whole network.</summary>
     public static ModelState InitializeWhole(NetworkSpec network, long seed, ScalarType type, Device device) =>
@@ -105,15 +108,16 @@ public sealed class ModelState : IDisposable
     }
 
     private static ModelState Create(
-        IReadOnlyList<TensorSlice> slices, ScalarType type, Device device, Action<TensorSlice, double[]> fill)
+        IReadOnlyList<TensorSlice> slices, ScalarType type, Device device, Fill fill)
     {
         var state = new ModelState(slices, type);
         using DisposeScope scope = NewDisposeScope();
         foreach (TensorSlice slice in slices)
         {
-            double[] values = new double[slice.Shape.Aggregate(1L, (product, side) => product * side)];
-            fill(slice, values);
-            state.Add(slice, torch.tensor(values, slice.Shape, type, device));
+            // In native memory, which is free again at once: arrays of .NET's would stay until some late collection.
+            using Tensor values = zeros(slice.Shape, ScalarType.Float64);
+            fill(slice, MemoryMarshal.Cast<byte, double>(values.bytes));
+            state.Add(slice, values.to(type, device, copy: true));
         }
         return state;
     }
@@ -126,13 +130,13 @@ public sealed class ModelState : IDisposable
         _momentum.Add(slice.Name, zeros_like(value, requires_grad: false).DetachFromDisposeScope());
     }
 
-    private static void Fill(TensorSlice slice, long seed, double[] values)
+    private static void FillInitial(TensorSlice slice, long seed, Span<double> values)
     {
         TensorSpec tensor = slice.Spec;
         switch (tensor.Role)
         {
             case TensorRole.NormWeight or TensorRole.RunningVariance:
-                Array.Fill(values, 1);
+                values.Fill(1);
                 break;
             case TensorRole.ConvWeight:
                 FillConvolution(slice, seed, values);
@@ -143,7 +147,7 @@ public sealed class ModelState : IDisposable
         }
     }
 
-    private static void FillConvolution(TensorSlice slice, long seed, double[] values)
+    private static void FillConvolution(TensorSlice slice, long seed, Span<double> values)
     {
         int inputs = (int)slice.Spec.Shape[1], window = (int)(slice.Spec.Shape[2] * slice.Spec.Shape[3]);
         int columns = (int)slice.Shape[1];
@@ -167,7 +171,7 @@ public sealed class ModelState : IDisposable
         }
     }
 
-    private static void FillHead(TensorSlice slice, long seed, double[] values)
+    private static void FillHead(TensorSlice slice, long seed, Span<double> values)
     {
         double bound = 1 / Math.Sqrt(slice.Spec.Shape[1]);
         int classes = (int)slice.Shape[0], columns = (int)slice.Shape[1];

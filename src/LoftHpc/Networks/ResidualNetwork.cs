@@ -1,3 +1,4 @@
+using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
@@ -15,15 +16,28 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
     /// <summary>What the units from <paramref name="first"/> up to, but not with, <paramref name="end"/> make of their input (<see cref="NetworkSpec.UnitOutput"/>).</summary>
     public Tensor Forward(Tensor x, bool training, int first, int end)
     {
+        if (is_grad_enabled())
+        {
+            for (int unit = first; unit < end; unit++) x = Unit(unit, x, training);
+            return x;
+        }
+        // Without a backward pass nothing but a unit's input and output need live at a time.
+        Tensor input = x;
         for (int unit = first; unit < end; unit++)
         {
-            if (unit == 0) x = Stem(x, training);
-            else if (unit == spec.UnitCount - 1) x = Head(x, training);
-            else if (spec.PreActivation) x = PreActivationBlock(spec.Blocks[unit - 1], x, training);
-            else x = PostActivationBlock(spec.Blocks[unit - 1], x, training);
+            using DisposeScope scope = NewDisposeScope();
+            Tensor output = Unit(unit, x, training).MoveToOuterDisposeScope();
+            if (!ReferenceEquals(x, input)) x.Dispose();
+            x = output;
         }
         return x;
     }
+
+    private Tensor Unit(int unit, Tensor x, bool training) =>
+        unit == 0 ? Stem(x, training)
+        : unit == spec.UnitCount - 1 ? Head(x, training)
+        : spec.PreActivation ? PreActivationBlock(spec.Blocks[unit - 1], x, training)
+        : PostActivationBlock(spec.Blocks[unit - 1], x, training);
 
     private Tensor Stem(Tensor images, bool training)
     {
@@ -45,7 +59,7 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         Tensor whole = exchange.GatherInput(NormRelu(block.Norm1, x, training), block.Conv1.In!);
         Tensor shortcut = block.Shortcut is null ? x : Convolve(block.Shortcut, whole);
         Tensor inner = exchange.GatherInput(NormRelu(block.Norm2, Convolve(block.Conv1, whole), training), block.Conv2.In!);
-        return Convolve(block.Conv2, inner) + shortcut;
+        return Sum(Convolve(block.Conv2, inner), shortcut, block);
     }
 
     private Tensor PostActivationBlock(BlockSpec block, Tensor input, bool training)
@@ -54,7 +68,15 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         Tensor whole = exchange.GatherInput(x, block.Conv1.In!);
         Tensor shortcut = block.Shortcut is null ? x : Norm(block.ShortcutNorm!, Convolve(block.Shortcut, whole), training);
         Tensor inner = exchange.GatherInput(NormRelu(block.Norm1, Convolve(block.Conv1, whole), training), block.Conv2.In!);
-        return (Norm(block.Norm2, Convolve(block.Conv2, inner), training) + shortcut).relu_();
+        return Sum(Norm(block.Norm2, Convolve(block.Conv2, inner), training), shortcut, block).relu_();
+    }
+
+    /// <summary>Branch and shortcut of a block. No backward pass needs either, so their memory is used again, or freed.</summary>
+    private static Tensor Sum(Tensor branch, Tensor shortcut, BlockSpec block)
+    {
+        Tensor sum = StartsPiece(branch) ? branch + shortcut : branch.add_(shortcut);
+        if (block.Shortcut is not null && !StartsPiece(shortcut)) shortcut.Dispose();
+        return sum;
     }
 
     /// <summary>The filters held here over the input held here; where there are none, or no input channels, the sum over nothing.</summary>
@@ -78,8 +100,11 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
     {
         // In place, since batch norm's backward needs its input and not its output; but never on the start of a piece.
         Tensor y = Norm(norm, x, training);
-        return y.is_leaf && y.requires_grad ? y.relu() : y.relu_();
+        return StartsPiece(y) ? y.relu() : y.relu_();
     }
+
+    /// <summary>True for what an exchange's tape made: it may not be changed or disposed.</summary>
+    private static bool StartsPiece(Tensor x) => x.is_leaf && x.requires_grad;
 
     private static Tensor Pool(Tensor x) => x.shape[1] == 0
         ? empty([x.shape[0], 0, ((x.shape[2] - 1) / 2) + 1, ((x.shape[3] - 1) / 2) + 1], x.dtype, x.device)

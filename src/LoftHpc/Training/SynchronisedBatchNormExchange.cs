@@ -1,5 +1,6 @@
 using LoftHpc.Communication;
 using LoftHpc.Networks;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LoftHpc.Training;
@@ -31,6 +32,8 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
 
     private Tensor Normalize(Tensor x, NormTensors norm, Forward forward)
     {
+        // Dozens of small tensors, in every norm, that the backward does not need.
+        using DisposeScope scope = NewDisposeScope();
         long channels = x.size(1), own = x.size(0) * x.size(2) * x.size(3);
         // Sums in float64 of each shard's mean and variance: the difference of squares then loses nothing of float32.
         Tensor sums = zeros([(2 * channels) + 1], float64, x.device);
@@ -54,14 +57,15 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
                 .add_((totalVariance * (count / (count - 1))).to(x.dtype), alpha: NormTensors.Momentum);
         }
 
-        forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(x.dtype));
-        forward.Normalized = (x - PerChannel(totalMean.to(x.dtype))).mul_(forward.InverseDeviation);
-        return (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias));
+        forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(x.dtype)).MoveToOuterDisposeScope();
+        forward.Normalized = (x - PerChannel(totalMean.to(x.dtype))).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
+        return (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias)).MoveToOuterDisposeScope();
     }
 
     /// <summary>dx = weight / deviation * (dy - mean(dy) - normalized * mean(dy * normalized)), means over the whole batch.</summary>
     private Tensor Differentiate(Tensor gradient, NormTensors norm, Forward forward)
     {
+        using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
         long channels = gradient.size(1);
         Tensor biasGradient = gradient.sum([0, 2, 3]), weightGradient = (gradient * forward.Normalized).sum([0, 2, 3]);
@@ -72,8 +76,9 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         exchange.AllreduceSum(sums);
         sums.div_(forward.Count);
         Tensor centred = gradient - PerChannel(sums.narrow(0, 0, channels));
-        centred.sub_(forward.Normalized * PerChannel(sums.narrow(0, channels, channels)));
-        return centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation);
+        centred.sub_(forward.Normalized.mul_(PerChannel(sums.narrow(0, channels, channels))));
+        forward.Normalized.Dispose();
+        return centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
     }
 
     private static void Accumulate(Tensor parameter, Tensor gradient) =>

@@ -1,0 +1,226 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using LoftHpc.Planning;
+using LoftHpc.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.RankProgram;
+
+/// <summary>Planned memory against what the process holds.</summary>
+internal static partial class MemoryScenarios
+{
+    private const long Seed = 3;
+    private const double LearningRate = 0.05;
+
+    /// <summary>Greatest difference between planned and held activations, of the planned.</summary>
+    private const double Tolerance = 0.05;
+
+    /// <summary>A method by the name of a test's row.</summary>
+    private static PretrainSection Method(string name, int batch)
+    {
+        PretrainSection config = name switch
+        {
+            "dense" => new() { Method = PretrainMethod.Dense },
+            "data-parallel" => new() { Method = PretrainMethod.DataParallel, BatchNorm = BatchNormScope.Synchronised },
+            "data-parallel-per-rank" => new() { Method = PretrainMethod.DataParallel, BatchNorm = BatchNormScope.PerRank },
+            "filter-parallel" => new() { Method = PretrainMethod.FilterParallel, Backward = BackwardKind.Exact },
+            "filter-parallel-local" => new() { Method = PretrainMethod.FilterParallel, Backward = BackwardKind.Local },
+            "loft" => new() { Method = PretrainMethod.Loft, Samples = SampleScope.Whole },
+            "loft-shard" => new() { Method = PretrainMethod.Loft, Samples = SampleScope.Shard },
+            "local-sgd" => new() { Method = PretrainMethod.LocalSgd, Samples = SampleScope.Whole },
+            "local-sgd-shard" => new() { Method = PretrainMethod.LocalSgd, Samples = SampleScope.Shard },
+            "gpipe" => new() { Method = PretrainMethod.Gpipe },
+            _ => throw new ArgumentException($"no method {name}"),
+        };
+        // Rounds of two steps: the steps of a scenario include an exchange.
+        return config with { Batch = batch, LocalSteps = 2 };
+    }
+
+    /// <summary>The units of this rank's stage, where the method has stages.</summary>
+    private static (int First, int End)? UnitsOf(PretrainSection config, NetworkSpec network, int imageSide, ICommunicator world) =>
+        config.Method is not PretrainMethod.Gpipe ? null : throw new NotSupportedException($"stages of {network.UnitCount} units at {imageSide} on {world.Size} ranks");
+
+    /// <summary>
+    /// Arguments: method, family, depth, width, form, batch. What a step holds after its forward pass, against the plan,
+    /// on every rank.
+    /// </summary>
+    public static void Activations(ICommunicator world, string[] arguments)
+    {
+        int batch = int.Parse(arguments[5], CultureInfo.InvariantCulture);
+        (NetworkSpec network, BatchLoader data) = Setting(arguments[1..], batch);
+        PretrainSection config = Method(arguments[0], batch);
+        long atForward = 0;
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU) { AfterForward = () => atForward = NativeBytes };
+        using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+        // What is allocated once, by libraries and for exchanges, is there after the first step.
+        method.Step(0, 0, LearningRate);
+        // The least of some steps: in single steps a library makes room for good, MPI for messages above all.
+        long held = long.MaxValue;
+        for (int step = 1; step < method.StepsPerEpoch; step++)
+        {
+            Collect();
+            long before = NativeBytes;
+            method.Step(0, step, LearningRate);
+            held = Math.Min(held, atForward - before);
+        }
+        long planned = ActivationPlan.Bytes(
+            config, network, data.ImageSide, world.Size, world.Rank, units: UnitsOf(config, network, data.ImageSide, world));
+        Compare(world, arguments[0], planned, held);
+    }
+
+    /// <summary>
+    /// Arguments: family, depth, width, form, batch, micro-batches. One process does in turn the forward pass of every
+    /// stage of a pipeline cut in three, and that of the narrow network of a rank of four in loft.
+    /// </summary>
+    public static void PartsOfANetwork(ICommunicator world, string[] arguments)
+    {
+        int batch = int.Parse(arguments[4], CultureInfo.InvariantCulture), parts = int.Parse(arguments[5], CultureInfo.InvariantCulture);
+        (NetworkSpec network, BatchLoader data) = Setting(arguments, batch);
+        PretrainSection config = new() { Method = PretrainMethod.Gpipe, Batch = batch, Gpipe = new GpipeSection { MicroBatches = parts } };
+        int[] bounds = [0, network.UnitCount / 3, 2 * network.UnitCount / 3, network.UnitCount];
+        for (int stage = 0; stage < 3; stage++)
+        {
+            (int first, int end) = (bounds[stage], bounds[stage + 1]);
+            IReadOnlyList<long> input = first == 0 ? [data.Channels, data.ImageSide, data.ImageSide] : network.UnitOutput(first - 1, data.ImageSide);
+            int[] sizes = [.. Enumerable.Range(0, parts).Select(part => new Shard(part, parts).Of(batch)).Select(part => part.End - part.Start)];
+            long held = Forward(network, first, end, [.. sizes.Select(images => (long[])[images, .. input])]);
+            long planned = ActivationPlan.Bytes(config, network, data.ImageSide, 3, stage, units: (first, end));
+            Compare(world, $"gpipe {first}-{end}", planned, held);
+        }
+        // Ranks 0 to 3 of loft have inner counts that differ by at most one.
+        PretrainSection loft = new() { Method = PretrainMethod.Loft, Batch = batch };
+        NetworkSpec narrow = network.WithInnerCounts(network.Blocks
+            .Where(block => block.Stage >= 2 && block.Index > 0)
+            .ToDictionary(block => block.Inner.Name, block => block.Inner.Count / 4));
+        Compare(
+            world, "loft", ActivationPlan.Bytes(loft, network, data.ImageSide, 4, 3),
+            Forward(narrow, 0, narrow.UnitCount, [[batch, data.Channels, data.ImageSide, data.ImageSide]]));
+    }
+
+    /// <summary>Bytes held after the forward passes of some micro-batches of these shapes; the second time, as for a step.</summary>
+    private static long Forward(NetworkSpec network, int first, int end, long[][] shapes)
+    {
+        using ModelState state = ModelState.InitializeWhole(network, Seed, ScalarType.Float32, CPU);
+        ResidualNetwork part = new(network, state, new SerialExchange());
+        long held = 0;
+        for (int time = 0; time < 2; time++)
+        {
+            Collect();
+            long before = NativeBytes;
+            using DisposeScope scope = NewDisposeScope();
+            foreach (long[] shape in shapes)
+            {
+                Tensor output = part.Forward(rand(shape, requires_grad: first > 0), training: true, first, end);
+                if (end == network.UnitCount) nn.functional.cross_entropy(output, zeros([shape[0]], ScalarType.Int64));
+            }
+            held = NativeBytes - before;
+        }
+        return held;
+    }
+
+    /// <summary>
+    /// Arguments: method, family, depth, width, form, batch, steps. Rank 0 prints, of the rank with the highest peak,
+    /// "peak PEAK planned PLANNED": the most that was ever resident above what was after a step of a tiny network, and
+    /// the plan's sum.
+    /// </summary>
+    public static void Peak(ICommunicator world, string[] arguments)
+    {
+        int batch = int.Parse(arguments[5], CultureInfo.InvariantCulture), steps = int.Parse(arguments[6], CultureInfo.InvariantCulture);
+        (NetworkSpec network, BatchLoader data) = Setting(arguments[1..], batch);
+        (NetworkSpec tiny, BatchLoader few) = Setting([arguments[1], arguments[2], "2", arguments[4]], 2 * world.Size);
+        Train(world, tiny, few, Method(arguments[0], 2 * world.Size), 1);
+        Collect();
+        long resident = ProcessMemory.ResidentBytes;
+
+        PretrainSection config = Method(arguments[0], batch);
+        TrainingMemory memory = Train(world, network, data, config, steps);
+        long peak = ProcessMemory.PeakBytes - resident;
+        long planned = memory.Weights + memory.Gradients + memory.Optimizer + memory.ExchangeBuffers + ActivationPlan.Bytes(
+            config, network, data.ImageSide, world.Size, world.Rank, units: UnitsOf(config, network, data.ImageSide, world));
+        string[] all = world.Allgather(string.Create(CultureInfo.InvariantCulture, $"{peak:d15} planned {planned}"));
+        if (world.Rank == 0) Console.WriteLine($"peak {all.Order(StringComparer.Ordinal).Last().TrimStart('0')}");
+    }
+
+    private static TrainingMemory Train(ICommunicator world, NetworkSpec network, BatchLoader data, PretrainSection config, int steps)
+    {
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+        for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+        return method.Memory;
+    }
+
+    private static void Compare(ICommunicator world, string what, long planned, long held)
+    {
+        double ratio = (double)held / planned;
+        string[] all = world.Allgather(string.Create(
+            CultureInfo.InvariantCulture, $"{what} rank {world.Rank}: planned {planned / 1e6:f2} MB, held {held / 1e6:f2} MB, ratio {ratio:f4}"));
+        if (world.Rank == 0) Console.WriteLine(string.Join('\n', all));
+        Check.True(Math.Abs(ratio - 1) <= Tolerance, $"{what}: {held} bytes are held and {planned} planned, ratio {ratio:f4}");
+    }
+
+    /// <summary>Four batches of synthetic images, and a network for them. Arguments: family, depth, width, form.</summary>
+    private static (NetworkSpec, BatchLoader) Setting(string[] arguments, int batch)
+    {
+        set_num_threads(1);
+        NetworkSection section = new()
+        {
+            Family = Enum.Parse<NetworkFamily>(arguments[0]),
+            Depth = int.Parse(arguments[1], CultureInfo.InvariantCulture),
+            Width = int.Parse(arguments[2], CultureInfo.InvariantCulture),
+            WidenFactor = 2,
+            Form = Enum.Parse<NetworkForm>(arguments[3]),
+        };
+        DataSection images = new()
+        {
+            Set = DataSetName.Synthetic,
+            TrainImages = 4 * batch,
+            TestImages = 1,
+            Synthetic = new SyntheticSection { Channels = 3, Size = section.Form is NetworkForm.Imagenet ? 64 : 32, Classes = 10 },
+        };
+        return (NetworkCatalog.Create(section, 3, 10), new BatchLoader(ImageDataLoader.Load(images, Seed).Train, images, Seed));
+    }
+
+    private static void Collect()
+    {
+        GC.Collect();
+        GC.WaitForPendingFinalizers();
+    }
+
+    /// <summary>Bytes that native code has allocated and not freed, in all arenas.</summary>
+    private static long NativeBytes
+    {
+        get
+        {
+            MallocInfo info = ReadMallocInfo();
+            return (long)(info.InUse + info.Mapped);
+        }
+    }
+
+    /// <summary>glibc's struct mallinfo2.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct MallocInfo
+    {
+        private readonly nuint _arena, _freeChunks, _fastChunks, _mappedBlocks;
+
+        /// <summary>Bytes in blocks that are mapped one by one.</summary>
+        public readonly nuint Mapped;
+
+        private readonly nuint _unused, _fastBytes;
+
+        /// <summary>Bytes in chunks that are in use.</summary>
+        public readonly nuint InUse;
+
+        private readonly nuint _freeBytes, _topBytes;
+    }
+
+    [LibraryImport("libc", EntryPoint = "mallinfo2")]
+    private static partial MallocInfo ReadMallocInfo();
+}
