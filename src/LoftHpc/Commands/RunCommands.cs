@@ -14,6 +14,7 @@ public static class RunCommands
 {
     public static void Pretrain(Session session)
     {
+        CheckMethod(session);
         RunFolder folder = Create(session);
         Record(session, folder, () => PretrainStage.Run(session, folder));
         ShowSummary(session, folder);
@@ -55,6 +56,7 @@ public static class RunCommands
     {
         if (session.Config.Extract.From is not null)
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
+        CheckMethod(session);
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         RunFolder folder = Create(session);
         Record(session, folder, () =>
@@ -79,6 +81,10 @@ public static class RunCommands
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
             $"{path}: accuracy {totals.Accuracy:R}, loss {totals.Loss:R} on {totals.Images} {config.Split.ToString().ToLowerInvariant()} images of {session.Data.Test.Name}"));
     }
+
+    /// <summary>Every rank finds the same.</summary>
+    private static void CheckMethod(Session session) => TrainingMethods.Check(
+        session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
 
     private static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 
