@@ -8,27 +8,27 @@ using static TorchSharp.torch;
 
 namespace LoftHpc.Benchmarks;
 
-/// <summary>Filter-parallel training of a PreActResNet-18 on synthetic 32 x 32 images, as the program sets it up.</summary>
+/// <summary>Training of a PreActResNet-18 on synthetic 32 x 32 images by any method, as the program sets it up.</summary>
 internal sealed class BenchmarkTraining : IDisposable
 {
     public const double LearningRate = 0.01;
     private const long Seed = 1;
 
     private readonly TensorTransport _transport = TensorTransport.For(CPU, direct: false);
-    private readonly FilterParallelTraining _training;
+    private readonly ITrainingMethod _method;
     private int _steps;
 
-    public BenchmarkTraining(ICommunicator communicator, int width, int batch, int batches)
+    /// <param name="batches">Batches of an epoch.</param>
+    public BenchmarkTraining(ICommunicator communicator, int width, int batches, PretrainSection config)
     {
         Optimizer = new OptimizerSection { LearningRate = LearningRate };
         Network = NetworkCatalog.Create(new NetworkSection { Width = width }, 3, 10);
-        DataSection data = new() { Set = DataSetName.Synthetic, TrainImages = batch * batches, TestImages = 1 };
+        DataSection data = new() { Set = DataSetName.Synthetic, TrainImages = config.Batch * batches, TestImages = 1 };
         Images = new BatchLoader(ImageDataLoader.Load(data, Seed).Train, data, Seed);
         var ledger = new CommunicationLedger();
         var metered = new MeteredCommunicator(communicator, ledger);
         Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), CPU);
-        _training = new FilterParallelTraining(
-            Context, Network, new PretrainSection { Batch = batch, Optimizer = Optimizer }, Images, Seed);
+        _method = TrainingMethods.Create(Context, Network, config with { Optimizer = Optimizer, Epochs = 1000 }, Images, Seed);
     }
 
     public NetworkSpec Network { get; }
@@ -39,28 +39,26 @@ internal sealed class BenchmarkTraining : IDisposable
 
     public OptimizerSection Optimizer { get; }
 
-    public ModelState State => _training.State;
+    public ITrainingMethod Method => _method;
 
-    public int StepsPerEpoch => _training.StepsPerEpoch;
+    public int StepsPerEpoch => _method.StepsPerEpoch;
 
     /// <summary>Mean loss of an image over the steps so far.</summary>
-    public double Loss => _training.RunningTotals.Loss;
+    public double Loss => _method.RunningTotals.Loss;
 
-    /// <summary>Parameters and optimizer state held here.</summary>
-    public long TrainedBytes => State.Parameters.Sum(slice =>
-        (State[slice.Name].numel() * State[slice.Name].element_size())
-        + (State.Momentum(slice.Name).numel() * State.Momentum(slice.Name).element_size()));
+    /// <summary>Parameters and optimizer state held here: momentum is as large as what it belongs to.</summary>
+    public long TrainedBytes => 2 * _method.Memory.Optimizer;
 
     /// <summary>The next steps; epoch after epoch.</summary>
     public void Steps(int count)
     {
         for (int last = _steps + count; _steps < last; _steps++)
-            _training.Step(_steps / StepsPerEpoch, _steps % StepsPerEpoch, LearningRate);
+            _method.Step(_steps / StepsPerEpoch, _steps % StepsPerEpoch, LearningRate);
     }
 
     public void Dispose()
     {
-        _training.Dispose();
+        _method.Dispose();
         _transport.Dispose();
     }
 }

@@ -7,27 +7,33 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 
-// lofthpc-benchmarks [step] [collectives] [scaling]: measures pairs on 2 ranks of one thread each, all of
-// them or those named, and prints one table.
+// lofthpc-benchmarks [step] [collectives] [scaling] [loft], on 2 ranks; lofthpc-benchmarks methods, on 4: measures pairs on
+// ranks of one thread each, those named or all that go on so many ranks, and prints one table.
 NativeEnvironment.Prepare();
 return MpiJob.Run(mpi =>
 {
-    if (mpi.World.Size != 2) throw new UserError($"benchmarks need 2 ranks, not {mpi.World.Size}: make bench");
-    Dictionary<string, Func<AlternatingTimer, IEnumerable<BenchmarkRow>>> benchmarks = new()
+    int ranks = mpi.World.Size;
+    Dictionary<string, Func<AlternatingTimer, IEnumerable<BenchmarkRow>>> benchmarks = ranks switch
     {
-        ["step"] = StepBenchmark.Run,
-        ["collectives"] = CollectiveBenchmark.Run,
-        ["scaling"] = ScalingBenchmark.Run,
+        2 => new()
+        {
+            ["step"] = StepBenchmark.Run,
+            ["collectives"] = CollectiveBenchmark.Run,
+            ["scaling"] = ScalingBenchmark.Run,
+            ["loft"] = LoftBenchmark.Run,
+        },
+        4 => new() { ["methods"] = MethodsBenchmark.Run },
+        _ => throw new UserError($"benchmarks go on 2 or 4 ranks, not {ranks}: make bench"),
     };
     if (args.FirstOrDefault(name => !benchmarks.ContainsKey(name)) is { } unknown)
-        throw new UserError($"no benchmark {unknown}; there are {string.Join(", ", benchmarks.Keys)}");
+        throw new UserError($"no benchmark {unknown} on {ranks} ranks; there are {string.Join(", ", benchmarks.Keys)}");
 
     TorchLibraryInfo torch = TorchLibrary.Load();
     Placement placement = DeviceBinding.Bind(mpi.World, DeviceChoice.Cpu, threads: 1);
     IReporter reporter = ConsoleReporter.Create(mpi.World.Rank, Verbosity.Normal);
     BuildRecord build = BuildRecord.Current;
     foreach (string warning in placement.Warnings) reporter.Warning(warning);
-    reporter.Info($"processor  {HostCores.CpuModel}, {HostCores.Read().Cores.Count} cores; 2 ranks of 1 thread");
+    reporter.Info($"processor  {HostCores.CpuModel}, {HostCores.Read().Cores.Count} cores; {ranks} ranks of 1 thread");
     reporter.Info($"software   lofthpc {build.Version} ({build.GitCommit}{(build.GitDirty == true ? ", changed" : "")}), {build.Runtime}, " +
         $"TorchSharp {build.Packages.GetValueOrDefault("TorchSharp", "unknown")}, libtorch {torch.Version}, {build.OperatingSystem}");
     reporter.Info($"MPI        {mpi.LibraryVersion?.Split('\n')[0]}");

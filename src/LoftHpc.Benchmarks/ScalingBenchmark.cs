@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 
 namespace LoftHpc.Benchmarks;
@@ -11,8 +12,8 @@ internal static class ScalingBenchmark
     public static IEnumerable<BenchmarkRow> Run(AlternatingTimer timer)
     {
         ICommunicator world = timer.World;
-        using BenchmarkTraining two = new(world, Width, Batch, WarmUps + Counted);
-        using BenchmarkTraining? one = world.Rank == 0 ? new BenchmarkTraining(new SelfCommunicator(), Width, Batch, WarmUps + Counted) : null;
+        using BenchmarkTraining two = new(world, Width, WarmUps + Counted, new PretrainSection { Batch = Batch });
+        using BenchmarkTraining? one = world.Rank == 0 ? new BenchmarkTraining(new SelfCommunicator(), Width, WarmUps + Counted, new PretrainSection { Batch = Batch }) : null;
         Sample[] seconds = timer.Alternate(new Rounds(WarmUps, Counted), two.Steps, one is null ? null : one.Steps);
 
         double difference = one is null ? 0 : Math.Abs(two.Loss - one.Loss) / one.Loss;

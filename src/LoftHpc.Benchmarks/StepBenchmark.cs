@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Configuration;
 using LoftHpc.Data;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
@@ -16,7 +17,7 @@ internal static class StepBenchmark
     public static IEnumerable<BenchmarkRow> Run(AlternatingTimer timer)
     {
         using BenchmarkTraining? training = timer.World.Rank == 0
-            ? new BenchmarkTraining(new SelfCommunicator(), Width, Batch, WarmUps + Counted)
+            ? new BenchmarkTraining(new SelfCommunicator(), Width, WarmUps + Counted, new PretrainSection { Batch = Batch })
             : null;
         using BareLoop? bare = training is null ? null : new BareLoop(training, Width, Batch);
         Sample[] seconds = timer.Alternate(
@@ -44,7 +45,7 @@ internal static class StepBenchmark
         public BareLoop(BenchmarkTraining like, int width, int batch)
         {
             _model = new BareNetwork(width);
-            _model.CopyFrom(like.State);
+            _model.CopyFrom(((FilterParallelTraining)like.Method).State);
             _optimizer = optim.SGD(
                 _model.parameters(), like.Optimizer.LearningRate, like.Optimizer.Momentum, weight_decay: like.Optimizer.WeightDecay);
             EpochBatches batches = new(like.Images, batch);

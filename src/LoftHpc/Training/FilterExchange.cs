@@ -44,13 +44,22 @@ public sealed class FilterExchange : IDisposable
     /// <summary>Bytes of the buffers for filters.</summary>
     public long BufferBytes => _send is null ? 0 : 2 * _send.numel() * _send.element_size();
 
+    /// <summary>Values that this rank sends to each rank, and receives from each, when it moves filters.</summary>
+    public (long[] Send, long[] Receive) Counts(FilterPartition from, FilterPartition to)
+    {
+        Dictionary<string, Moves> moves = MovesOf(from, to);
+        long Of(Func<Moves, int[][]> places, int rank) => _spaces.Sum(space => places(moves[space.Name])[rank].Length * ValuesPerFilter(space));
+        int[] ranks = [.. Enumerable.Range(0, _context.Size)];
+        return ([.. ranks.Select(rank => Of(move => move.LeavingTo, rank))], [.. ranks.Select(rank => Of(move => move.ArrivingFrom, rank))]);
+    }
+
     /// <summary>Makes <paramref name="state"/> hold this rank's part by the new partition. Collective.</summary>
     public void Move(ModelState state, FilterPartition from, FilterPartition to)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        Dictionary<string, Moves> moves = _spaces.ToDictionary(space => space.Name, space => new Moves(space, from, to, _context.Rank, _context.Size));
-        long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves) : [];
+        Dictionary<string, Moves> moves = MovesOf(from, to);
+        long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves, Counts(from, to)) : [];
         foreach (Cut cut in _cuts)
         {
             (TensorSpec tensor, Moves own, TensorSlice slice) = (cut.Tensor, moves[cut.Space.Name], to.Slice(cut.Tensor, _context.Rank));
@@ -115,14 +124,11 @@ public sealed class FilterExchange : IDisposable
 
     /// <summary>Packs what leaves, by destination, then by tensor, then (value, momentum), and exchanges it.</summary>
     /// <returns>Where each source's part starts in the receive buffer.</returns>
-    private long[] Send(ModelState state, Dictionary<string, Moves> moves)
+    private long[] Send(ModelState state, Dictionary<string, Moves> moves, (long[] Send, long[] Receive) counts)
     {
-        int size = _context.Size;
-        long[] sendCounts = new long[size], receiveCounts = new long[size], starts = new long[size];
         long at = 0;
-        for (int rank = 0; rank < size; rank++)
+        for (int rank = 0; rank < _context.Size; rank++)
         {
-            long start = at;
             foreach (Cut cut in _cuts.Where(cut => Travels(cut.Tensor)))
             {
                 int[] places = moves[cut.Space.Name].LeavingTo[rank];
@@ -131,13 +137,15 @@ public sealed class FilterExchange : IDisposable
                 if (!cut.Tensor.IsParameter || !_momentum) continue;
                 ChannelCopy.Run(state.Momentum(cut.Tensor.Name), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
             }
-            sendCounts[rank] = at - start;
-            receiveCounts[rank] = _spaces.Sum(space => moves[space.Name].ArrivingFrom[rank].Length * ValuesPerFilter(space));
-            if (rank > 0) starts[rank] = starts[rank - 1] + receiveCounts[rank - 1];
         }
-        _context.Channels.Alltoallv(_send!, sendCounts, _receive!, receiveCounts);
+        _context.Channels.Alltoallv(_send!, counts.Send, _receive!, counts.Receive);
+        long[] starts = new long[_context.Size];
+        for (int rank = 1; rank < starts.Length; rank++) starts[rank] = starts[rank - 1] + counts.Receive[rank - 1];
         return starts;
     }
+
+    private Dictionary<string, Moves> MovesOf(FilterPartition from, FilterPartition to) =>
+        _spaces.ToDictionary(space => space.Name, space => new Moves(space, from, to, _context.Rank, _context.Size));
 
     private bool Travels(TensorSpec tensor) => tensor.IsParameter || _statistics;
 
