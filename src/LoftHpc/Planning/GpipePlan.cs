@@ -27,6 +27,8 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
     public override IEnumerable<TensorSlice> Held(int rank) => Enumerable.Range(_stages[rank].First, _stages[rank].End - _stages[rank].First)
         .SelectMany(Network.TensorsOf).Select(TensorSlice.Whole);
 
+    protected override (int First, int End)? Units(int rank) => _stages[rank];
+
     protected override void Communicate(CommunicationPlan plan, long step, int batch)
     {
         int parts = Setting.Pretrain.Gpipe.MicroBatches;

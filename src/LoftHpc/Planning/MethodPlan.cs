@@ -52,10 +52,13 @@ public abstract class MethodPlan(PlanSetting setting)
     public TrainingMemory Memory(int rank) => MemoryOf(Held(rank), _work[rank].Images > 0, ExchangeBytes);
 
     /// <summary>
-    /// Bytes that a rank keeps from the forward pass for the backward pass. TO BE FILLED: the call of ActivationPlan
-    /// belongs here, and nowhere else.
+    /// Bytes that a rank keeps from the forward pass for the backward pass; null: not planned. TO BE FILLED with one call:
+    /// ActivationPlan.Bytes(setting.Pretrain, Network, setting.Images.Side, Ranks, rank, PlanSetting.ElementBytes, Units(rank)).
     /// </summary>
     public virtual long? ActivationBytes(int rank) => null;
+
+    /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
+    protected virtual (int First, int End)? Units(int rank) => null;
 
     public virtual void TakeTotals(CommunicationPlan plan) => plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
 

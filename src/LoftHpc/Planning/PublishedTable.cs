@@ -125,7 +125,7 @@ public static class PublishedTable
                 Text($"  131.88 / 104.59 is {131.88 / 104.59:F2}; in one unit GPipe-2 takes {131.88 / (104.59 * gib):F2} times what LoFT-2 takes."),
                 Text($"LoFT: 2 x rounds x 4 bytes x (S x shared + partitioned parameters), through a central worker, without batch norm parameters; {Rows[0].Rounds} rounds of 15 steps on CIFAR."),
                 "  From CIFAR-10 to CIFAR-100 the printed values grow by half of what the larger head takes in both directions.",
-                "GPipe: 2 x 4 bytes x values at the cuts x images x 20 epochs; not in it: what the printed values have more, 0.6 % on CIFAR and 1.9 % on ImageNet.",
+                "GPipe: 2 x 4 bytes x values at the cuts x images x 20 epochs. The printed values are 0.6 % larger on CIFAR and 1.9 % on ImageNet; why is not known.",
                 "  GPipe-4 on CIFAR fits cuts behind stages 2, 3 and 4: the fourth worker has the head alone. Cut by FLOPs more would cross (see the next table).",
                 "  GPipe-4 on ImageNet is exactly 2.5 times GPipe-2; no cuts are published, those behind layer2.0, layer2.1 and layer3.0 fit.",
                 Text($"ImageNet, LoFT: no batch size is published. {imagenet.Batch} is assumed, {imagenet.Rounds} rounds; the printed values fit some 6,000, as 18 of the 20 epochs would have."),
