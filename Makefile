@@ -10,6 +10,8 @@ LIBTORCH ?=
 SELF_CONTAINED ?=
 # More section.key=value arguments for a run.
 ARGS ?=
+# The config that "make plan" plans.
+CONFIG ?= configs/quick.yaml
 # Tests whose full name holds this text; empty: all.
 FILTER ?=
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
@@ -31,11 +33,11 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run run-loft compare test build setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare plan comm-table test build setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare, plan), CONFIG=file (plan), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
 
 run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
 	@build/run.sh configs/quick.yaml $(ARGS)
@@ -64,6 +66,14 @@ cifar10: ## fetch and check CIFAR-10 (needs internet)
 
 cifar100: ## fetch and check CIFAR-100 (needs internet)
 	@build/fetch-cifar.sh cifar100
+
+plan: ## say what the pre-training of CONFIG costs on 1, 2 and 4 ranks: FLOPs, memory, communication
+	@build/publish.sh
+	@dist/lofthpc plan --config $(CONFIG) $(ARGS)
+
+comm-table: ## print LoFT's published communication table beside a model of it and our exchange
+	@build/publish.sh
+	@dist/lofthpc comm-table
 
 bench: ## measure the table of ratios of the README
 	@build/setup.sh bench

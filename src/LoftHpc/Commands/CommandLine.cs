@@ -1,5 +1,6 @@
 using System.CommandLine;
 using LoftHpc.Communication;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
@@ -22,6 +23,8 @@ public static class CommandLine
             Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", session => RunCommands.Run(session)),
             Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", session => RunCommands.Evaluate(session)),
             Compare(),
+            Plan(),
+            CommunicationTable(),
             Doctor(),
         };
         // Every rank parses the same line; only the first says what is wrong with it.
@@ -45,10 +48,9 @@ public static class CommandLine
 
     private static Command Stage(string name, string description, Action<Session> run)
     {
-        Option<string> config = new("--config") { Description = "The YAML file of the run.", Required = true, HelpName = "FILE" };
+        (Option<string> config, Argument<string[]> overrides) = Config();
         Option<bool> quiet = new("--quiet") { Description = "Print errors, warnings and final results only." };
         Option<bool> verbose = new("--verbose") { Description = "Print more." };
-        Argument<string[]> overrides = new("section.key=value") { Description = "Settings that win over the file's.", Arity = ArgumentArity.ZeroOrMore };
         Command command = new(name, description) { config, quiet, verbose, overrides };
         command.SetAction(parsed => MpiJob.Run(mpi =>
         {
@@ -67,6 +69,30 @@ public static class CommandLine
         Option<string?> summary = new("--summary") { Description = "Write the means over seeds too, in Markdown.", HelpName = "FILE.md" };
         Command command = new("compare", "Put finished runs side by side: accuracies, and what pre-training cost.") { runs, output, summary };
         command.SetAction(parsed => CompareCommand.Run(parsed.GetRequiredValue(runs), parsed.GetRequiredValue(output), parsed.GetValue(summary)));
+        return command;
+    }
+
+    private static (Option<string>, Argument<string[]>) Config() => (
+        new Option<string>("--config") { Description = "The YAML file of the run.", Required = true, HelpName = "FILE" },
+        new Argument<string[]>("section.key=value") { Description = "Settings that win over the file's.", Arity = ArgumentArity.ZeroOrMore });
+
+    private static Command Plan()
+    {
+        (Option<string> config, Argument<string[]> overrides) = Config();
+        Command command = new(
+            "plan", "Say what the pre-training of a config costs on each of plan.ranks: FLOPs, memory, communication. Needs no ranks, MPI, GPU or data.")
+        {
+            config, overrides,
+        };
+        command.SetAction(parsed => PlanCommands.Once(reporter =>
+            PlanCommands.Plan(RunConfigLoader.Load(parsed.GetRequiredValue(config), parsed.GetValue(overrides) ?? []), reporter)));
+        return command;
+    }
+
+    private static Command CommunicationTable()
+    {
+        Command command = new("comm-table", "Print LoFT's published communication table, a model of it, and what the exchange of this program takes.");
+        command.SetAction(_ => PlanCommands.Once(PlanCommands.CommunicationTable));
         return command;
     }
 

@@ -18,6 +18,7 @@ public sealed record RunConfig
     public RetrainSection Retrain { get; init; } = new();
     public EvaluateSection Evaluate { get; init; } = new();
     public PlotSection Plot { get; init; } = new();
+    public PlanSection Plan { get; init; } = new();
 }
 
 public enum DeviceChoice { Auto, Cpu, Cuda }
@@ -228,4 +229,18 @@ public sealed record PlotSection
 {
     /// <summary>Layers whose heat-map is drawn; empty: all.</summary>
     public IReadOnlyList<string> Layers { get; init; } = [];
+}
+
+/// <summary>What command plan alone has.</summary>
+public sealed record PlanSection
+{
+    /// <summary>Numbers of ranks that are planned for.</summary>
+    [Range(1, 1_000_000)]
+    public IReadOnlyList<int> Ranks { get; init; } = [1, 2, 4];
+    /// <summary>Time that a message takes whatever its size.</summary>
+    [Range(0, double.PositiveInfinity)]
+    public double LatencyMicroseconds { get; init; } = 2;
+    /// <summary>10^9 bytes a second that a rank sends.</summary>
+    [Range(0, double.PositiveInfinity, MinimumIsExclusive = true)]
+    public double BandwidthGigabytesPerSecond { get; init; } = 10;
 }

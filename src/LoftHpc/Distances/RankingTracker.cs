@@ -49,9 +49,7 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
         }
         _measured.Add((step, [.. positions]));
 
-        int last = _measured.Count - 1;
-        List<(int, int)> pairs = last == 0 ? [] : last == 1 ? [(1, 0)] : [(last, last - 1), (last, 0)];
-        IReadOnlyList<LayerDistance> distances = Distances(pairs);
+        IReadOnlyList<LayerDistance> distances = Distances(PairsAt(_measured.Count - 1));
         return new RankingMeasurement(step, communicator.Rank == Root ? byLayer : [], distances);
     }
 
@@ -59,11 +57,17 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     /// All ordered pairs of two different measurements that <see cref="Measure"/> has not given yet, among at most
     /// <paramref name="measurementsMax"/> measurements spread evenly from the first to the last. Collective.
     /// </summary>
-    public IReadOnlyList<LayerDistance> RemainingPairs(int measurementsMax)
+    public IReadOnlyList<LayerDistance> RemainingPairs(int measurementsMax) => Distances(PairsRemaining(_measured.Count, measurementsMax));
+
+    /// <summary>The pairs of measurements that <see cref="Measure"/> compares at measurement number <paramref name="last"/>, from 0.</summary>
+    public static IReadOnlyList<(int Measured, int Reference)> PairsAt(int last) =>
+        last == 0 ? [] : last == 1 ? [(1, 0)] : [(last, last - 1), (last, 0)];
+
+    /// <summary>The pairs that <see cref="RemainingPairs"/> compares after so many measurements.</summary>
+    public static IReadOnlyList<(int Measured, int Reference)> PairsRemaining(int measurements, int measurementsMax)
     {
-        int[] chosen = EvenlySpaced(_measured.Count, measurementsMax);
-        return Distances(
-            [.. from a in chosen from b in chosen where a < b || (a > b && b != 0 && b != a - 1) select (a, b)]);
+        int[] chosen = EvenlySpaced(measurements, measurementsMax);
+        return [.. from a in chosen from b in chosen where a < b || (a > b && b != 0 && b != a - 1) select (a, b)];
     }
 
     /// <summary>Indices below <paramref name="count"/>: all, or <paramref name="most"/> of them with the first and the last.</summary>
@@ -125,7 +129,7 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     }
 
     /// <summary>F for every pair of measurements and every layer; all pairs in one reduce.</summary>
-    private List<LayerDistance> Distances(List<(int Measured, int Reference)> pairs)
+    private List<LayerDistance> Distances(IReadOnlyList<(int Measured, int Reference)> pairs)
     {
         int values = pairs.Count * _layers.Count;
         if (values == 0) return [];

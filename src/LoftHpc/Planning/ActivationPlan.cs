@@ -71,9 +71,8 @@ public static class ActivationPlan
     }
 
     /// <summary>A rank's network in a round of loft; dealt by norm its filter counts may differ by one from these.</summary>
-    private static NetworkSpec Narrow(LoftSection loft, NetworkSpec network, Shard share) => network.WithInnerCounts(network.Blocks
-        .Where(block => loft.Stages.Contains(block.Stage) && (block.Index > 0 || loft.FirstBlocks))
-        .ToDictionary(block => block.Inner.Name, block => Size(share, block.Inner.Count)));
+    private static NetworkSpec Narrow(LoftSection loft, NetworkSpec network, Shard share) => network.WithInnerCounts(
+        FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks).ToDictionary(block => block.Inner.Name, block => Size(share, block.Inner.Count)));
 
     /// <summary>Counts along the forward pass, as <see cref="ResidualNetwork"/> does it.</summary>
     private sealed class Counter(ForwardKind kind, NetworkSpec network, int images, int elementBytes, Shard share)

@@ -13,45 +13,47 @@ public sealed class SharedAverage(RankContext context) : IDisposable
 {
     private readonly FlatBuffer _flat = new(context.Type, context.Device);
     private readonly Dictionary<string, int> _places = [];
-    private bool _current;
+    // All ranks start with the same copies.
+    private bool _copiesAreMean = true, _bufferIsMean;
 
     /// <summary>Bytes of the buffer.</summary>
     public long BufferBytes => _flat.Bytes;
 
-    /// <summary>The tensors that are shared from now on.</summary>
+    /// <summary>The tensors that are shared from now on; the copies of them are equal.</summary>
     public void Share(IEnumerable<string> names)
     {
         _places.Clear();
         foreach (string name in names) _places.Add(name, _places.Count);
-        _current = false;
+        (_copiesAreMean, _bufferIsMean) = (true, false);
     }
 
     /// <summary>The copies have changed.</summary>
-    public void Invalidate() => _current = false;
+    public void Invalidate() => _copiesAreMean = _bufferIsMean = false;
 
     /// <summary>Takes the mean, unless nothing has changed since the last time. Collective.</summary>
     public void Refresh(ModelState state)
     {
-        if (_current || context.Size == 1) return;
+        if (_copiesAreMean || _bufferIsMean || context.Size == 1) return;
         using DisposeScope scope = NewDisposeScope();
         _flat.Pack([.. _places.Keys.Select(name => state[name]).Select(tensor => ((Tensor?)tensor, tensor.shape))]);
         _flat.Average(context.Channels);
-        _current = true;
+        _bufferIsMean = true;
     }
 
     /// <summary>Takes the mean and replaces the copies by it. Collective.</summary>
     public void Apply(ModelState state)
     {
-        if (context.Size == 1) return;
+        if (_copiesAreMean || context.Size == 1) return;
         Refresh(state);
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
         foreach ((string name, int place) in _places) state[name].copy_(_flat.Part(place));
+        _copiesAreMean = true;
     }
 
     /// <summary>A tensor as it stands in the network that all ranks make up together, after <see cref="Refresh"/>: its mean if it is shared, else this rank's part.</summary>
     public Tensor Read(ModelState state, string name) =>
-        context.Size > 1 && _places.TryGetValue(name, out int place) ? _flat.Part(place) : state[name];
+        context.Size > 1 && !_copiesAreMean && _places.TryGetValue(name, out int place) ? _flat.Part(place) : state[name];
 
     public void Dispose() => _flat.Dispose();
 }

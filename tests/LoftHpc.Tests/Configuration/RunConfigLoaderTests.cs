@@ -168,6 +168,20 @@ public sealed class RunConfigLoaderTests
             {
                 Backward = BackwardKind.Local,
                 Assignment = AssignmentKind.Random,
+                BatchNorm = BatchNormScope.PerRank,
+                LocalSteps = 4,
+                Samples = SampleScope.Shard,
+                Loft = new()
+                {
+                    Stages = [1],
+                    FirstBlocks = true,
+                    Momentum = MomentumKind.Travel,
+                    RunningStatistics = RunningStatisticsKind.Average,
+                    StatisticsImages = 6,
+                    Deal = DealKind.Norm,
+                    WarmupRounds = 3,
+                },
+                Gpipe = new() { MicroBatches = 2, Cuts = ["layer2.0"] },
                 Epochs = 9,
                 Batch = 31,
                 Snapshots = [2, 4],
@@ -178,6 +192,7 @@ public sealed class RunConfigLoaderTests
             Retrain = new() { Epochs = 1, Batch = 2, BatchNorm = BatchNormScope.PerRank, Optimizer = optimizer with { Milestones = [TrainingTime.Epochs(2)] } },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
             Plot = new() { Layers = ["conv1", "layer2.0.conv1"] },
+            Plan = new() { Ranks = [3, 5], LatencyMicroseconds = 0.5, BandwidthGigabytesPerSecond = 1.25 },
         };
         AssertEqual(config, Parse(RunConfigLoader.ToYaml(config)));
         AssertEqual(new RunConfig(), Parse(RunConfigLoader.ToYaml(new RunConfig())));

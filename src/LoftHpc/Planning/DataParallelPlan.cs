@@ -1,0 +1,48 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using static LoftHpc.Planning.PlanSetting;
+
+namespace LoftHpc.Planning;
+
+/// <summary>Data-parallel training, and the dense network on one rank: gradients are summed, with synchronised batch norm its sums too.</summary>
+public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
+{
+    private readonly bool _synchronised = setting.Pretrain.BatchNorm is BatchNormScope.Synchronised;
+    private long _stepsSinceAverage, _gradients;
+
+    protected override long ExchangeBytes => _gradients * ElementBytes;
+
+    public override void Evaluate(CommunicationPlan plan)
+    {
+        AverageRunningStatistics(plan);
+        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+    }
+
+    /// <summary>Rank 0 holds everything.</summary>
+    public override void Save(CommunicationPlan plan) => AverageRunningStatistics(plan);
+
+    protected override int ImagesOf(int batch, int rank) => Setting.ShardOf(batch, rank);
+
+    protected override void Communicate(CommunicationPlan plan, long step, int batch)
+    {
+        if (Ranks == 1) return;
+        if (_synchronised)
+        {
+            foreach (long channels in Network.NormChannels())
+            {
+                plan.Allreduce(CommunicationPurpose.Step, (2 * channels) + 1, DoubleBytes);
+                plan.Allreduce(CommunicationPurpose.Step, 2 * channels, ElementBytes);
+            }
+        }
+        _gradients = Network.ParameterCount;
+        plan.Allreduce(CommunicationPurpose.Step, _gradients, ElementBytes);
+        _stepsSinceAverage++;
+    }
+
+    private void AverageRunningStatistics(CommunicationPlan plan)
+    {
+        if (_synchronised || _stepsSinceAverage == 0) return;
+        plan.Allreduce(CommunicationPurpose.RunningStatistics, Network.StatisticsCount() + 1, DoubleBytes);
+        _stepsSinceAverage = 0;
+    }
+}

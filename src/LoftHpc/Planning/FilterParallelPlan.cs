@@ -1,0 +1,68 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Networks;
+using static LoftHpc.Planning.PlanSetting;
+
+namespace LoftHpc.Planning;
+
+/// <summary>Filter-parallel training: the inputs of the blocks' convolutions are gathered, and their gradients reduced and scattered.</summary>
+public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting)
+{
+    private readonly FilterAssignment _assignment =
+        FilterAssignment.Create(setting.Network, setting.Pretrain.Assignment, setting.Config.Run.Seed, setting.Ranks);
+
+    private readonly ConvGeometry[] _gathered =
+        [.. setting.Network.Geometry(setting.Images.Side).Where(conv => setting.Network.Blocks.Any(block => conv.Conv == block.Conv1 || conv.Conv == block.Conv2))];
+
+    private readonly Dictionary<(CommunicationPurpose, int), CommunicationPlan> _passes = [];
+    private long _scratch;
+
+    protected override long ExchangeBytes => _scratch;
+
+    /// <summary>Every rank sees the same logits.</summary>
+    public override void TakeTotals(CommunicationPlan plan)
+    {
+    }
+
+    public override void Evaluate(CommunicationPlan plan)
+    {
+        foreach (int batch in Setting.EvaluationBatches) Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false);
+    }
+
+    public override void Save(CommunicationPlan plan) => SendToRoot(plan, CommunicationPurpose.Save, rank =>
+        Held(rank).Where(slice => slice.Spec.Role is not TensorRole.LinearBias));
+
+    public override long FiltersMeasured(int rank) => Network.Convolutions.Sum(conv => (long)_assignment[conv.Out].Counts[rank]);
+
+    public override IEnumerable<TensorSlice> Held(int rank) => _assignment.Slices(Network, rank);
+
+    protected override void Communicate(CommunicationPlan plan, long step, int batch) =>
+        Pass(plan, CommunicationPurpose.Step, batch, Setting.Pretrain.Backward is BackwardKind.Exact);
+
+    /// <summary>A forward pass of a batch, and with exact gradients a backward pass.</summary>
+    private void Pass(CommunicationPlan plan, CommunicationPurpose purpose, int batch, bool backward)
+    {
+        if (Ranks == 1) return;
+        if (!_passes.TryGetValue((purpose, batch), out CommunicationPlan? pass))
+        {
+            _passes.Add((purpose, batch), pass = new CommunicationPlan(Ranks));
+            foreach (ConvGeometry conv in _gathered) Gather(pass, purpose, conv, batch, backward);
+            pass.Allreduce(purpose, (long)batch * Network.Classes, ElementBytes);
+        }
+        plan.Add(pass);
+    }
+
+    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward)
+    {
+        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * ElementBytes;
+        foreach (IGrouping<int, int> pieces in batch.Batches(ChannelExchange.ImagesPerPiece(imageBytes)).GroupBy(images => images))
+        {
+            int images = pieces.Key, calls = pieces.Count();
+            long[] counts = [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area * images)];
+            plan.Allgatherv(purpose, counts, ElementBytes, calls);
+            if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, calls);
+            // One image needs no packing.
+            if (images > 1) _scratch = Math.Max(_scratch, images * imageBytes);
+        }
+    }
+}

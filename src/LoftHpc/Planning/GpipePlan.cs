@@ -1,0 +1,51 @@
+using LoftHpc.Communication;
+using LoftHpc.Networks;
+using static LoftHpc.Planning.PlanSetting;
+
+namespace LoftHpc.Planning;
+
+/// <summary>Pipeline-parallel training: activations and their gradients go to the neighbour, one micro-batch at a time.</summary>
+public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
+{
+    private readonly IReadOnlyList<PipelineStage> _stages =
+        PipelineStages.Create(setting.Network, setting.Images.Side, setting.Ranks, setting.Pretrain.Gpipe.Cuts);
+
+    /// <summary>Values of one image that cross each boundary between ranks.</summary>
+    public IEnumerable<long> Boundaries => _stages.Take(Ranks - 1).Select(stage =>
+        Network.UnitOutput(stage.End - 1, Setting.Images.Side).Aggregate(1L, (product, side) => product * side));
+
+    public override void Evaluate(CommunicationPlan plan)
+    {
+        foreach (int batch in Setting.EvaluationBatches) Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false);
+        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+    }
+
+    public override void Save(CommunicationPlan plan) => SendToRoot(plan, CommunicationPurpose.Save, Held);
+
+    public override long FiltersMeasured(int rank) => Held(rank).Where(slice => slice.Spec.Role is TensorRole.ConvWeight).Sum(slice => slice.Shape[0]);
+
+    public override IEnumerable<TensorSlice> Held(int rank) => _stages[rank].Slices(Network);
+
+    protected override (int First, int End)? Units(int rank) => (_stages[rank].First, _stages[rank].End);
+
+    protected override void Communicate(CommunicationPlan plan, long step, int batch)
+    {
+        int parts = Setting.Pretrain.Gpipe.MicroBatches;
+        for (int part = 0; part < parts; part++)
+        {
+            (int start, int end) = new Shard(part, parts).Of(batch);
+            if (end > start) Cross(plan, CommunicationPurpose.Step, end - start, backward: true);
+        }
+    }
+
+    private void Cross(CommunicationPlan plan, CommunicationPurpose purpose, int images, bool backward)
+    {
+        int rank = 0;
+        foreach (long values in Boundaries)
+        {
+            plan.Send(purpose, rank, rank + 1, images * values, ElementBytes);
+            if (backward) plan.Send(purpose, rank + 1, rank, images * values, ElementBytes);
+            rank++;
+        }
+    }
+}

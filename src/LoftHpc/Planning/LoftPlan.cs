@@ -1,0 +1,192 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Networks;
+using static LoftHpc.Planning.PlanSetting;
+
+namespace LoftHpc.Planning;
+
+/// <summary>
+/// LoFT: narrow networks, what is shared averaged at the end of every round, filters sent from their old to their new
+/// owner. Partitions are those that the seed draws; filters dealt by norm depend on the training, so the average over
+/// partitions stands for them.
+/// </summary>
+public sealed class LoftPlan : RoundsPlan
+{
+    private readonly LoftSection _loft;
+    private readonly LoftNetwork _split;
+    private readonly NetworkSpec[] _narrow;
+    private readonly long[] _narrowFlops;
+    private readonly long _wholeFlops;
+    private readonly Func<long, IReadOnlyList<int[]>> _owners;
+
+    /// <param name="owners">
+    /// The partition of a round: for each partitioned block, in the order of the network, the owner of each filter inside
+    /// it; null: drawn from the seed.
+    /// </param>
+    public LoftPlan(PlanSetting setting, Func<long, IReadOnlyList<int[]>>? owners = null) : base(setting)
+    {
+        _loft = setting.Pretrain.Loft;
+        _split = new LoftNetwork(setting.Network, _loft);
+        _owners = owners ?? Draw;
+        // Shares of a random deal have the same sizes in every round.
+        _narrow = [.. Enumerable.Range(0, Ranks).Select(rank => Network.WithInnerCounts(
+            _split.Spaces.ToDictionary(space => space.Name, space => setting.ShardOf(space.Count, rank))))];
+        _narrowFlops = [.. _narrow.Select(network => network.Flops(setting.Images.Side))];
+        _wholeFlops = Network.Flops(setting.Images.Side);
+    }
+
+    public override string? Remark => _loft.Deal is DealKind.Norm
+        ? "filters dealt by norm depend on the training: bytes of the alltoallv are the average over partitions, and shares of a block may differ by a filter"
+        : null;
+
+    public override void MeasureNorms(CommunicationPlan plan)
+    {
+        base.MeasureNorms(plan);
+        if (Ranks > 1 && Partitioned(At)) plan.Allreduce(CommunicationPurpose.Distance, _split.NormsMeasured, DoubleBytes);
+    }
+
+    /// <summary>Rank 0 alone measures the whole network and tells the others.</summary>
+    public override void Evaluate(CommunicationPlan plan)
+    {
+        Gather(plan, CommunicationPurpose.Evaluation);
+        plan.Broadcast(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+    }
+
+    public override void Save(CommunicationPlan plan) => Gather(plan, CommunicationPurpose.Save);
+
+    /// <summary>The exchange at the end of the last round: no filter moves.</summary>
+    public void LastRound(CommunicationPlan plan)
+    {
+        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Round, _split.SharedValues, ElementBytes);
+    }
+
+    public override void Round(CommunicationPlan plan)
+    {
+        LastRound(plan);
+        if (Ranks == 1) return;
+        if (_loft.Deal is DealKind.Norm) GatherNorms(plan);
+        plan.Alltoallv(CommunicationPurpose.Round, AverageMoves(), ElementBytes);
+    }
+
+    public override IEnumerable<TensorSlice> Held(int rank) =>
+        (Partitioned(At) ? _narrow[rank] : Network).Tensors.Select(TensorSlice.Whole);
+
+    /// <summary>The flat buffer, and a buffer each for filters that leave and that arrive.</summary>
+    protected override long ExchangeBytes => base.ExchangeBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
+        (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));
+
+    protected override long FlopsOf(int rank) => Partitioned(At) ? _narrowFlops[rank] : _wholeFlops;
+
+    protected override long SharedValues(long step) => Partitioned(step)
+        ? _split.SharedValues
+        : Network.ParameterCount + (_loft.RunningStatistics is RunningStatisticsKind.Average ? Network.StatisticsCount() : 0);
+
+    protected override void EndRound(CommunicationPlan plan)
+    {
+        base.EndRound(plan);
+        long round = At / Setting.Pretrain.LocalSteps;
+        if (Ranks == 1 || At + 1 == Setting.Steps || !Partitioned(At)) return;
+        if (_loft.Deal is DealKind.Norm) GatherNorms(plan);
+        plan.Alltoallv(CommunicationPurpose.Round, _loft.Deal is DealKind.Norm ? AverageMoves() : Moves(_owners(round), _owners(round + 1)), ElementBytes);
+    }
+
+    /// <summary>Warm-up rounds come first.</summary>
+    private bool Partitioned(long step) => _split.Spaces.Count > 0 && step / Setting.Pretrain.LocalSteps >= _loft.WarmupRounds;
+
+    private void GatherNorms(CommunicationPlan plan) => plan.Allgatherv(
+        CommunicationPurpose.Round,
+        [.. Enumerable.Range(0, Ranks).Select(rank => _split.Spaces.Sum(space => (long)Setting.ShardOf(space.Count, rank)))], DoubleBytes);
+
+    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose)
+    {
+        Average(plan, purpose);
+        if (!Partitioned(At)) return;
+        SendToRoot(plan, purpose, rank => Held(rank).Where(slice =>
+            _split.IsPartitioned(slice.Spec) && (slice.Spec.IsParameter || _loft.RunningStatistics is RunningStatisticsKind.Average)));
+    }
+
+    /// <summary>Values that each rank sends each other one from one partition to the next.</summary>
+    private long[][] Moves(IReadOnlyList<int[]> from, IReadOnlyList<int[]> to)
+    {
+        long[][] moves = Square();
+        for (int block = 0; block < from.Count; block++)
+        {
+            long values = _split.ValuesOf(_split.Spaces[block]);
+            foreach ((int owner, int next) in from[block].Zip(to[block]))
+            {
+                if (owner != next) moves[owner][next] += values;
+            }
+        }
+        return moves;
+    }
+
+    /// <summary>The mean over all pairs of partitions: a filter of one rank goes to another in proportion to the other's share.</summary>
+    private long[][] AverageMoves()
+    {
+        long[][] moves = Square();
+        for (int from = 0; from < Ranks; from++)
+        {
+            for (int to = 0; to < Ranks; to++)
+            {
+                if (from == to) continue;
+                moves[from][to] = (long)Math.Round(_split.Spaces.Sum(space =>
+                    (double)Setting.ShardOf(space.Count, from) * Setting.ShardOf(space.Count, to) / space.Count * _split.ValuesOf(space)));
+            }
+        }
+        return moves;
+    }
+
+    private long[][] Square() => [.. Enumerable.Range(0, Ranks).Select(_ => new long[Ranks])];
+
+    private List<int[]> Draw(long round)
+    {
+        FilterPartition partition = FilterPartition.AtRandom(_split.Blocks, Setting.Config.Run.Seed, round, Ranks);
+        return [.. _split.Blocks.Select(block =>
+        {
+            int[] owners = new int[block.Inner.Count];
+            IReadOnlyList<int[]> owned = partition.Of(block.Inner)!.Owned;
+            for (int rank = 0; rank < Ranks; rank++)
+            {
+                foreach (int filter in owned[rank]) owners[filter] = rank;
+            }
+            return owners;
+        })];
+    }
+}
+
+/// <summary>Which part of a network LoFT deals to the ranks, and which they share.</summary>
+public sealed class LoftNetwork
+{
+    private readonly NetworkSpec _network;
+    private readonly LoftSection _loft;
+    private readonly HashSet<string> _names;
+
+    public LoftNetwork(NetworkSpec network, LoftSection loft)
+    {
+        (_network, _loft) = (network, loft);
+        Blocks = FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks);
+        Spaces = [.. Blocks.Select(block => block.Inner)];
+        _names = [.. Spaces.Select(space => space.Name)];
+    }
+
+    /// <summary>The partitioned blocks.</summary>
+    public IReadOnlyList<BlockSpec> Blocks { get; }
+
+    /// <summary>The channels inside each partitioned block.</summary>
+    public IReadOnlyList<ChannelSpace> Spaces { get; }
+
+    /// <summary>Values of the flat buffer: shared parameters, and shared running statistics where those are averaged.</summary>
+    public long SharedValues => _network.Tensors.Where(tensor => !IsPartitioned(tensor) && Travels(tensor)).Sum(tensor => tensor.Count);
+
+    /// <summary>Filters of both convolutions of all partitioned blocks.</summary>
+    public long NormsMeasured => Blocks.Sum(block => (long)block.Conv1.Out.Count + block.Conv2.Out.Count);
+
+    public bool IsPartitioned(TensorSpec tensor) =>
+        (tensor.Axis0 is not null && _names.Contains(tensor.Axis0.Name)) || (tensor.Axis1 is not null && _names.Contains(tensor.Axis1.Name));
+
+    /// <summary>Values that travel with one filter of a partitioned block.</summary>
+    public long ValuesOf(ChannelSpace space) => _network.Tensors.Where(tensor => (tensor.Axis0 == space || tensor.Axis1 == space) && Travels(tensor))
+        .Sum(tensor => tensor.Count / space.Count * (tensor.IsParameter && _loft.Momentum is MomentumKind.Travel ? 2 : 1));
+
+    private bool Travels(TensorSpec tensor) => tensor.IsParameter || _loft.RunningStatistics is RunningStatisticsKind.Average;
+}

@@ -1,0 +1,107 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Networks;
+using LoftHpc.Training;
+using static LoftHpc.Planning.PlanSetting;
+
+namespace LoftHpc.Planning;
+
+/// <summary>
+/// What a method does on all ranks, without doing it: the counterpart of <see cref="ITrainingMethod"/>, whose members
+/// are called in the same order and add to a plan what the method communicates.
+/// </summary>
+public abstract class MethodPlan(PlanSetting setting)
+{
+    private readonly TrainingWork[] _work = new TrainingWork[setting.Ranks];
+    private readonly long?[] _flops = new long?[setting.Ranks];
+
+    protected PlanSetting Setting => setting;
+
+    protected NetworkSpec Network => setting.Network;
+
+    protected int Ranks => setting.Ranks;
+
+    /// <exception cref="UserError">The method does not work on so many ranks, or not on this network.</exception>
+    public static MethodPlan Create(PlanSetting setting)
+    {
+        TrainingMethods.Check(setting.Network, setting.Images.Side, setting.Pretrain, setting.Ranks);
+        return setting.Pretrain.Method switch
+        {
+            PretrainMethod.FilterParallel => new FilterParallelPlan(setting),
+            PretrainMethod.Dense or PretrainMethod.DataParallel => new DataParallelPlan(setting),
+            PretrainMethod.LocalSgd => new LocalSgdPlan(setting),
+            PretrainMethod.Loft => new LoftPlan(setting),
+            PretrainMethod.Gpipe => new GpipePlan(setting),
+            _ => throw new InvalidOperationException($"no plan of method {setting.Pretrain.Method}"),
+        };
+    }
+
+    /// <summary>One optimizer step, counted from 0 over all epochs.</summary>
+    public void Step(CommunicationPlan plan, long step)
+    {
+        int batch = setting.BatchOf(step);
+        for (int rank = 0; rank < Ranks; rank++) _work[rank] += TrainingWork.Of(ImagesOf(batch, rank), FlopsOf(rank));
+        Communicate(plan, step, batch);
+    }
+
+    /// <summary>Whether the ranks meet in a step.</summary>
+    public virtual bool HaveMet(long step) => true;
+
+    /// <summary>What it computes on a rank in the steps so far.</summary>
+    public TrainingWork Work(int rank) => _work[rank];
+
+    /// <summary>What a rank holds after the calls so far.</summary>
+    public TrainingMemory Memory(int rank) => MemoryOf(Held(rank), _work[rank].Images > 0, ExchangeBytes);
+
+    /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
+    public long ActivationBytes(int rank) =>
+        ActivationPlan.Bytes(setting.Pretrain, Network, setting.Images.Side, Ranks, rank, ElementBytes, Units(rank));
+
+    /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
+    protected virtual (int First, int End)? Units(int rank) => null;
+
+    public virtual void TakeTotals(CommunicationPlan plan) => plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+
+    public abstract void Evaluate(CommunicationPlan plan);
+
+    public abstract void Save(CommunicationPlan plan);
+
+    public virtual void MeasureNorms(CommunicationPlan plan)
+    {
+    }
+
+    /// <summary>Filters of all convolutions whose norms a rank brings to a measurement: here a shard of each.</summary>
+    public virtual long FiltersMeasured(int rank) => Network.Convolutions.Sum(conv => (long)setting.ShardOf(conv.Out.Count, rank));
+
+    /// <summary>A remark on how exact the plan is, if it is not.</summary>
+    public virtual string? Remark => null;
+
+    /// <summary>The exchange at the end of a round in the midst of the training; on average, where partitions are drawn.</summary>
+    public virtual void Round(CommunicationPlan plan)
+    {
+    }
+
+    /// <summary>What a step communicates.</summary>
+    protected abstract void Communicate(CommunicationPlan plan, long step, int batch);
+
+    /// <summary>What a rank holds of the network.</summary>
+    public virtual IEnumerable<TensorSlice> Held(int rank) => Network.Tensors.Select(TensorSlice.Whole);
+
+    /// <summary>Images of a batch that a rank trains on.</summary>
+    protected virtual int ImagesOf(int batch, int rank) => batch;
+
+    /// <summary>Buffers that a rank keeps to exchange with others.</summary>
+    protected virtual long ExchangeBytes => 0;
+
+    /// <summary>Of an image's forward pass through what a rank holds in the step that is next.</summary>
+    protected virtual long FlopsOf(int rank) => _flops[rank] ??= Network.Flops(setting.Images.Side, Held(rank));
+
+    /// <summary>Each other rank sends rank 0 its part of every tensor that it brings.</summary>
+    protected void SendToRoot(CommunicationPlan plan, CommunicationPurpose purpose, Func<int, IEnumerable<TensorSlice>> brings)
+    {
+        for (int rank = 1; rank < Ranks; rank++)
+        {
+            foreach (TensorSlice part in brings(rank).Where(part => part.Count > 0)) plan.Send(purpose, rank, 0, part.Count, ElementBytes);
+        }
+    }
+}

@@ -1,0 +1,79 @@
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Networks;
+using LoftHpc.Training;
+
+namespace LoftHpc.Planning;
+
+/// <summary>Shape and number of the images that a config names; no file is read.</summary>
+public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages)
+{
+    public static ImageShape Of(DataSection section)
+    {
+        if (section.Set is DataSetName.Synthetic)
+        {
+            SyntheticSection made = section.Synthetic;
+            return new ImageShape(
+                made.Channels, made.Size, made.Classes,
+                section.TrainImages ?? SyntheticImages.AllTrainImages, section.TestImages ?? SyntheticImages.AllTestImages);
+        }
+        ImageDataSet set = ImageDataSet.Of(section.Set);
+        return new ImageShape(set.Channels, set.Size, set.Classes, section.TrainImages ?? set.TrainImages, section.TestImages ?? set.TestImages);
+    }
+}
+
+/// <summary>What a plan is of: a config, its network and images, and a number of ranks. Tensors are float32, on the CPU.</summary>
+public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageShape Images, int Ranks)
+{
+    /// <summary>Bytes of a value of the network, of the float64 values that are summed beside it, and of whole numbers.</summary>
+    public const int ElementBytes = sizeof(float), DoubleBytes = sizeof(double), IntBytes = sizeof(int), LongBytes = sizeof(long);
+
+    /// <exception cref="UserError">The network's depth is not one of its family's.</exception>
+    public static PlanSetting Of(RunConfig config, int ranks)
+    {
+        ImageShape images = ImageShape.Of(config.Data);
+        return new PlanSetting(config, NetworkCatalog.Create(config.Network, images.Channels, images.Classes), images, ranks);
+    }
+
+    public PretrainSection Pretrain => Config.Pretrain;
+
+    public int StepsPerEpoch => (Images.TrainImages + Pretrain.Batch - 1) / Pretrain.Batch;
+
+    /// <summary>Optimizer steps of the whole pre-training.</summary>
+    public long Steps => (long)Pretrain.Epochs * StepsPerEpoch;
+
+    /// <summary>Images of the batch of a step, counted from 0 over all epochs; the last one of an epoch may be smaller.</summary>
+    public int BatchOf(long step) => Math.Min(Pretrain.Batch, Images.TrainImages - ((int)(step % StepsPerEpoch) * Pretrain.Batch));
+
+    /// <summary>A rank's shard of so many things.</summary>
+    public int ShardOf(int items, int rank)
+    {
+        (int start, int end) = new Shard(rank, Ranks).Of(items);
+        return end - start;
+    }
+
+    /// <summary>The batches in which one rank evaluates the whole test set.</summary>
+    public IEnumerable<int> EvaluationBatches => Images.TestImages.Batches(Config.Evaluate.Batch);
+
+    /// <summary>What a rank holds for training.</summary>
+    /// <param name="trained">Whether the rank has had a gradient.</param>
+    public static TrainingMemory MemoryOf(IEnumerable<TensorSlice> held, bool trained, long exchangeBytes)
+    {
+        long weights = 0, parameters = 0;
+        foreach (TensorSlice slice in held)
+        {
+            weights += ElementBytes * slice.Count;
+            if (slice.Spec.IsParameter) parameters += ElementBytes * slice.Count;
+        }
+        return new TrainingMemory(weights, trained ? parameters : 0, parameters, exchangeBytes);
+    }
+}
+
+/// <summary>How images are cut into batches.</summary>
+internal static class BatchSizes
+{
+    public static IEnumerable<int> Batches(this int images, int batch)
+    {
+        for (int start = 0; start < images; start += batch) yield return Math.Min(batch, images - start);
+    }
+}
