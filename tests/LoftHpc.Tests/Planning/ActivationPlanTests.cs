@@ -35,18 +35,18 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         get
         {
             TheoryData<string, int, NetworkFamily, int, int, NetworkForm> runs = [];
-            foreach ((NetworkFamily family, int depth, int width, NetworkForm form) in new[]
-            {
-                (NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar), (NetworkFamily.Resnet, 18, 16, NetworkForm.Cifar),
-                (NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar), (NetworkFamily.Resnet, 18, 32, NetworkForm.Imagenet),
-            })
+            void Add(NetworkFamily family, int depth, int width, NetworkForm form, params int[] rankCounts)
             {
                 runs.Add("dense", 1, family, depth, width, form);
                 foreach (string method in Methods)
                 {
-                    foreach (int ranks in new[] { 2, 4 }) runs.Add(method, ranks, family, depth, width, form);
+                    foreach (int ranks in rankCounts) runs.Add(method, ranks, family, depth, width, form);
                 }
             }
+            Add(NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, 2, 4);
+            Add(NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, 4); // shares of 4 and 5 filters
+            Add(NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar, 2);
+            Add(NetworkFamily.Resnet, 18, 32, NetworkForm.Imagenet, 2);
             return runs;
         }
     }
