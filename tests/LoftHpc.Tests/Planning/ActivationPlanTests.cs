@@ -16,7 +16,7 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
 
     /// <summary>
     /// Planned totals must differ by this factor for the peaks to be compared. What a peak has above the plan, gradients
-    /// of activations and the libraries' workspace, was 4 to 27 % of the plan, by method, and repeated to 2 %; so where
+    /// of activations and the libraries' workspace, was 4 to 27 % of the plan, by method, in every run; so where
     /// plans are further apart than 1.27 / 1.04, the peaks are apart too.
     /// </summary>
     private const double ClearlyMore = 1.25;
@@ -27,7 +27,9 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
     /// </summary>
     private static readonly Dictionary<string, string> FreedGoesBack = new()
     {
-        ["MALLOC_MMAP_MAX_"] = "65536", ["MALLOC_MMAP_THRESHOLD_"] = "65536", ["MALLOC_TRIM_THRESHOLD_"] = "131072",
+        ["MALLOC_MMAP_MAX_"] = "65536",
+        ["MALLOC_MMAP_THRESHOLD_"] = "65536",
+        ["MALLOC_TRIM_THRESHOLD_"] = "131072",
     };
 
     public static TheoryData<string, int, NetworkFamily, int, int, NetworkForm> Runs
