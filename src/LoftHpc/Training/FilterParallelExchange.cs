@@ -33,6 +33,8 @@ public sealed class FilterParallelExchange(ChannelExchange exchange, FilterAssig
     {
         if (backward is BackwardKind.Exact) return exchange.ReduceScatter(gradient, channels);
         int rank = exchange.Communicator.Rank;
-        return gradient.narrow(1, channels.Take(rank).Sum(), channels[rank]).contiguous();
+        // The view would keep the whole gradient till the end of the step.
+        using Tensor own = gradient.narrow(1, channels.Take(rank).Sum(), channels[rank]);
+        return own.contiguous();
     }
 }
