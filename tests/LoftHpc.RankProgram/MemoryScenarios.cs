@@ -43,8 +43,12 @@ internal static partial class MemoryScenarios
     }
 
     /// <summary>The units of this rank's stage, where the method has stages.</summary>
-    private static (int First, int End)? UnitsOf(PretrainSection config, NetworkSpec network, int imageSide, ICommunicator world) =>
-        config.Method is not PretrainMethod.Gpipe ? null : throw new NotSupportedException($"stages of {network.UnitCount} units at {imageSide} on {world.Size} ranks");
+    private static (int First, int End)? UnitsOf(PretrainSection config, NetworkSpec network, int imageSide, ICommunicator world)
+    {
+        if (config.Method is not PretrainMethod.Gpipe) return null;
+        PipelineStage stage = PipelineStages.Create(network, imageSide, world.Size, config.Gpipe.Cuts)[world.Rank];
+        return (stage.First, stage.End);
+    }
 
     /// <summary>
     /// Arguments: method, family, depth, width, form, batch. What a step holds after its forward pass, against the plan,

@@ -12,7 +12,10 @@ namespace LoftHpc.Tests.Planning;
 public partial class ActivationPlanTests(ITestOutputHelper output)
 {
     /// <summary>The methods, by the names of the scenarios, that more than one rank can run.</summary>
-    private static readonly string[] Methods = ["filter-parallel", "filter-parallel-local", "data-parallel", "data-parallel-per-rank"];
+    private static readonly string[] Methods = 
+    [
+        "filter-parallel", "filter-parallel-local", "data-parallel", "data-parallel-per-rank", "local-sgd", "local-sgd-shard", "loft", "loft-shard", "gpipe",
+    ];
 
     /// <summary>
     /// Planned totals must differ by this factor for the peaks to be compared. What a peak has above the plan, gradients
@@ -37,18 +40,15 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         get
         {
             TheoryData<string, int, NetworkFamily, int, int, NetworkForm> runs = [];
-            void Add(NetworkFamily family, int depth, int width, NetworkForm form, params int[] rankCounts)
+            runs.Add("dense", 1, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar);
+            foreach (string method in Methods)
             {
-                runs.Add("dense", 1, family, depth, width, form);
-                foreach (string method in Methods)
-                {
-                    foreach (int ranks in rankCounts) runs.Add(method, ranks, family, depth, width, form);
-                }
+                foreach (int ranks in new[] { 2, 4 }) runs.Add(method, ranks, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar);
             }
-            Add(NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, 2, 4);
-            Add(NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, 4); // shares of 4 and 5 filters
-            Add(NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar, 2);
-            Add(NetworkFamily.Resnet, 18, 32, NetworkForm.Imagenet, 2);
+            // Shares of 4 and 5 filters.
+            foreach (string method in new[] { "filter-parallel", "data-parallel", "loft" }) runs.Add(method, 4, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar);
+            foreach (string method in new[] { "filter-parallel-local", "gpipe" }) runs.Add(method, 2, NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar);
+            foreach (string method in new[] { "filter-parallel", "data-parallel-per-rank" }) runs.Add(method, 2, NetworkFamily.Resnet, 18, 32, NetworkForm.Imagenet);
             return runs;
         }
     }
