@@ -79,8 +79,14 @@ public sealed class LocalSgdTraining : ITrainingMethod
     /// <summary>Every rank knows every filter of the mean; each measures a share of them.</summary>
     public IReadOnlyList<FilterNorms> MeasureNorms()
     {
-        using ModelState averaged = Averaged();
-        return FilterNorms.Measure(averaged, _context.Shard);
+        _average.Refresh(_state);
+        using DisposeScope scope = NewDisposeScope();
+        return
+        [
+            .. from slice in _state.Slices
+               where slice.Spec.Role is TensorRole.ConvWeight
+               select FilterNorms.Measure(slice, _average.Read(_state, slice.Name), _context.Shard),
+        ];
     }
 
     public void Save(string path, WeightsIdentity identity, long step)

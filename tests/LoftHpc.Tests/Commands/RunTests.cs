@@ -182,6 +182,35 @@ public sealed class RunTests : IDisposable
         Assert.Equal(1, Occurrences(MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "--version"]).MustSucceed().Output, "0.1.0"));
     }
 
+    [SkippableTheory]
+    [InlineData("pretrain.method: dense trains on one rank, and there are 2", "pretrain.method=dense")]
+    [InlineData("pretrain.gpipe.cuts: layer9.0 is nothing that a stage can begin with", "pretrain.method=gpipe", "pretrain.gpipe.cuts=[layer9.0]")]
+    [InlineData("pretrain.loft.stages: [1] names no block", "pretrain.method=loft", "network.family=wide-resnet", "network.depth=10", "pretrain.loft.stages=[1]")]
+    public void A_method_that_cannot_work_is_refused_before_any_work(string message, params string[] overrides)
+    {
+        LaunchResult result = Start(MpiLauncher.AnyFamily(), 2, "run", ["run.name=a", .. overrides]);
+        Assert.Equal((ExitCodes.Configuration, 1), (result.ExitCode, Occurrences(result.Error, message)));
+        Assert.False(Directory.Exists(Folder("a").Path));
+    }
+
+    [SkippableTheory]
+    [InlineData("loft", 3)]
+    [InlineData("local-sgd", 2)]
+    [InlineData("gpipe", 3)]
+    [InlineData("data-parallel", 2)]
+    public void Every_method_leads_to_a_ticket_by_one_line_and_to_the_same_bits_again(string method, int ranks)
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        foreach (string name in new[] { "a", "b" }) Start(family, ranks, "run", $"run.name={name}", $"pretrain.method={method}").MustSucceed();
+        (RunFolder a, RunFolder b) = (Folder("a"), Folder("b"));
+        Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], a.Summary.Read().Select(row => row.Network));
+        foreach ((string one, string other) in new[]
+        {
+            (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterDistance.Path, b.FilterDistance.Path), (a.Summary.Path, b.Summary.Path),
+        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
+        Assert.Equal(2 * ranks, a.Resources.Read().Count);
+    }
+
     [SkippableFact]
     public void A_loss_that_is_no_number_ends_the_job_with_a_code_of_its_own()
     {

@@ -67,6 +67,19 @@ public sealed class ConfigFilesTests
     }
 
     [Fact]
+    public void Each_option_of_loft_is_compared_with_the_defaults()
+    {
+        LoftSection[] options = [.. File.ReadLines(Path.Combine(Folder, "compare", "loft-options.txt"))
+            .Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[2..])
+            .Select(settings => RunConfigLoader.Load(Path.Combine(Folder, "compare", "base.yaml"), settings).Pretrain.Loft)];
+        Assert.Equal(options.Length, options.Select(loft => loft.ToString()).Distinct().Count());
+        Assert.Equal(Enum.GetValues<MomentumKind>(), options.Select(loft => loft.Momentum).Distinct());
+        Assert.Equal(Enum.GetValues<RunningStatisticsKind>(), options.Select(loft => loft.RunningStatistics).Distinct());
+        Assert.Equal(Enum.GetValues<DealKind>(), options.Select(loft => loft.Deal).Distinct());
+        Assert.Contains(options, loft => loft.WarmupRounds > 0);
+    }
+
+    [Fact]
     public void The_compared_methods_are_all_there_and_differ_in_a_setting_or_two()
     {
         string[][] lines = [.. File.ReadLines(Path.Combine(Folder, "compare", "methods.txt"))

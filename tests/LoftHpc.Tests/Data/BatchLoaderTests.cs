@@ -42,6 +42,21 @@ public sealed class BatchLoaderTests
         Assert.Equal(["12 34"], Augmented(new DataSection { CropPadding = 1, Flip = true }, 500, augment: false).Distinct());
     }
 
+    /// <summary>Walk 0 is what one rank does; every other number has an order and augmentation of its own.</summary>
+    [Fact]
+    public void Walks_differ_in_order_and_augmentation_and_the_first_is_that_of_one_rank()
+    {
+        BatchLoader loader = new(Images([1, 2, 3, 4], 100), new DataSection { CropPadding = 1 }, 3);
+        int[] samples = [.. Enumerable.Range(0, 100)];
+        int[][] orders = [.. new[] { 0, 1, 2 }.Select(walk => loader.Walk(walk).EpochOrder(5))];
+        Assert.Equal(loader.EpochOrder(5), orders[0]);
+        Assert.All(orders, order => Assert.Equal(samples, order.Order()));
+        Assert.Equal(3, orders.Select(order => string.Join(' ', order)).Distinct().Count());
+        using Batch one = loader.Load(samples, 5, true, torch.CPU), first = loader.Walk(0).Load(samples, 5, true, torch.CPU), second = loader.Walk(1).Load(samples, 5, true, torch.CPU);
+        Assert.True(one.Images.equal(first.Images).all().item<bool>());
+        Assert.False(one.Images.equal(second.Images).all().item<bool>());
+    }
+
     [Fact]
     public void Channels_are_cropped_alike()
     {
