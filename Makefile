@@ -71,9 +71,10 @@ plan: ## say what the pre-training of CONFIG costs on 1, 2 and 4 ranks: FLOPs, m
 	@build/publish.sh
 	@dist/lofthpc plan --config $(CONFIG) $(ARGS)
 
-comm-table: ## print LoFT's published communication table beside a model of it and our exchange
-	@build/publish.sh
+comm-table: build ## print LoFT's published communication table beside a model of it and our exchange, planned and measured
 	@dist/lofthpc comm-table
+	@build/launch.sh 2 dist/lofthpc comm-table
+	@build/launch.sh 4 dist/lofthpc comm-table
 
 bench: ## measure the table of ratios of the README
 	@build/setup.sh bench

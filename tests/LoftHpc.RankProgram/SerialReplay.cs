@@ -24,6 +24,7 @@ internal sealed class SerialReplay : IDisposable
     private readonly Dictionary<string, Tensor> _momentum = [];
     private readonly Dictionary<(string Collective, int Rank), (long Calls, long Sent, long Received)> _transfers = [];
     private FilterPartition _partition;
+    private Dictionary<string, Tensor>? _recomputed;
 
     public SerialReplay(NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type)
     {
@@ -87,6 +88,12 @@ internal sealed class SerialReplay : IDisposable
         Array.Clear(_imagesSinceAverage);
     }
 
+    /// <summary>
+    /// The statistics that <see cref="Whole"/> has on some training images: of each norm the batches' means and unbiased
+    /// variances, weighted by their images.
+    /// </summary>
+    public IReadOnlyDictionary<string, Tensor> RecomputedStatistics => _recomputed ??= Recompute();
+
     /// <summary>What a rank must have sent and received in the exchanges at the ends of rounds, by collective.</summary>
     public IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> RoundTransfers(int rank) =>
         _transfers.Where(pair => pair.Key.Rank == rank).ToDictionary(pair => pair.Key.Collective, pair => pair.Value);
@@ -94,7 +101,28 @@ internal sealed class SerialReplay : IDisposable
     public void Dispose()
     {
         foreach (ModelState state in _states) state.Dispose();
-        foreach (Tensor tensor in Whole.Values.Concat(_momentum.Values)) tensor.Dispose();
+        foreach (Tensor tensor in Whole.Values.Concat(_momentum.Values).Concat(_recomputed is null ? [] : _recomputed.Values)) tensor.Dispose();
+    }
+
+    private Dictionary<string, Tensor> Recompute()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        using ModelState whole = ModelState.Load([.. _network.Tensors.Select(TensorSlice.Whole)], tensor => Whole[tensor.Name].clone(), _type, CPU);
+        using SerialReference reference = new(_network, whole);
+        string[] statistics = [.. _network.Tensors.Where(tensor => !tensor.IsParameter).Select(tensor => tensor.Name)];
+        Dictionary<string, Tensor> sums = statistics.ToDictionary(name => name, name => zeros_like(reference.Tensors[name]));
+        int[] images = RandomStream.For(3, "loft/statistics").Permutation(_data.Count);
+        for (int start = 0; start < images.Length; start += _config.Batch)
+        {
+            int[] batch = images[start..Math.Min(images.Length, start + _config.Batch)];
+            foreach (string name in statistics) reference.Tensors[name].zero_();
+            reference.Forward(_data.Load(batch, 0, augment: true, CPU, _type).Images, training: true);
+            // From zero, a tenth of the batch's own value is there.
+            foreach (string name in statistics) sums[name].add_(reference.Tensors[name], alpha: 10.0 * batch.Length / images.Length);
+        }
+        foreach (Tensor sum in sums.Values) sum.DetachFromDisposeScope();
+        return sums;
     }
 
     private void Train(ModelState state, Batch batch)

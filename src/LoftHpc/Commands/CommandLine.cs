@@ -91,8 +91,14 @@ public static class CommandLine
 
     private static Command CommunicationTable()
     {
-        Command command = new("comm-table", "Print LoFT's published communication table, a model of it, and what the exchange of this program takes.");
-        command.SetAction(_ => PlanCommands.Once(PlanCommands.CommunicationTable));
+        Command command = new("comm-table", "Print LoFT's published communication table, a model of it, and what the exchange of this program takes; under mpiexec, measure that on so many ranks.");
+        command.SetAction(_ => !LaunchEnvironment.Current.IsParallel
+            ? PlanCommands.Once(PlanCommands.CommunicationTable)
+            : MpiJob.Run(mpi =>
+            {
+                PlanCommands.MeasureRounds(mpi.World, ConsoleReporter.Create(mpi.World.Rank, Verbosity.Normal));
+                return ExitCodes.Done;
+            }));
         return command;
     }
 

@@ -1,7 +1,10 @@
+using System.Globalization;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Output;
+using LoftHpc.Mpi;
 using LoftHpc.Planning;
+using LoftHpc.Stages;
 
 namespace LoftHpc.Commands;
 
@@ -38,16 +41,29 @@ public static class PlanCommands
             }
             catch (UserError error)
             {
+                // Where none of the counts can be planned, the mistake is the config's.
+                if (plans.Count == 0 && ranks == config.Plan.Ranks[^1]) throw;
                 reporter.Result($"not on {ranks} rank{(ranks == 1 ? "" : "s")}: {error.Message}");
             }
         }
-        if (plans.Count == 0) return;
         reporter.Table(PlanTables.Resources(plans), isResult: true);
         foreach (PretrainPlan plan in plans.Where(plan => plan.Setting.Ranks > 1))
         {
             reporter.Table(PlanTables.Communication(plan), isResult: true);
             if (plan.Remark is string remark) reporter.Result(remark);
         }
+    }
+
+    /// <summary>Under a launcher: a measurement of what the table plans, on so many ranks.</summary>
+    public static void MeasureRounds(ICommunicator world, IReporter reporter)
+    {
+        TorchLibrary.Load();
+        PublishedRow row = PublishedTable.Rows[0];
+        MeasuredRounds measured = RoundMeasurement.Run(world, row);
+        reporter.Result(string.Create(CultureInfo.InvariantCulture,
+            $"measured, {row.Setting}, {world.Size} ranks: {measured.CountedBytes / 1e6:F2} MB a round over {measured.Rounds} rounds of loft; planned for the partitions drawn: {measured.PlannedBytes / 1e6:F2} MB, on average over partitions: {measured.AverageBytes / 1e6:F2} MB"));
+        if (measured.CountedBytes != measured.PlannedBytes)
+            throw new InvalidOperationException($"counted {measured.CountedBytes} bytes a round, planned {measured.PlannedBytes}");
     }
 
     /// <summary>The published communication table beside its model and this program's exchange.</summary>

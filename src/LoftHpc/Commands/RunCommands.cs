@@ -62,7 +62,9 @@ public static class RunCommands
         Record(session, folder, () =>
         {
             PretrainStage.Run(session, folder);
+            session.StopIfAsked();
             ExtractStage.Run(session, folder, folder);
+            session.StopIfAsked();
             RetrainStage.Run(session, folder);
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });

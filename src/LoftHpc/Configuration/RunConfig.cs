@@ -235,7 +235,7 @@ public sealed record PlotSection
 public sealed record PlanSection
 {
     /// <summary>Numbers of ranks that are planned for.</summary>
-    [Range(1, 1_000_000)]
+    [Range(1, 1024)]
     public IReadOnlyList<int> Ranks { get; init; } = [1, 2, 4];
     /// <summary>Time that a message takes whatever its size.</summary>
     [Range(0, double.PositiveInfinity)]

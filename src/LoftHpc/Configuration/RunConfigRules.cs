@@ -47,6 +47,12 @@ internal static class RunConfigRules
                 Invariant($"[{string.Join(", ", pretrain.Snapshots)}]; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
                 "pretrain.snapshots", "pretrain.epochs");
         }
+        if (pretrain.Method is PretrainMethod.Gpipe && pretrain.Gpipe.MicroBatches > pretrain.Batch)
+        {
+            yield return new BrokenRule(
+                Invariant($"{pretrain.Gpipe.MicroBatches} parts of a batch of {pretrain.Batch}; allowed: from 1 to {pretrain.Batch} (pretrain.batch)"),
+                "pretrain.gpipe.micro_batches", "pretrain.batch");
+        }
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(string section, OptimizerSection optimizer)

@@ -17,6 +17,7 @@ public sealed class LoftPlan : RoundsPlan
     private readonly NetworkSpec[] _narrow;
     private readonly long[] _narrowFlops;
     private readonly long _wholeFlops;
+    private long _normBytes;
     private readonly Func<long, IReadOnlyList<int[]>> _owners;
 
     /// <param name="owners">
@@ -35,9 +36,18 @@ public sealed class LoftPlan : RoundsPlan
         _wholeFlops = Network.Flops(setting.Images.Side);
     }
 
-    public override string? Remark => _loft.Deal is DealKind.Norm
-        ? "filters dealt by norm depend on the training: bytes of the alltoallv are the average over partitions, and shares of a block may differ by a filter"
-        : null;
+    public override string? Remark => string.Join("; ", Remarks) is { Length: > 0 } remarks ? remarks : null;
+
+    private IEnumerable<string> Remarks
+    {
+        get
+        {
+            if (_loft.Deal is DealKind.Norm)
+                yield return "filters dealt by norm depend on the training: bytes of the alltoallv are the average over partitions, and shares of a block may differ by a filter";
+            if (_loft.WarmupRounds > 0)
+                yield return "memory is that of the partitioned rounds: in the warm-up rounds every rank holds the full network, as by local-sgd";
+        }
+    }
 
     public override void MeasureNorms(CommunicationPlan plan)
     {
@@ -68,11 +78,18 @@ public sealed class LoftPlan : RoundsPlan
         plan.Alltoallv(CommunicationPurpose.Round, AverageMoves(), ElementBytes);
     }
 
+    /// <summary>The exchange at the end of a round, for the partitions that the seed draws for it and the next one.</summary>
+    public void DrawnRound(CommunicationPlan plan, long round)
+    {
+        LastRound(plan);
+        plan.Alltoallv(CommunicationPurpose.Round, Moves(_owners(round), _owners(round + 1)), ElementBytes);
+    }
+
     public override IEnumerable<TensorSlice> Held(int rank) =>
         (Partitioned(At) ? _narrow[rank] : Network).Tensors.Select(TensorSlice.Whole);
 
-    /// <summary>The flat buffer, and a buffer each for filters that leave and that arrive.</summary>
-    protected override long ExchangeBytes => base.ExchangeBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
+    /// <summary>The flat buffer, and a buffer each for filters that leave and that arrive, and for norms.</summary>
+    protected override long ExchangeBytes => base.ExchangeBytes + _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
         (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));
 
     protected override long FlopsOf(int rank) => Partitioned(At) ? _narrowFlops[rank] : _wholeFlops;
@@ -93,9 +110,12 @@ public sealed class LoftPlan : RoundsPlan
     /// <summary>Warm-up rounds come first.</summary>
     private bool Partitioned(long step) => _split.Spaces.Count > 0 && step / Setting.Pretrain.LocalSteps >= _loft.WarmupRounds;
 
-    private void GatherNorms(CommunicationPlan plan) => plan.Allgatherv(
-        CommunicationPurpose.Round,
-        [.. Enumerable.Range(0, Ranks).Select(rank => _split.Spaces.Sum(space => (long)Setting.ShardOf(space.Count, rank)))], DoubleBytes);
+    private void GatherNorms(CommunicationPlan plan)
+    {
+        long[] filters = [.. Enumerable.Range(0, Ranks).Select(rank => _split.Spaces.Sum(space => (long)Setting.ShardOf(space.Count, rank)))];
+        plan.Allgatherv(CommunicationPurpose.Round, filters, DoubleBytes);
+        _normBytes = DoubleBytes * (filters[0] + filters.Sum());
+    }
 
     private void Gather(CommunicationPlan plan, CommunicationPurpose purpose)
     {

@@ -75,7 +75,7 @@ public sealed class PretrainPlan
     {
         if (Setting.Steps == 0) return;
         int local = Setting.Pretrain.LocalSteps;
-        // A fresh one: its first step is no longer that of a training that is over. One step longer than a round, so that none ends.
+        // A fresh one: its first step is no longer that of a training that is over, and no round ends with it.
         PlanSetting longer = Setting with
         {
             Config = Setting.Config with { Pretrain = Setting.Pretrain with { LocalSteps = int.MaxValue, Epochs = Setting.Pretrain.Epochs + 1 } },
@@ -88,10 +88,10 @@ public sealed class PretrainPlan
         if (!fresh.HaveMet(0)) Agree(Round);
     }
 
-    /// <summary>The ranks agree on whether to stop, where they meet anyway.</summary>
+    /// <summary>The ranks agree on whether to stop, where they meet anyway and the training goes on.</summary>
     private void Control(CommunicationPlan plan, long step)
     {
-        if (_method.HaveMet(step)) Agree(plan);
+        if (_method.HaveMet(step) && step + 1 < Setting.Steps) Agree(plan);
     }
 
     private void Agree(CommunicationPlan plan)

@@ -23,7 +23,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     protected override long ExchangeBytes => _flat * ElementBytes;
 
     /// <summary>Whether a round ends with this step.</summary>
-    public override bool HaveMet(long step) => new Rounds(Setting.Pretrain.LocalSteps, Setting.Steps).EndsWith(step);
+    public override bool HaveMet(long step) => new RoundSchedule(Setting.Pretrain.LocalSteps, Setting.Steps).EndsWith(step);
 
     public override void MeasureNorms(CommunicationPlan plan) => Average(plan, CommunicationPurpose.Distance);
 

@@ -23,7 +23,6 @@ public static class PretrainStage
         method.Save(folder.InitialWeights, identity, 0);
         rankings.Measure(0, 0);
         long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
-        using var stop = new StopAgreement(session.Context);
         var loop = new TrainingLoop(
             TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
         {
@@ -35,7 +34,7 @@ public static class PretrainStage
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) method.Save(folder.SnapshotWeights(epoch), identity, step);
             },
-            MustStop = stop.IsAsked,
+            MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
         };
         StepTotals tested = loop.Run(session.Reporter);

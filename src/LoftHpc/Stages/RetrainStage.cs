@@ -22,11 +22,10 @@ public static class RetrainStage
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
         using var method = new DataParallelTraining(
             session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
-        using var stop = new StopAgreement(session.Context);
         var loop = new TrainingLoop(
             TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
-            MustStop = stop.IsAsked,
+            MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
         };
         StepTotals tested = loop.Run(session.Reporter);

@@ -36,6 +36,7 @@ public sealed class Session : IDisposable
         var metered = new MeteredCommunicator(World, ledger);
         Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), _placement.Device);
 
+        Stop = new StopAgreement(Context);
         foreach (string warning in _placement.Warnings) Reporter.Warning(warning);
         if (Config.Run.CudaAwareMpi && !mpi.IsCudaAware)
             Reporter.Warning("run.cuda_aware_mpi: this MPI library does not say that it is CUDA-aware; tensors go through host memory");
@@ -54,6 +55,9 @@ public sealed class Session : IDisposable
     public RankContext Context { get; }
 
     public IReporter Reporter { get; }
+
+    /// <summary>Whether the ranks were asked to stop, from the start of the launch on.</summary>
+    public StopAgreement Stop { get; }
 
     public bool IsRoot => World.Rank == 0;
 
@@ -100,7 +104,18 @@ public sealed class Session : IDisposable
         OnRoot(() => folder.Resources.Append(all.Select(row => JsonSerializer.Deserialize<ResourcesRow>(row)!)));
     }
 
-    public void Dispose() => _transport.Dispose();
+    /// <summary>Between two stages. Collective.</summary>
+    /// <exception cref="UserError">The ranks were asked to stop; on all ranks.</exception>
+    public void StopIfAsked()
+    {
+        if (Stop.IsAsked()) throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays", ExitCodes.Stopped);
+    }
+
+    public void Dispose()
+    {
+        Stop.Dispose();
+        _transport.Dispose();
+    }
 
     /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
     private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)

@@ -22,10 +22,10 @@ public sealed class DataParallelTraining : ITrainingMethod
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
     private readonly FlatBuffer _gradients;
-    private readonly bool _synchronised;
+    private readonly RunningStatistics? _statistics;
     private readonly long _imageFlops;
     private StepTotals _totals;
-    private long _stepsSinceAverage, _imagesSinceAverage, _gradientBytes;
+    private long _gradientBytes;
 
     /// <param name="state">The whole network, the same on every rank; disposed with this.</param>
     /// <param name="batch">Images a step, over all ranks.</param>
@@ -33,8 +33,10 @@ public sealed class DataParallelTraining : ITrainingMethod
         RankContext context, NetworkSpec network, ModelState state, int batch, BatchNormScope batchNorm, OptimizerSection optimizer, BatchLoader data)
     {
         (_context, Network, _state, _optimizer, _batches) = (context, network, state, optimizer, new EpochBatches(data, batch));
-        _synchronised = batchNorm is BatchNormScope.Synchronised;
-        _exchange = _synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
+        // Batch norm per rank leaves each rank with the statistics of its own shards.
+        bool synchronised = batchNorm is BatchNormScope.Synchronised;
+        _statistics = synchronised ? null : new RunningStatistics(context, state);
+        _exchange = synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
         _network = new ResidualNetwork(network, state, _exchange);
         _gradients = new FlatBuffer(context.Type, context.Device);
         _imageFlops = network.Flops(data.ImageSide);
@@ -51,7 +53,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _gradients.Bytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _gradients.Bytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _totals;
 
@@ -70,8 +72,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
         _totals += StepTotals.Of(logits, shard.Labels, lossSum);
         Work += TrainingWork.Of(shard.Count, _imageFlops);
-        _imagesSinceAverage += shard.Count;
-        _stepsSinceAverage++;
+        _statistics?.Count(shard.Count);
     }
 
     public StepTotals TakeTotals()
@@ -84,7 +85,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
-        AverageRunningStatistics();
+        _statistics?.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         return Evaluation.Of(_network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
     }
@@ -94,7 +95,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public void Save(string path, WeightsIdentity identity, long step)
     {
-        AverageRunningStatistics();
+        _statistics?.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
         WeightsFile.Save(path, identity, step, Network, _state, _context.Communicator, (tensor, rank) =>
             rank == 0 ? TensorSlice.Whole(tensor) : null);
@@ -114,14 +115,5 @@ public sealed class DataParallelTraining : ITrainingMethod
         _gradients.Pack([.. weights.Select(weight => (weight.grad, weight.shape))]);
         _gradients.Sum(_context.Channels);
         for (int i = 0; i < weights.Length; i++) weights[i].grad = _gradients.Part(i);
-    }
-
-    /// <summary>Batch norm per rank leaves each rank with the statistics of its own shards.</summary>
-    private void AverageRunningStatistics()
-    {
-        if (_synchronised || _stepsSinceAverage == 0) return;
-        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.RunningStatistics);
-        RunningStatistics.Average(_state, _context.Channels, _imagesSinceAverage);
-        _stepsSinceAverage = _imagesSinceAverage = 0;
     }
 }

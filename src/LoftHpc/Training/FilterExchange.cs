@@ -41,8 +41,8 @@ public sealed class FilterExchange : IDisposable
         _receive = empty([most], context.Type, context.Device).DetachFromDisposeScope();
     }
 
-    /// <summary>Bytes of the buffers for filters.</summary>
-    public long BufferBytes => _send is null ? 0 : 2 * _send.numel() * _send.element_size();
+    /// <summary>Bytes of the buffers for filters and their norms.</summary>
+    public long BufferBytes => (_send is null ? 0 : 2 * _send.numel() * _send.element_size()) + _ownNorms.CapacityBytes + _allNorms.CapacityBytes;
 
     /// <summary>Values that this rank sends to each rank, and receives from each, when it moves filters.</summary>
     public (long[] Send, long[] Receive) Counts(FilterPartition from, FilterPartition to)

@@ -63,25 +63,3 @@ public sealed class FlatBuffer(ScalarType type, Device device) : IDisposable
 
     private static long Count(long[] shape) => shape.Aggregate(1L, (product, side) => product * side);
 }
-
-/// <summary>Means of the running statistics that every rank holds whole.</summary>
-public static class RunningStatistics
-{
-    /// <summary>Replaces running statistics by their mean over the ranks, each weighted by the images that it saw. Collective.</summary>
-    public static void Average(ModelState state, ChannelExchange exchange, long images)
-    {
-        if (exchange.Communicator.Size == 1) return;
-        using DisposeScope scope = NewDisposeScope();
-        using IDisposable frozen = no_grad();
-        Tensor[] statistics = [.. state.Slices.Where(slice => !slice.Spec.IsParameter).Select(slice => state[slice.Name])];
-        Tensor flat = cat([.. statistics.Select(statistic => statistic.to(float64) * images), full([1], images, float64, statistics[0].device)]);
-        exchange.AllreduceSum(flat);
-        flat.div_(flat[-1].clone());
-        long at = 0;
-        foreach (Tensor statistic in statistics)
-        {
-            statistic.copy_(flat.narrow(0, at, statistic.numel()));
-            at += statistic.numel();
-        }
-    }
-}

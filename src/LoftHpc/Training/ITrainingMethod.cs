@@ -40,7 +40,7 @@ public interface ITrainingMethod : IDisposable
     /// <summary>Norms of this rank's filters, every layer in the same order on every rank.</summary>
     IReadOnlyList<FilterNorms> MeasureNorms();
 
-    /// <summary>Writes the whole network to one file on rank 0, which never holds more than one layer of it.</summary>
+    /// <summary>Writes the whole network to one file on rank 0, which gathers it layer by layer.</summary>
     /// <param name="step">Optimizer steps done.</param>
     void Save(string path, WeightsIdentity identity, long step);
 }

@@ -18,18 +18,19 @@ public sealed class LocalSgdTraining : ITrainingMethod
     private readonly ModelState _state;
     private readonly LocalSteps _local;
     private readonly SharedAverage _average;
-    private readonly Rounds _rounds;
+    private readonly RoundSchedule _rounds;
     private readonly long _imageFlops;
-    private long _stepsSinceAverage, _imagesAtAverage;
+    private readonly RunningStatistics _statistics;
 
     public LocalSgdTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
         (_context, Network) = (context, network);
         _state = ModelState.InitializeWhole(network, seed, context.Type, context.Device);
         _local = new LocalSteps(context, network, _state, config, data);
-        _rounds = new Rounds(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
+        _rounds = new RoundSchedule(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
         _imageFlops = network.Flops(data.ImageSide);
         _average = new SharedAverage(context);
+        _statistics = new RunningStatistics(context, _state);
         _average.Share(_state.Parameters.Select(parameter => parameter.Name));
     }
 
@@ -44,16 +45,17 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
     public void Step(int epoch, int step, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();
+        long before = Work.Images;
         _local.Step(epoch, step, learningRate, _imageFlops);
         _average.Invalidate();
-        _stepsSinceAverage++;
+        _statistics.Count(Work.Images - before);
 
         HaveMet = _rounds.EndsWith(((long)epoch * StepsPerEpoch) + step);
         if (!HaveMet) return;
@@ -69,7 +71,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
-        AverageRunningStatistics();
+        _statistics.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         using ModelState averaged = Averaged();
         var network = new ResidualNetwork(Network, averaged, new SerialExchange());
@@ -91,7 +93,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public void Save(string path, WeightsIdentity identity, long step)
     {
-        AverageRunningStatistics();
+        _statistics.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
         using ModelState averaged = Averaged();
         WeightsFile.Save(path, identity, step, Network, averaged, _context.Communicator, (tensor, rank) => rank == 0 ? TensorSlice.Whole(tensor) : null);
@@ -112,13 +114,5 @@ public sealed class LocalSgdTraining : ITrainingMethod
         using IDisposable frozen = no_grad();
         foreach (TensorSlice slice in averaged.Slices) averaged[slice.Name].copy_(_average.Read(_state, slice.Name));
         return averaged;
-    }
-
-    private void AverageRunningStatistics()
-    {
-        if (_stepsSinceAverage == 0) return;
-        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.RunningStatistics);
-        RunningStatistics.Average(_state, _context.Channels, Work.Images - _imagesAtAverage);
-        (_stepsSinceAverage, _imagesAtAverage) = (0, Work.Images);
     }
 }

@@ -66,7 +66,7 @@ public sealed class LocalSteps
 /// <summary>Which optimizer steps make up a round.</summary>
 /// <param name="LocalSteps">Steps of a round; the last round may be shorter.</param>
 /// <param name="TotalSteps">Steps of the whole training.</param>
-public readonly record struct Rounds(int LocalSteps, long TotalSteps)
+public readonly record struct RoundSchedule(int LocalSteps, long TotalSteps)
 {
     public long Count => (TotalSteps + LocalSteps - 1) / LocalSteps;
 

@@ -19,7 +19,7 @@ public sealed class LoftTraining : ITrainingMethod
     private readonly RankContext _context;
     private readonly PretrainSection _config;
     private readonly IReadOnlyList<BlockSpec> _blocks;
-    private readonly Rounds _rounds;
+    private readonly RoundSchedule _rounds;
     private readonly LocalSteps _local;
     private readonly SharedAverage _average;
     private readonly FilterExchange _filters;
@@ -39,7 +39,7 @@ public sealed class LoftTraining : ITrainingMethod
         _state = ModelState.Initialize(
             [.. network.Tensors.Select(tensor => _partition.Slice(tensor, context.Rank))], seed, context.Type, context.Device);
         _local = new LocalSteps(context, network, _state, config, data);
-        _rounds = new Rounds(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
+        _rounds = new RoundSchedule(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
         _average = new SharedAverage(context);
         _filters = new FilterExchange(
             context, network, _blocks, loft.Momentum is MomentumKind.Travel, loft.RunningStatistics is RunningStatisticsKind.Average);
@@ -61,7 +61,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _filters.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _filters.BufferBytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
@@ -118,7 +118,7 @@ public sealed class LoftTraining : ITrainingMethod
             double[] own = FilterNorms.SquaresOfRows(_state[name], layer.Columns);
             for (int row = 0; row < own.Length; row++) squares[start + (layer.Rows?[row] ?? row)] = own[row];
         }
-        if (total > 0) _context.Communicator.Allreduce(squares.AsSpan(), MpiOperation.Sum);
+        if (total > 0 && _context.Size > 1) _context.Communicator.Allreduce(squares.AsSpan(), MpiOperation.Sum);
         return [.. layers.Select(layer =>
         {
             if (!starts.TryGetValue(layer.Name, out int at)) return FilterNorms.Measure(layer, _average.Read(_state, layer.Name), _context.Shard);
@@ -134,7 +134,7 @@ public sealed class LoftTraining : ITrainingMethod
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
         // Whoever reads the file evaluates by running statistics, so they are recomputed also where evaluation is per batch.
-        using ModelState? whole = GatherToRoot(recompute: true);
+        using ModelState? whole = GatherToRoot(recompute: step > 0);
         if (whole is not null) WeightsFile.Save(path, identity, step, Network, whole);
     }
 
@@ -163,7 +163,7 @@ public sealed class LoftTraining : ITrainingMethod
         _imageFlops = Network.Flops(_data.ImageSide, _state.Slices);
     }
 
-    /// <summary>The same on every rank, and never sent. The first partition is always random: there are no norms yet.</summary>
+    /// <summary>The same on every rank, and never sent. The first partition is always random: no rank has seen all of the initial filters.</summary>
     private FilterPartition PartitionOf(long round, Func<IReadOnlyDictionary<string, double[]>>? gatherNorms)
     {
         if (round < _config.Loft.WarmupRounds) return FilterPartition.None;

@@ -47,7 +47,7 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
                 TimeSpan before = clock.Elapsed;
                 AfterStep(step, (double)step / method.StepsPerEpoch);
                 besides += clock.Elapsed - before;
-                if (method.HaveMet && MustStop()) throw Stopped(step, (long)epochs * method.StepsPerEpoch);
+                if (method.HaveMet && step < (long)epochs * method.StepsPerEpoch && MustStop()) throw Stopped(step, (long)epochs * method.StepsPerEpoch);
             }
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             TrainSeconds += trainSeconds;

@@ -47,7 +47,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
                 (PretrainMethod.Gpipe, ""),
                 (PretrainMethod.Gpipe, "pretrain.gpipe.micro_batches=5 network.family=resnet"),
             ];
-            TheoryData<int, string> runs = new() { { 1, Row(PretrainMethod.Dense, "") } };
+            TheoryData<int, string> runs = new() { { 1, Row(PretrainMethod.Dense, "") }, { 1, Row(PretrainMethod.Loft, "") }, { 1, Row(PretrainMethod.Gpipe, "") } };
             foreach ((PretrainMethod method, string overrides) in methods)
             {
                 foreach (int ranks in new[] { 2, 4 }) runs.Add(ranks, Row(method, overrides));
@@ -69,7 +69,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
         RunFolder folder = RunFolder.At(Path.Combine(_folder.Path, "results", "a"));
         RunConfig config = RunConfigLoader.Load(file, settings);
         PretrainPlan plan = PretrainPlan.Of(PlanSetting.Of(config, ranks));
-        bool average = plan.Remark is not null;
+        bool average = config.Pretrain is { Method: PretrainMethod.Loft, Loft.Deal: DealKind.Norm };
 
         // Where the plan has an average only, what the average is of is left out.
         CommunicationRow Comparable(CommunicationRow row) => average && row.Collective == "alltoallv"

@@ -28,6 +28,7 @@ public class LoftTests
     [InlineData(3, "loft.momentum=travel", "loft.running_statistics=average", "loft.deal=norm", "samples=shard")]
     [InlineData(4, "loft.deal=norm", "samples=shard", "loft.warmup_rounds=1")]
     [InlineData(2, "loft.warmup_rounds=2", "loft.momentum=travel", "loft.running_statistics=per-batch")]
+    [InlineData(2, "loft.running_statistics=average", "loft.deal=norm", "samples=shard")]
     public void Options_do_as_in_the_replay(int ranks, params string[] options) =>
         Run(MpiFamily.Mpich, ranks, "Replay", ["Resnet", "18", "5", "method=loft", "local_steps=2", .. options]);
 
@@ -45,6 +46,13 @@ public class LoftTests
     [InlineData(4, "whole", 5)]
     public void Local_SGD_does_as_the_replay(int ranks, string samples, int localSteps) =>
         Run(MpiFamily.OpenMpi, ranks, "Replay", "PreactResnet", "18", "4", "method=local-sgd", $"samples={samples}", $"local_steps={localSteps}");
+
+    [SkippableTheory]
+    [InlineData(2, "PreactResnet", 18, 5)]
+    [InlineData(3, "Resnet", 18, 5)]
+    [InlineData(4, "WideResnet", 16, 4)]
+    public void A_local_step_has_the_gradient_of_the_narrow_network(int ranks, string family, int depth, int width) =>
+        Run(MpiFamily.OpenMpi, ranks, "NarrowStep", family, $"{depth}", $"{width}");
 
     [SkippableTheory]
     [InlineData(MomentumKind.Restart, RunningStatisticsKind.Recompute)]
