@@ -42,6 +42,8 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
                 (PretrainMethod.Loft, ""),
                 (PretrainMethod.Loft, "pretrain.samples=shard pretrain.loft.running_statistics=average network.family=resnet"),
                 (PretrainMethod.Loft, "pretrain.loft.momentum=travel pretrain.loft.warmup_rounds=1 pretrain.loft.first_blocks=true"),
+                // More ranks than filters.
+                (PretrainMethod.Loft, "network.family=wide-resnet network.depth=16 network.width=1 pretrain.loft.stages=[1,2,3]"),
                 // Widths that the ranks divide: shares then have the same sizes, whoever gets which filter.
                 (PretrainMethod.Loft, "pretrain.loft.deal=norm network.width=4"),
                 (PretrainMethod.Gpipe, ""),
