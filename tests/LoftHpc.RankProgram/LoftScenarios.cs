@@ -244,7 +244,7 @@ internal static partial class LoftScenarios
     {
         IReadOnlyList<FilterNorms> own = method.MeasureNorms();
         StepTotals evaluated = method.Evaluate(data, 10);
-        method.Save(path, Identity(network), 0);
+        method.Save(path, Identity(network), 1);
         using RankingTracker tracker = new(world);
         RankingMeasurement measured = tracker.Measure(0, own);
         if (world.Rank != 0) return;
