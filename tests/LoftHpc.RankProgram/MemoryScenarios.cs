@@ -171,26 +171,8 @@ internal static partial class MemoryScenarios
     }
 
     /// <summary>Four batches of synthetic images, and a network for them. Arguments: family, depth, width, form.</summary>
-    private static (NetworkSpec, BatchLoader) Setting(string[] arguments, int batch)
-    {
-        set_num_threads(1);
-        NetworkSection section = new()
-        {
-            Family = Enum.Parse<NetworkFamily>(arguments[0]),
-            Depth = int.Parse(arguments[1], CultureInfo.InvariantCulture),
-            Width = int.Parse(arguments[2], CultureInfo.InvariantCulture),
-            WidenFactor = 2,
-            Form = Enum.Parse<NetworkForm>(arguments[3]),
-        };
-        DataSection images = new()
-        {
-            Set = DataSetName.Synthetic,
-            TrainImages = 4 * batch,
-            TestImages = 1,
-            Synthetic = new SyntheticSection { Channels = 3, Size = section.Form is NetworkForm.Imagenet ? 64 : 32, Classes = 10 },
-        };
-        return (NetworkCatalog.Create(section, 3, 10), new BatchLoader(ImageDataLoader.Load(images, Seed).Train, images, Seed));
-    }
+    private static (NetworkSpec, BatchLoader) Setting(string[] arguments, int batch) =>
+        TrainingScenarios.Setting(arguments, arguments[3] == $"{NetworkForm.Imagenet}" ? 64 : 32, 4 * batch, classes: 10);
 
     private static void Collect()
     {

@@ -215,8 +215,10 @@ internal static class TrainingScenarios
         return RunConfigLoader.Parse(yaml, "test", keys.Select(key => $"pretrain.{key}")).Pretrain;
     }
 
+    /// <summary>A network and synthetic images for it. Arguments: family, depth, width, form.</summary>
     /// <param name="imageSide">Null: 64 in the imagenet form, else 28.</param>
-    internal static (NetworkSpec, BatchLoader) Setting(string[] arguments, int? imageSide = null)
+    /// <param name="trainImages">10 in batches of 4: the last batch of an epoch is odd, and smaller than 3 or 4 ranks.</param>
+    internal static (NetworkSpec, BatchLoader) Setting(string[] arguments, int? imageSide = null, int trainImages = 10, int classes = 5)
     {
         set_num_threads(1);
         NetworkSection section = new()
@@ -227,19 +229,17 @@ internal static class TrainingScenarios
             WidenFactor = 2,
             Form = Enum.Parse<NetworkForm>(arguments[3]),
         };
-        // 10 images in batches of 4: the last batch of an epoch is odd, and smaller than 3 or 4 ranks.
         DataSection images = new()
         {
             Set = DataSetName.Synthetic,
-            TrainImages = 10,
+            TrainImages = trainImages,
             TestImages = 4,
-            Synthetic = new SyntheticSection { Channels = 3, Size = imageSide ?? (section.Form is NetworkForm.Imagenet ? 64 : 28), Classes = 5 },
+            Synthetic = new SyntheticSection { Channels = 3, Size = imageSide ?? (section.Form is NetworkForm.Imagenet ? 64 : 28), Classes = classes },
         };
-        return (NetworkCatalog.Create(section, 3, 5), new BatchLoader(ImageDataLoader.Load(images, 3).Train, images, 3));
+        return (NetworkCatalog.Create(section, 3, classes), new BatchLoader(ImageDataLoader.Load(images, 3).Train, images, 3));
     }
 
-    internal static ModelState WholeState(NetworkSpec network, ScalarType type) => ModelState.Initialize(
-        FilterAssignment.Create(network, AssignmentKind.Contiguous, 3, 1).Slices(network, 0), 3, type, CPU);
+    internal static ModelState WholeState(NetworkSpec network, ScalarType type) => ModelState.InitializeWhole(network, 3, type, CPU);
 
     private static void Compare(
         ICommunicator world, NetworkSpec network, BatchLoader data, FilterAssignment? cut, Reference reference,
