@@ -1,8 +1,8 @@
 using System.Globalization;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
-using LoftHpc.Output;
 using LoftHpc.Mpi;
+using LoftHpc.Output;
 using LoftHpc.Planning;
 using LoftHpc.Stages;
 

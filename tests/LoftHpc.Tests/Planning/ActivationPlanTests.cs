@@ -12,7 +12,7 @@ namespace LoftHpc.Tests.Planning;
 public partial class ActivationPlanTests(ITestOutputHelper output)
 {
     /// <summary>The methods, by the names of the scenarios, that more than one rank can run.</summary>
-    private static readonly string[] Methods = 
+    private static readonly string[] Methods =
     [
         "filter-parallel", "filter-parallel-local", "data-parallel", "data-parallel-per-rank", "local-sgd", "local-sgd-shard", "loft", "loft-shard", "gpipe",
     ];
