@@ -88,7 +88,8 @@ case $what in
         ;;
     bench)
         need openmpi-bin command_exists mpiexec.openmpi
-        need libopenmpi-dev command_exists mpicc.openmpi
+        # mpicc.openmpi itself comes with openmpi-bin.
+        need libopenmpi-dev any_exists /usr/lib/*/openmpi/include/mpi.h
         need gcc command_exists gcc
         need libc6-dev any_exists /usr/include/stdio.h
         ;;
