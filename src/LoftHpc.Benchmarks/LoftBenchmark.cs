@@ -60,7 +60,6 @@ internal static partial class LoftBenchmark
                 average.Invalidate();
                 average.Apply(state);
                 filters.Move(state, rounds[at], rounds[1 - at]);
-                state.ZeroMomentum();
             }
         }
 

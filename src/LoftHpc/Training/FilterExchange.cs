@@ -21,7 +21,7 @@ public sealed class FilterExchange : IDisposable
     private readonly Tensor? _send, _receive;
     private readonly NativeBuffer _ownNorms = new(), _allNorms = new();
 
-    /// <param name="momentum">True: a filter's momentum goes with it; otherwise momentum of what is partitioned starts at zero.</param>
+    /// <param name="momentum">True: a filter's momentum goes with it; otherwise the caller restarts momentum (<see cref="ModelState.ZeroMomentum"/>).</param>
     /// <param name="statistics">True: running statistics go with it; otherwise they are not looked after.</param>
     public FilterExchange(RankContext context, NetworkSpec network, IReadOnlyList<BlockSpec> blocks, bool momentum, bool statistics)
     {
@@ -48,9 +48,7 @@ public sealed class FilterExchange : IDisposable
     public (long[] Send, long[] Receive) Counts(FilterPartition from, FilterPartition to)
     {
         Dictionary<string, Moves> moves = MovesOf(from, to);
-        long Of(Func<Moves, int[][]> places, int rank) => _spaces.Sum(space => places(moves[space.Name])[rank].Length * ValuesPerFilter(space));
-        int[] ranks = [.. Enumerable.Range(0, _context.Size)];
-        return ([.. ranks.Select(rank => Of(move => move.LeavingTo, rank))], [.. ranks.Select(rank => Of(move => move.ArrivingFrom, rank))]);
+        return (CountsOf(moves, move => move.LeavingTo), CountsOf(moves, move => move.ArrivingFrom));
     }
 
     /// <summary>Makes <paramref name="state"/> hold this rank's part by the new partition. Collective.</summary>
@@ -59,7 +57,7 @@ public sealed class FilterExchange : IDisposable
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
         Dictionary<string, Moves> moves = MovesOf(from, to);
-        long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves, Counts(from, to)) : [];
+        long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves) : [];
         foreach (Cut cut in _cuts)
         {
             (TensorSpec tensor, Moves own, TensorSlice slice) = (cut.Tensor, moves[cut.Space.Name], to.Slice(cut.Tensor, _context.Rank));
@@ -67,15 +65,18 @@ public sealed class FilterExchange : IDisposable
             Tensor value = Travels(tensor) ? Arrange(state[tensor.Name].detach())
                 : tensor.Role is TensorRole.RunningVariance ? ones(slice.Shape, _context.Type, _context.Device)
                 : zeros(slice.Shape, _context.Type, _context.Device);
-            Tensor? momentum = !tensor.IsParameter ? null
-                : _momentum ? Arrange(state.Momentum(tensor.Name))
-                : zeros(slice.Shape, _context.Type, _context.Device);
+            Tensor? momentum = !tensor.IsParameter ? null : _momentum ? Arrange(state.Momentum(tensor.Name)) : Restarted(state.Momentum(tensor.Name));
             state.Replace(slice, value, momentum);
+
+            // Whoever restarts momentum zeroes all of it: what has the right size already is only handed on.
+            Tensor Restarted(Tensor before) => before.shape.SequenceEqual(slice.Shape) ? before.alias() : zeros(slice.Shape, _context.Type, _context.Device);
 
             Tensor Arrange(Tensor before)
             {
-                Tensor after = empty(slice.Shape, _context.Type, _context.Device);
-                ChannelCopy.Run(before, own.StayingFrom, after, own.StayingTo, cut.Axis);
+                bool sameSize = before.shape.SequenceEqual(slice.Shape) && before.device_type is DeviceType.CPU;
+                Tensor after = sameSize ? before.alias() : empty(slice.Shape, _context.Type, _context.Device);
+                if (sameSize) ChannelCopy.Within(after, own.StayingFrom, own.StayingTo, cut.Axis);
+                else ChannelCopy.Run(before, own.StayingFrom, after, own.StayingTo, cut.Axis);
                 for (int source = 0; source < starts.Length; source++)
                 {
                     int[] places = own.ArrivingFrom[source];
@@ -124,7 +125,7 @@ public sealed class FilterExchange : IDisposable
 
     /// <summary>Packs what leaves, by destination, then by tensor, then (value, momentum), and exchanges it.</summary>
     /// <returns>Where each source's part starts in the receive buffer.</returns>
-    private long[] Send(ModelState state, Dictionary<string, Moves> moves, (long[] Send, long[] Receive) counts)
+    private long[] Send(ModelState state, Dictionary<string, Moves> moves)
     {
         long at = 0;
         for (int rank = 0; rank < _context.Size; rank++)
@@ -138,10 +139,23 @@ public sealed class FilterExchange : IDisposable
                 ChannelCopy.Run(state.Momentum(cut.Tensor.Name), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
             }
         }
-        _context.Channels.Alltoallv(_send!, counts.Send, _receive!, counts.Receive);
+        long[] receiveCounts = CountsOf(moves, move => move.ArrivingFrom);
+        _context.Channels.Alltoallv(_send!, CountsOf(moves, move => move.LeavingTo), _receive!, receiveCounts);
         long[] starts = new long[_context.Size];
-        for (int rank = 1; rank < starts.Length; rank++) starts[rank] = starts[rank - 1] + counts.Receive[rank - 1];
+        for (int rank = 1; rank < starts.Length; rank++) starts[rank] = starts[rank - 1] + receiveCounts[rank - 1];
         return starts;
+    }
+
+    /// <summary>Values to, or from, each rank.</summary>
+    private long[] CountsOf(Dictionary<string, Moves> moves, Func<Moves, int[][]> places)
+    {
+        long[] counts = new long[_context.Size];
+        foreach (ChannelSpace space in _spaces)
+        {
+            long values = ValuesPerFilter(space);
+            for (int rank = 0; rank < counts.Length; rank++) counts[rank] += places(moves[space.Name])[rank].Length * values;
+        }
+        return counts;
     }
 
     private Dictionary<string, Moves> MovesOf(FilterPartition from, FilterPartition to) =>
@@ -178,12 +192,14 @@ public sealed class FilterExchange : IDisposable
     {
         public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
         {
-            int[] all = [.. Enumerable.Range(0, space.Count)];
-            int[] before = from.Of(space)?.Owned[rank] ?? all, after = to.Of(space)?.Owned[rank] ?? all;
-            StayingFrom = Places(before, after);
-            StayingTo = Places(after, before);
-            LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(before, to.Of(space)?.Owned[other] ?? []))];
-            ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(after, from.Of(space)?.Owned[other] ?? []))];
+            // Place of each filter in this rank's share, or -1; where all hold everything, the filter's own number.
+            int[] before = PlacesIn(from.Of(space)?.Owned[rank], space.Count), after = PlacesIn(to.Of(space)?.Owned[rank], space.Count);
+            int[] Places(int[]? filters, int[] own) => filters is null ? [] : [.. filters.Where(filter => own[filter] >= 0).Select(filter => own[filter])];
+            int[] staying = [.. Enumerable.Range(0, space.Count).Where(filter => before[filter] >= 0 && after[filter] >= 0)];
+            StayingFrom = Places(staying, before);
+            StayingTo = Places(staying, after);
+            LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(to.Of(space)?.Owned[other], before))];
+            ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(from.Of(space)?.Owned[other], after))];
         }
 
         public int[] StayingFrom { get; }
@@ -194,11 +210,12 @@ public sealed class FilterExchange : IDisposable
 
         public int[][] ArrivingFrom { get; }
 
-        /// <summary>Places of those filters that are in <paramref name="chosen"/> too.</summary>
-        private static int[] Places(int[] filters, int[] chosen)
+        private static int[] PlacesIn(int[]? filters, int count)
         {
-            HashSet<int> wanted = [.. chosen];
-            return [.. Enumerable.Range(0, filters.Length).Where(place => wanted.Contains(filters[place]))];
+            int[] places = new int[count];
+            if (filters is not null) Array.Fill(places, -1);
+            for (int place = 0; place < (filters?.Length ?? count); place++) places[filters?[place] ?? place] = place;
+            return places;
         }
     }
 }

@@ -44,14 +44,6 @@ public sealed class FlatBuffer(ScalarType type, Device device) : IDisposable
     /// <summary>Replaces the buffer's values by their sum over the ranks. Collective.</summary>
     public void Sum(ChannelExchange exchange) => exchange.AllreduceSum(_flat!);
 
-    /// <summary>Replaces the buffer's values by their mean over the ranks. Collective.</summary>
-    public void Average(ChannelExchange exchange)
-    {
-        if (exchange.Communicator.Size == 1) return;
-        Sum(exchange);
-        _flat!.div_(exchange.Communicator.Size);
-    }
-
     /// <summary>The tensor that was packed as number <paramref name="index"/>, as a view of the buffer.</summary>
     public Tensor Part(int index)
     {

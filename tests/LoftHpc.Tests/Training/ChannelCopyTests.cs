@@ -25,6 +25,25 @@ public class ChannelCopyTests
         Assert.True(byIndex.equal(target).all().item<bool>());
     }
 
+    /// <summary>Every way to keep some of six channels and put them, in their order, at some of six places.</summary>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(1)]
+    public void Channels_move_within_a_tensor_as_between_two(int axis)
+    {
+        int[][] subsets = [.. Enumerable.Range(0, 64).Select(bits => Enumerable.Range(0, 6).Where(i => (bits >> i & 1) == 1).ToArray())];
+        foreach ((int[] from, int[] to) in from a in subsets from b in subsets where a.Length == b.Length && a.Length > 0 select (a, b))
+        {
+            using DisposeScope scope = NewDisposeScope();
+            long[] shape = [2, 2, 3, 3];
+            shape[axis] = 6;
+            Tensor tensor = arange(108, float32).view(shape), before = tensor.clone();
+            ChannelCopy.Within(tensor, from, to, axis);
+            for (int i = 0; i < from.Length; i++)
+                Assert.True(tensor.select(axis, to[i]).equal(before.select(axis, from[i])).all().item<bool>(), $"[{string.Join(' ', from)}] to [{string.Join(' ', to)}]");
+        }
+    }
+
     [Fact]
     public void A_flat_part_in_order_is_packed_and_unpacked()
     {
