@@ -53,13 +53,9 @@ public sealed class ModelState : IDisposable
         Initialize([.. network.Tensors.Select(TensorSlice.Whole)], seed, type, device);
 
     /// <summary>A whole network of zeros (variances 1) that is not trained: to be filled, evaluated or saved.</summary>
-    public static ModelState Frozen(NetworkSpec network, ScalarType type, Device device) =>
-        Frozen([.. network.Tensors.Select(TensorSlice.Whole)], type, device);
-
-    /// <summary>The same of some parts of a network.</summary>
-    public static ModelState Frozen(IReadOnlyList<TensorSlice> slices, ScalarType type, Device device)
+    public static ModelState Frozen(NetworkSpec network, ScalarType type, Device device)
     {
-        var state = new ModelState(slices, type);
+        var state = new ModelState([.. network.Tensors.Select(TensorSlice.Whole)], type);
         using DisposeScope scope = NewDisposeScope();
         foreach (TensorSlice slice in state.Slices)
         {
