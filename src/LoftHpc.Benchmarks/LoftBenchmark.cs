@@ -50,7 +50,7 @@ internal static partial class LoftBenchmark
             [.. network.Tensors.Select(tensor => rounds[0].Slice(tensor, context.Rank))], 1, ScalarType.Float32, CPU);
         using SharedAverage average = new(context);
         string[] shared = [.. state.Slices.Where(slice => slice.Spec.IsParameter && !rounds[0].Cuts(slice.Spec)).Select(slice => slice.Name)];
-        average.Share(shared);
+        average.Share(state, shared);
         using FilterExchange filters = new(context, network, blocks, momentum: false, statistics: false);
         int at = 0;
         void Whole(int count)
@@ -58,7 +58,7 @@ internal static partial class LoftBenchmark
             for (int i = 0; i < count; i++, at = 1 - at)
             {
                 average.Invalidate();
-                average.Apply(state);
+                average.Apply();
                 filters.Move(state, rounds[at], rounds[1 - at]);
             }
         }

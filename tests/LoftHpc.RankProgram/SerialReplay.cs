@@ -20,6 +20,7 @@ internal sealed class SerialReplay : IDisposable
     private readonly ScalarType _type;
     private readonly IReadOnlyList<BlockSpec> _blocks;
     private readonly ModelState[] _states;
+    private readonly Tensor?[] _shared;
     private readonly long[] _imagesSinceAverage;
     private readonly Dictionary<string, Tensor> _momentum = [];
     private readonly Dictionary<(string Collective, int Rank), (long Calls, long Sent, long Received)> _transfers = [];
@@ -34,7 +35,7 @@ internal sealed class SerialReplay : IDisposable
         using IDisposable frozen = no_grad();
         foreach (TensorSlice slice in initial.Slices) Whole.Add(slice.Name, initial[slice.Name].detach().clone().DetachFromDisposeScope());
         _partition = Deal(0);
-        _states = new ModelState[ranks];
+        (_states, _shared) = (new ModelState[ranks], new Tensor?[ranks]);
         _imagesSinceAverage = new long[ranks];
         CutUp();
     }
@@ -101,6 +102,7 @@ internal sealed class SerialReplay : IDisposable
     public void Dispose()
     {
         foreach (ModelState state in _states) state.Dispose();
+        foreach (Tensor? shared in _shared) shared?.Dispose();
         foreach (Tensor tensor in Whole.Values.Concat(_momentum.Values).Concat(_recomputed is null ? [] : _recomputed.Values)) tensor.Dispose();
     }
 
@@ -144,7 +146,6 @@ internal sealed class SerialReplay : IDisposable
     private void EndRound(long round, bool isLast)
     {
         using IDisposable frozen = no_grad();
-        bool statistics = IsLoft && HasStatistics;
         long shared = 0;
         foreach (TensorSpec tensor in _network.Tensors)
         {
@@ -160,7 +161,7 @@ internal sealed class SerialReplay : IDisposable
                     _partition.Slice(tensor, rank).Place(_states[rank].Momentum(tensor.Name), momentum);
                 }
             }
-            else if (tensor.IsParameter || statistics)
+            else if (IsShared(tensor))
             {
                 Tensor sum = _states[0][tensor.Name].detach().clone();
                 for (int rank = 1; rank < _ranks; rank++) sum.add_(_states[rank][tensor.Name].detach());
@@ -201,9 +202,14 @@ internal sealed class SerialReplay : IDisposable
                 state.Momentum(slice.Name).copy_(momentum);
             }
             before?.Dispose();
+            _shared[rank]?.Dispose();
+            // Aligned as in the training: bits may depend on it.
+            if (_ranks > 1) _shared[rank] = state.Flatten([.. _network.Tensors.Where(IsShared).Select(tensor => tensor.Name)]);
             _states[rank] = state;
         }
     }
+
+    private bool IsShared(TensorSpec tensor) => !_partition.Cuts(tensor) && (tensor.IsParameter || (IsLoft && HasStatistics));
 
     private FilterPartition Deal(long round)
     {

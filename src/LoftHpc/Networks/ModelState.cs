@@ -95,6 +95,23 @@ public sealed class ModelState : IDisposable
         _momentum.Add(slice.Name, momentum.DetachFromDisposeScope());
     }
 
+    /// <summary>Moves tensors into one flat buffer, one behind the other, of which they are views from now on. It belongs to the caller.</summary>
+    public Tensor Flatten(IReadOnlyList<string> names)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        Tensor flat = cat([.. names.Select(name => _tensors[name].flatten())]);
+        long start = 0;
+        foreach (string name in names)
+        {
+            using Tensor before = _tensors[name];
+            Tensor view = flat.narrow(0, start, before.numel()).view(before.shape).requires_grad_(before.requires_grad);
+            _tensors[name] = view.DetachFromDisposeScope();
+            start += before.numel();
+        }
+        return flat.DetachFromDisposeScope();
+    }
+
     /// <summary>Sets all momentum to zero.</summary>
     public void ZeroMomentum()
     {

@@ -88,8 +88,8 @@ public sealed class LoftPlan : RoundsPlan
     public override IEnumerable<TensorSlice> Held(int rank) =>
         (Partitioned(At) ? _narrow[rank] : Network).Tensors.Select(TensorSlice.Whole);
 
-    /// <summary>The flat buffer, and a buffer each for filters that leave and that arrive, and for norms.</summary>
-    protected override long ExchangeBytes => base.ExchangeBytes + _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
+    /// <summary>A buffer each for filters that leave and that arrive, and for norms; what is shared is summed where it is.</summary>
+    protected override long ExchangeBytes => _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
         (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));
 
     /// <summary>A rank that owns no filter of a pre-activation block has nothing behind the block's first norm, unless the shortcut is.</summary>

@@ -12,15 +12,12 @@ namespace LoftHpc.Planning;
 public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
 {
     private bool _averaged = true;
-    private long _flat;
 
-    /// <summary>Values of the flat buffer in a step's round, all of them shared.</summary>
+    /// <summary>Values that are shared in a step's round, which lie in one flat buffer.</summary>
     protected abstract long SharedValues(long step);
 
     /// <summary>The step that is next, or the last one.</summary>
     protected long At { get; private set; }
-
-    protected override long ExchangeBytes => _flat * ElementBytes;
 
     /// <summary>Whether a round ends with this step.</summary>
     public override bool HaveMet(long step) => new RoundSchedule(Setting.Pretrain.LocalSteps, Setting.Steps).EndsWith(step);
@@ -44,8 +41,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     {
         if (_averaged || Ranks == 1) return;
         // In the middle of a round the next step belongs to the same one.
-        _flat = SharedValues(At);
-        plan.Allreduce(purpose, _flat, ElementBytes);
+        plan.Allreduce(purpose, SharedValues(At), ElementBytes);
         _averaged = true;
     }
 }

@@ -31,7 +31,7 @@ public static class RoundMeasurement
         using ModelState state = ModelState.Load(
             [.. network.Tensors.Select(tensor => partition.Slice(tensor, world.Rank))], tensor => zeros([.. tensor.Shape], context.Type), context.Type, CPU);
         using SharedAverage average = new(context);
-        average.Share(state.Parameters.Where(slice => !partition.Cuts(slice.Spec)).Select(slice => slice.Name));
+        average.Share(state, state.Parameters.Where(slice => !partition.Cuts(slice.Spec)).Select(slice => slice.Name));
         using FilterExchange filters = new(context, network, blocks, momentum: false, statistics: false);
 
         CommunicationPlan planned = new(world.Size), mean = new(world.Size);
@@ -40,7 +40,7 @@ public static class RoundMeasurement
         for (int round = 0; round < Rounds; round++)
         {
             average.Invalidate();
-            average.Apply(state);
+            average.Apply();
             filters.Move(state, partition, Of(round + 1));
             partition = Of(round + 1);
             plan.DrawnRound(planned, round);

@@ -4,70 +4,88 @@ using static TorchSharp.torch;
 
 namespace LoftHpc.Training;
 
-/// <summary>Copies channels from one tensor to another, in one pass over the memory.</summary>
+/// <summary>Copies channels from some tensors to another, in one pass over its memory.</summary>
 internal static class ChannelCopy
 {
     /// <summary>
-    /// Channel <paramref name="from"/>[i] along an axis of a contiguous source becomes channel <paramref name="to"/>[i] of
-    /// a contiguous target whose other axes are as long; null: the channels in their order.
+    /// Channel From[i] of the source becomes channel To[i] of the target; null: all channels in their order. Where the
+    /// source is the target itself, both lists are in an order of <see cref="InPlace"/>.
     /// </summary>
-    public static void Run(Tensor source, int[]? from, Tensor target, int[]? to, int axis)
+    public readonly record struct Part(Tensor Source, int[]? From, int[]? To)
     {
-        int channels = from?.Length ?? to?.Length ?? (int)source.size(axis);
-        if (channels == 0) return;
-        if (source.device_type is DeviceType.CPU) ByMemory(source, from, target, to, axis, channels);
-        else ByIndex(source, from, target, to, axis, channels);
+        /// <summary>Channels that are copied.</summary>
+        public int Count(int axis) => From?.Length ?? To?.Length ?? (int)Source.size(axis);
+    }
+
+    /// <summary>Fills channels along an axis of a contiguous target from contiguous sources whose other axes are as long.</summary>
+    public static void Run(Tensor target, int axis, params ReadOnlySpan<Part> parts)
+    {
+        if (target.device_type is DeviceType.CPU) ByMemory(target, axis, parts);
+        else ByIndex(target, axis, parts);
     }
 
     /// <summary>
-    /// The same within one tensor on the CPU; both lists ascend. What moves towards the start goes first, in ascending
-    /// order, and then what moves towards the end, in descending order: so nothing is overwritten that is still to go.
+    /// Lists that both ascend, in an order for copying within one tensor: what moves towards the start goes first, in
+    /// ascending order, and then what moves towards the end, in descending order, so that nothing is overwritten that is
+    /// still to go.
     /// </summary>
-    public static unsafe void Within(Tensor tensor, int[] from, int[] to, int axis)
+    public static (int[] From, int[] To) InPlace(int[] from, int[] to)
     {
-        (long outer, long block) = Walk(tensor, axis);
-        long channels = tensor.size(axis);
         int[] order =
         [
-            .. Enumerable.Range(0, from.Length).Where(i => to[i] < from[i]),
+            .. Enumerable.Range(0, from.Length).Where(i => to[i] <= from[i]),
             .. Enumerable.Range(0, from.Length).Where(i => to[i] > from[i]).Reverse(),
         ];
-        byte* row = (byte*)TensorMemory.Address(tensor);
-        for (long o = 0; o < outer; o++, row += channels * block)
-        {
-            foreach (int i in order)
-            {
-                if (block == sizeof(Window)) ((Window*)row)[to[i]] = ((Window*)row)[from[i]];
-                else Buffer.MemoryCopy(row + (from[i] * block), row + (to[i] * block), block, block);
-            }
-        }
+        return ([.. order.Select(i => from[i])], [.. order.Select(i => to[i])]);
     }
 
     /// <summary>On any device; a GPU's memory cannot be walked from here.</summary>
-    internal static void ByIndex(Tensor source, int[]? from, Tensor target, int[]? to, int axis, int channels)
+    internal static void ByIndex(Tensor target, int axis, ReadOnlySpan<Part> parts)
     {
         using DisposeScope scope = NewDisposeScope();
-        Tensor taken = from is null ? source : source.index_select(axis, Index(from, source.device));
-        target.index_copy_(axis, Index(to ?? [.. Enumerable.Range(0, channels)], source.device), taken);
+        foreach (Part part in parts)
+        {
+            if (part.Count(axis) == 0) continue;
+            Tensor taken = part.From is null ? part.Source : part.Source.index_select(axis, Index(part.From, target.device));
+            target.index_copy_(axis, Index(part.To ?? [.. Enumerable.Range(0, part.Count(axis))], target.device), taken);
+        }
     }
 
-    private static unsafe void ByMemory(Tensor source, int[]? from, Tensor target, int[]? to, int axis, int channels)
+    private static unsafe void ByMemory(Tensor target, int axis, ReadOnlySpan<Part> parts)
     {
-        (long outer, long block) = Walk(source, axis);
-        long sourceChannels = source.size(axis), targetChannels = target.size(axis);
-        byte* read = (byte*)TensorMemory.Address(source), write = (byte*)TensorMemory.Address(target);
-        for (long o = 0; o < outer; o++, read += sourceChannels * block, write += targetChannels * block)
+        (long outer, long block) = Walk(target, axis);
+        long targetRow = target.size(axis) * block;
+        byte* write = (byte*)TensorMemory.Address(target);
+        byte** reads = stackalloc byte*[parts.Length];
+        long* rows = stackalloc long[parts.Length];
+        int* counts = stackalloc int[parts.Length];
+        for (int p = 0; p < parts.Length; p++)
         {
-            // A 3x3 window of float32 is moved some hundred thousand times a round: too short for a call each time.
-            if (block == sizeof(Window))
-            {
-                for (int i = 0; i < channels; i++)
-                    ((Window*)write)[to is null ? i : to[i]] = ((Window*)read)[from is null ? i : from[i]];
-                continue;
-            }
-            for (int i = 0; i < channels; i++)
-                Buffer.MemoryCopy(read + ((from is null ? i : from[i]) * block), write + ((to is null ? i : to[i]) * block), block, block);
+            reads[p] = (byte*)TensorMemory.Address(parts[p].Source);
+            rows[p] = parts[p].Source.size(axis) * block;
+            counts[p] = parts[p].Count(axis);
         }
+        // All sources fill a row of the target while it is in the cache.
+        for (long o = 0; o < outer; o++, write += targetRow)
+        {
+            for (int p = 0; p < parts.Length; p++)
+            {
+                CopyRow(reads[p], parts[p].From, write, parts[p].To, counts[p], block);
+                reads[p] += rows[p];
+            }
+        }
+    }
+
+    private static unsafe void CopyRow(byte* read, int[]? from, byte* write, int[]? to, int channels, long block)
+    {
+        // A 3x3 window of float32 is moved some hundred thousand times a round: too short for a call each time.
+        if (block == sizeof(Window))
+        {
+            for (int i = 0; i < channels; i++) ((Window*)write)[to is null ? i : to[i]] = ((Window*)read)[from is null ? i : from[i]];
+            return;
+        }
+        for (int i = 0; i < channels; i++)
+            Buffer.MemoryCopy(read + ((from is null ? i : from[i]) * block), write + ((to is null ? i : to[i]) * block), block, block);
     }
 
     /// <summary>How often a channel occurs, and the bytes of it that lie together.</summary>

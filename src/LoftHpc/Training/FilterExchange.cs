@@ -73,15 +73,14 @@ public sealed class FilterExchange : IDisposable
 
             Tensor Arrange(Tensor before)
             {
-                bool sameSize = before.shape.SequenceEqual(slice.Shape) && before.device_type is DeviceType.CPU;
-                Tensor after = sameSize ? before.alias() : empty(slice.Shape, _context.Type, _context.Device);
-                if (sameSize) ChannelCopy.Within(after, own.StayingFrom, own.StayingTo, cut.Axis);
-                else ChannelCopy.Run(before, own.StayingFrom, after, own.StayingTo, cut.Axis);
+                Tensor after = before.shape.SequenceEqual(slice.Shape) ? before.alias() : empty(slice.Shape, _context.Type, _context.Device);
+                List<ChannelCopy.Part> parts = [new(before, own.StayingFrom, own.StayingTo)];
                 for (int source = 0; source < starts.Length; source++)
                 {
                     int[] places = own.ArrivingFrom[source];
-                    if (places.Length > 0) ChannelCopy.Run(cut.Part(_receive!, ref starts[source], places.Length), null, after, places, cut.Axis);
+                    if (places.Length > 0) parts.Add(new(cut.Part(_receive!, ref starts[source], places.Length), null, places));
                 }
+                ChannelCopy.Run(after, cut.Axis, [.. parts]);
                 return after;
             }
         }
@@ -134,9 +133,9 @@ public sealed class FilterExchange : IDisposable
             {
                 int[] places = moves[cut.Space.Name].LeavingTo[rank];
                 if (places.Length == 0) continue;
-                ChannelCopy.Run(state[cut.Tensor.Name].detach(), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
+                ChannelCopy.Run(cut.Part(_send!, ref at, places.Length), cut.Axis, new ChannelCopy.Part(state[cut.Tensor.Name].detach(), places, null));
                 if (!cut.Tensor.IsParameter || !_momentum) continue;
-                ChannelCopy.Run(state.Momentum(cut.Tensor.Name), places, cut.Part(_send!, ref at, places.Length), null, cut.Axis);
+                ChannelCopy.Run(cut.Part(_send!, ref at, places.Length), cut.Axis, new ChannelCopy.Part(state.Momentum(cut.Tensor.Name), places, null));
             }
         }
         long[] receiveCounts = CountsOf(moves, move => move.ArrivingFrom);
@@ -187,7 +186,7 @@ public sealed class FilterExchange : IDisposable
         }
     }
 
-    /// <summary>Where one rank's filters of a space go to, stay and come from: places in its shares of before and after, ascending by filter.</summary>
+    /// <summary>Where one rank's filters of a space go to, stay and come from: places in its shares of before and after, those that leave and arrive ascending by filter.</summary>
     private sealed class Moves
     {
         public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
@@ -196,8 +195,7 @@ public sealed class FilterExchange : IDisposable
             int[] before = PlacesIn(from.Of(space)?.Owned[rank], space.Count), after = PlacesIn(to.Of(space)?.Owned[rank], space.Count);
             int[] Places(int[]? filters, int[] own) => filters is null ? [] : [.. filters.Where(filter => own[filter] >= 0).Select(filter => own[filter])];
             int[] staying = [.. Enumerable.Range(0, space.Count).Where(filter => before[filter] >= 0 && after[filter] >= 0)];
-            StayingFrom = Places(staying, before);
-            StayingTo = Places(staying, after);
+            (StayingFrom, StayingTo) = ChannelCopy.InPlace(Places(staying, before), Places(staying, after));
             LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(to.Of(space)?.Owned[other], before))];
             ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(from.Of(space)?.Owned[other], after))];
         }

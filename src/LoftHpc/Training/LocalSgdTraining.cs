@@ -31,7 +31,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         _imageFlops = network.Flops(data.ImageSide);
         _average = new SharedAverage(context);
         _statistics = new RunningStatistics(context, _state);
-        _average.Share(_state.Parameters.Select(parameter => parameter.Name));
+        _average.Share(_state, _state.Parameters.Select(parameter => parameter.Name));
     }
 
     public NetworkSpec Network { get; }
@@ -45,7 +45,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
@@ -60,7 +60,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         HaveMet = _rounds.EndsWith(((long)epoch * StepsPerEpoch) + step);
         if (!HaveMet) return;
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
-        _average.Apply(_state);
+        _average.Apply();
     }
 
     public StepTotals TakeTotals()
@@ -81,7 +81,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
     /// <summary>Every rank knows every filter of the mean; each measures a share of them.</summary>
     public IReadOnlyList<FilterNorms> MeasureNorms()
     {
-        _average.Refresh(_state);
+        _average.Refresh();
         using DisposeScope scope = NewDisposeScope();
         return
         [
@@ -108,7 +108,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
     /// <summary>The mean of the copies, which go on as they are.</summary>
     private ModelState Averaged()
     {
-        _average.Refresh(_state);
+        _average.Refresh();
         ModelState averaged = ModelState.Frozen(Network, _context.Type, _context.Device);
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();

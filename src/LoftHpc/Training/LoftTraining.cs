@@ -61,7 +61,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _average.BufferBytes + _filters.BufferBytes + _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _filters.BufferBytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
@@ -101,7 +101,7 @@ public sealed class LoftTraining : ITrainingMethod
     /// </summary>
     public IReadOnlyList<FilterNorms> MeasureNorms()
     {
-        _average.Refresh(_state);
+        _average.Refresh();
         using DisposeScope scope = NewDisposeScope();
         TensorSlice[] layers = [.. _state.Slices.Where(slice => slice.Spec.Role is TensorRole.ConvWeight)];
         Dictionary<string, int> starts = [];
@@ -148,7 +148,7 @@ public sealed class LoftTraining : ITrainingMethod
     private void EndRound(long round)
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
-        _average.Apply(_state);
+        _average.Apply();
         if (round + 1 == _rounds.Count) return;
         FilterPartition next = PartitionOf(round + 1, () => _filters.GatherNorms(_state, _partition));
         if (_context.Size > 1 && next.CutsAnything) _filters.Move(_state, _partition, next);
@@ -159,7 +159,7 @@ public sealed class LoftTraining : ITrainingMethod
     private void BeginRound()
     {
         if (_config.Loft.Momentum is MomentumKind.Restart) _state.ZeroMomentum();
-        _average.Share(_state.Slices.Where(slice => IsShared(slice.Spec)).Select(slice => slice.Name));
+        _average.Share(_state, _state.Slices.Where(slice => IsShared(slice.Spec)).Select(slice => slice.Name));
         _imageFlops = Network.Flops(_data.ImageSide, _state.Slices);
     }
 
@@ -179,7 +179,7 @@ public sealed class LoftTraining : ITrainingMethod
     /// <summary>The full network, on rank 0 alone, layer by layer; the training goes on as it is. Collective.</summary>
     private ModelState? GatherToRoot(bool recompute)
     {
-        _average.Refresh(_state);
+        _average.Refresh();
         bool average = _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
         ModelState? whole = _context.Rank == 0 ? ModelState.Frozen(Network, _context.Type, _context.Device) : null;
         NetworkGather.EachToRoot(
