@@ -84,7 +84,7 @@ internal static partial class LoftBenchmark
                 context.Channels.Alltoallv(send, sendCounts, receive, receiveCounts);
             }
         }
-        Sample[] seconds = timer.Alternate(new Rounds(WarmUps: 3, Counted: 21, Calls: 2, Untimed: 2), InC, Calls, Whole);
+        Sample[] seconds = timer.Alternate(new Rounds(WarmUps: 10, Counted: 31, Calls: 2, Untimed: 2), InC, Calls, Whole);
         long bytes = flatBuffer.Bytes + sendBuffer.Bytes;
         string size = string.Create(CultureInfo.InvariantCulture, $"PreActResNet-34, width 64: {flatBuffer.Bytes / 1e6:F1} MB shared, {sendBuffer.Bytes / 1e6:F1} MB moved a rank");
         yield return BenchmarkRow.AtMost(1.1, "calls of a round / in C", size, seconds[1], seconds[0], "");

@@ -155,6 +155,33 @@ internal static partial class MemoryScenarios
         if (world.Rank == 0) Console.WriteLine($"peak {all.Order(StringComparer.Ordinal).Last().TrimStart('0')}");
     }
 
+    /// <summary>
+    /// Arguments: file. The middle of a round of loft in which every stage is partitioned: while the full network is
+    /// evaluated and saved rank 0 holds it, and no other rank ever half of it.
+    /// </summary>
+    public static void FullNetwork(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "34", "48", "Cifar"], 2);
+        PretrainSection config = Method("loft", 2) with { Loft = new LoftSection { Stages = [1, 2, 3, 4], FirstBlocks = true, StatisticsImages = 2 } };
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+        WeightsIdentity identity = new(new NetworkSection(), 3, 32, network.Classes);
+        (string, int, Action)[] gathers = [("Evaluate", 0, () => method.Evaluate(data, 2)), ("Save", 2, () => method.Save(arguments[0], identity, 1))];
+        foreach ((string what, int firstOfRound, Action gather) in gathers)
+        {
+            method.Step(0, firstOfRound, LearningRate);
+            Collect();
+            ProcessMemory.RestartPeak();
+            long before = ProcessMemory.ResidentBytes;
+            gather();
+            double share = (double)(ProcessMemory.PeakBytes - before) / (4 * network.ParameterCount);
+            string[] all = world.Allgather(string.Create(CultureInfo.InvariantCulture, $"{what}: {share:f2} of the network on rank {world.Rank}"));
+            if (world.Rank == 0) Console.WriteLine(string.Join('\n', all));
+            Check.True(world.Rank == 0 ? share > 1 : share < 0.5, $"{what} takes {share:f2} of the network's bytes on rank {world.Rank}");
+        }
+    }
+
     private static TrainingMemory Train(ICommunicator world, NetworkSpec network, BatchLoader data, PretrainSection config, int steps)
     {
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);

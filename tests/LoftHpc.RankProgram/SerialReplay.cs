@@ -204,7 +204,11 @@ internal sealed class SerialReplay : IDisposable
             before?.Dispose();
             _shared[rank]?.Dispose();
             // Aligned as in the training: bits may depend on it.
-            if (_ranks > 1) _shared[rank] = state.Flatten([.. _network.Tensors.Where(IsShared).Select(tensor => tensor.Name)]);
+            if (_ranks > 1)
+            {
+                TensorSpec[] shared = [.. _network.Tensors.Where(IsShared)];
+                state.MoveInto(_shared[rank] = empty([shared.Sum(tensor => tensor.Count)], _type).DetachFromDisposeScope(), shared.Select(tensor => tensor.Name));
+            }
             _states[rank] = state;
         }
     }

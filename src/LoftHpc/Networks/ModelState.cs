@@ -80,36 +80,38 @@ public sealed class ModelState : IDisposable
 
     /// <summary>
     /// Holds another part of a tensor from now on, with these values and this momentum (null for running statistics),
-    /// which belong to the state.
+    /// which belong to the state; they may be the tensors that it has already.
     /// </summary>
     public void Replace(TensorSlice slice, Tensor value, Tensor? momentum)
     {
-        int place = Array.FindIndex(_slices, held => held.Name == slice.Name);
-        _tensors.Remove(slice.Name, out Tensor? before);
-        before!.Dispose();
-        if (_momentum.Remove(slice.Name, out Tensor? momentumBefore)) momentumBefore.Dispose();
-        _slices[place] = slice;
-        _tensors.Add(slice.Name, value.DetachFromDisposeScope());
+        _slices[Array.FindIndex(_slices, held => held.Name == slice.Name)] = slice;
+        Put(_tensors, value);
         if (momentum is null) return;
         value.requires_grad_(true);
-        _momentum.Add(slice.Name, momentum.DetachFromDisposeScope());
+        Put(_momentum, momentum);
+
+        void Put(Dictionary<string, Tensor> held, Tensor after)
+        {
+            Tensor before = held[slice.Name];
+            if (ReferenceEquals(before, after)) return;
+            before.Dispose();
+            held[slice.Name] = after.DetachFromDisposeScope();
+        }
     }
 
-    /// <summary>Moves tensors into one flat buffer, one behind the other, of which they are views from now on. It belongs to the caller.</summary>
-    public Tensor Flatten(IReadOnlyList<string> names)
+    /// <summary>Moves tensors into a flat one, one behind the other, of which they are views from now on. It stays the caller's.</summary>
+    public void MoveInto(Tensor flat, IEnumerable<string> names)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        Tensor flat = cat([.. names.Select(name => _tensors[name].flatten())]);
         long start = 0;
         foreach (string name in names)
         {
             using Tensor before = _tensors[name];
-            Tensor view = flat.narrow(0, start, before.numel()).view(before.shape).requires_grad_(before.requires_grad);
+            Tensor view = flat.narrow(0, start, before.numel()).view(before.shape).copy_(before).requires_grad_(before.requires_grad);
             _tensors[name] = view.DetachFromDisposeScope();
             start += before.numel();
         }
-        return flat.DetachFromDisposeScope();
     }
 
     /// <summary>Sets all momentum to zero.</summary>

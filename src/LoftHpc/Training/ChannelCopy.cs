@@ -31,11 +31,15 @@ internal static class ChannelCopy
     /// </summary>
     public static (int[] From, int[] To) InPlace(int[] from, int[] to)
     {
-        int[] order =
-        [
-            .. Enumerable.Range(0, from.Length).Where(i => to[i] <= from[i]),
-            .. Enumerable.Range(0, from.Length).Where(i => to[i] > from[i]).Reverse(),
-        ];
+        List<int> order = new(from.Length);
+        for (int i = 0; i < from.Length; i++)
+        {
+            if (to[i] <= from[i]) order.Add(i);
+        }
+        for (int i = from.Length - 1; i >= 0; i--)
+        {
+            if (to[i] > from[i]) order.Add(i);
+        }
         return ([.. order.Select(i => from[i])], [.. order.Select(i => to[i])]);
     }
 

@@ -39,6 +39,8 @@ public sealed class FilterExchange : IDisposable
         if (context.Size == 1 || most == 0) return;
         _send = empty([most], context.Type, context.Device).DetachFromDisposeScope();
         _receive = empty([most], context.Type, context.Device).DetachFromDisposeScope();
+        TensorMemory.UseHugePages(_send);
+        TensorMemory.UseHugePages(_receive);
     }
 
     /// <summary>Bytes of the buffers for filters and their norms.</summary>
@@ -61,19 +63,19 @@ public sealed class FilterExchange : IDisposable
         foreach (Cut cut in _cuts)
         {
             (TensorSpec tensor, Moves own, TensorSlice slice) = (cut.Tensor, moves[cut.Space.Name], to.Slice(cut.Tensor, _context.Rank));
-            // Running statistics that do not travel start anew.
-            Tensor value = Travels(tensor) ? Arrange(state[tensor.Name].detach())
-                : tensor.Role is TensorRole.RunningVariance ? ones(slice.Shape, _context.Type, _context.Device)
-                : zeros(slice.Shape, _context.Type, _context.Device);
-            Tensor? momentum = !tensor.IsParameter ? null : _momentum ? Arrange(state.Momentum(tensor.Name)) : Restarted(state.Momentum(tensor.Name));
+            Tensor held = state[tensor.Name], value = OfNewSize(held);
+            Tensor? momentum = tensor.IsParameter ? OfNewSize(state.Momentum(tensor.Name)) : null;
+            // Running statistics that do not travel start anew. Momentum that does not is zeroed by whoever restarts all of it.
+            if (Travels(tensor)) Arrange(held, value);
+            else value.fill_(tensor.Role is TensorRole.RunningVariance ? 1 : 0);
+            if (momentum is not null && _momentum) Arrange(state.Momentum(tensor.Name), momentum);
             state.Replace(slice, value, momentum);
 
-            // Whoever restarts momentum zeroes all of it: what has the right size already is only handed on.
-            Tensor Restarted(Tensor before) => before.shape.SequenceEqual(slice.Shape) ? before.alias() : zeros(slice.Shape, _context.Type, _context.Device);
+            // A share of the same size is rearranged where it is.
+            Tensor OfNewSize(Tensor before) => own.KeepsSize ? before : zeros(slice.Shape, _context.Type, _context.Device);
 
-            Tensor Arrange(Tensor before)
+            void Arrange(Tensor before, Tensor after)
             {
-                Tensor after = before.shape.SequenceEqual(slice.Shape) ? before.alias() : empty(slice.Shape, _context.Type, _context.Device);
                 List<ChannelCopy.Part> parts = [new(before, own.StayingFrom, own.StayingTo)];
                 for (int source = 0; source < starts.Length; source++)
                 {
@@ -81,7 +83,6 @@ public sealed class FilterExchange : IDisposable
                     if (places.Length > 0) parts.Add(new(cut.Part(_receive!, ref starts[source], places.Length), null, places));
                 }
                 ChannelCopy.Run(after, cut.Axis, [.. parts]);
-                return after;
             }
         }
     }
@@ -133,7 +134,7 @@ public sealed class FilterExchange : IDisposable
             {
                 int[] places = moves[cut.Space.Name].LeavingTo[rank];
                 if (places.Length == 0) continue;
-                ChannelCopy.Run(cut.Part(_send!, ref at, places.Length), cut.Axis, new ChannelCopy.Part(state[cut.Tensor.Name].detach(), places, null));
+                ChannelCopy.Run(cut.Part(_send!, ref at, places.Length), cut.Axis, new ChannelCopy.Part(state[cut.Tensor.Name], places, null));
                 if (!cut.Tensor.IsParameter || !_momentum) continue;
                 ChannelCopy.Run(cut.Part(_send!, ref at, places.Length), cut.Axis, new ChannelCopy.Part(state.Momentum(cut.Tensor.Name), places, null));
             }
@@ -191,14 +192,19 @@ public sealed class FilterExchange : IDisposable
     {
         public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
         {
+            int[]? held = from.Of(space)?.Owned[rank], next = to.Of(space)?.Owned[rank];
+            KeepsSize = (held?.Length ?? space.Count) == (next?.Length ?? space.Count);
             // Place of each filter in this rank's share, or -1; where all hold everything, the filter's own number.
-            int[] before = PlacesIn(from.Of(space)?.Owned[rank], space.Count), after = PlacesIn(to.Of(space)?.Owned[rank], space.Count);
+            int[] before = PlacesIn(held, space.Count), after = PlacesIn(next, space.Count);
             int[] Places(int[]? filters, int[] own) => filters is null ? [] : [.. filters.Where(filter => own[filter] >= 0).Select(filter => own[filter])];
             int[] staying = [.. Enumerable.Range(0, space.Count).Where(filter => before[filter] >= 0 && after[filter] >= 0)];
             (StayingFrom, StayingTo) = ChannelCopy.InPlace(Places(staying, before), Places(staying, after));
             LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(to.Of(space)?.Owned[other], before))];
             ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(from.Of(space)?.Owned[other], after))];
         }
+
+        /// <summary>Whether the shares of before and after have as many filters.</summary>
+        public bool KeepsSize { get; }
 
         public int[] StayingFrom { get; }
 

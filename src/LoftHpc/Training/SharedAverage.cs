@@ -1,3 +1,4 @@
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -30,8 +31,10 @@ public sealed class SharedAverage(RankContext context) : IDisposable
             _starts.Add(name, start);
             start += state[name].numel();
         }
-        _copies?.Dispose();
-        _copies = state.Flatten(shared);
+        using Tensor? before = _copies;
+        _copies = empty([start], context.Type, context.Device).DetachFromDisposeScope();
+        TensorMemory.UseHugePages(_copies);
+        state.MoveInto(_copies, shared);
     }
 
     /// <summary>The copies have changed.</summary>

@@ -3,6 +3,7 @@ using System.Text.RegularExpressions;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Tests.Mpi;
+using LoftHpc.Tests.Results;
 using Xunit;
 using Xunit.Abstractions;
 
@@ -69,6 +70,17 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
     public void Parts_of_a_network_hold_the_activations_that_are_planned(NetworkFamily family, int depth, int width, NetworkForm form) =>
         output.WriteLine(MpiLauncher.RunScenario(
             MpiLauncher.AnyFamily(), 1, "MemoryScenarios.PartsOfANetwork", $"{family}", $"{depth}", $"{width}", $"{form}", "32", "3").MustSucceed().Output);
+
+    /// <summary>The full network is gathered on rank 0, tensor by tensor, and nowhere else.</summary>
+    [SkippableTheory]
+    [InlineData(2)]
+    [InlineData(4)]
+    public void No_rank_but_the_first_ever_holds_the_full_network(int ranks)
+    {
+        using TemporaryFolder folder = new();
+        output.WriteLine(MpiLauncher.Run(
+            MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "MemoryScenarios.FullNetwork", folder.File("w.safetensors")], environment: FreedGoesBack).MustSucceed().Output);
+    }
 
     /// <summary>Prints both peaks of each method, with what is freed given back and, as the program has it, kept.</summary>
     [SkippableTheory]
