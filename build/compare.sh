@@ -18,6 +18,11 @@ export OMP_NUM_THREADS=1 LOFTHPC_PROGRESS=lines
 trap 'exit 130' INT
 trap 'exit 143' TERM
 
+[[ -r $methods ]] || { echo "compare.sh: $methods cannot be read" >&2; exit 2; }
+for word in "${common[@]}"; do
+    [[ $word != run.seed=* && $word != run.name=* && $word != run.folder=* ]] ||
+        { echo "compare.sh: $word: every run has its own; SEEDS and COMPARE choose seeds and the folder" >&2; exit 2; }
+done
 mapfile -t lines < <(sed 's/#.*//' "$methods" | grep '[^[:space:]]')
 ((${#lines[@]})) || { echo "compare.sh: $methods names no method" >&2; exit 2; }
 # Seed 1 of all methods comes first, so that a table of all is there early.
@@ -34,11 +39,13 @@ for seed in "${seeds[@]}"; do
     done
 done
 total=${#names[@]}
+twice=$(printf '%s\n' "${names[@]}" | sort | uniq -d | head -n 1)
+[[ -z $twice ]] || { echo "compare.sh: two runs are named $twice: a name, number of ranks and seed may stand once in $methods and SEEDS" >&2; exit 2; }
 
-# summary.csv gets its whole line of the ticket last.
+# summary.csv gets its whole line of the ticket last; what may still fail then are plots.
 finished() { # NAME
     local summary=$runs/$1/summary.csv
-    [[ -e $summary ]] && grep -q '^ticket,' "$summary" && [[ -z $(tail -c 1 "$summary") ]]
+    [[ -e $summary && ! -e $runs/$1.failed ]] && grep -q '^ticket,' "$summary" && [[ -z $(tail -c 1 "$summary") ]]
 }
 # What a run is made with; the first line of its log.
 identity() { # INDEX
@@ -98,6 +105,7 @@ for ((w = 0; w < ${#waiting[@]}; w++)); do
     read -ra overrides <<<"${settings_of[i]}"
     echo "settings $(identity "$i")" >"$log"
     began=$SECONDS
+    rm -f "$runs/$name.failed"
     status=0
     build/launch.sh "${ranks_of[i]}" dist/lofthpc run --config "$base" "${overrides[@]}" "${common[@]}" \
         run.folder="$runs" run.name="$name" run.overwrite=true >>"$log" 2>&1 </dev/null || status=$?
@@ -109,12 +117,13 @@ for ((w = 0; w < ${#waiting[@]}; w++)); do
         compare >/dev/null || failed+=("the table after $name")
     else
         failed+=("$name")
+        : >"$runs/$name.failed"
         result="FAILED with status $status, see $log: $(reason "$log")"
     fi
     echo "[$((w + 1))/${#waiting[@]}] $name $result; $(duration $((SECONDS - start))) elapsed, about $(duration "$(left $((w + 1)))") left"
 done
 
-((successes == 0)) || compare
+((successes == 0)) || compare || failed+=("the table")
 if ((${#failed[@]})); then
     printf 'compare.sh: failed:' >&2
     printf ' %s' "${failed[@]}" >&2

@@ -73,6 +73,24 @@ internal sealed class SerialReplay : IDisposable
         EndRound(step / _config.LocalSteps, isLast: step + 1 == steps);
     }
 
+    /// <summary>A tensor as the ranks make it up together now, in the middle of a round too: the mean of the copies, or the parts put together.</summary>
+    public Tensor Now(TensorSpec tensor)
+    {
+        using IDisposable frozen = no_grad();
+        Tensor now = _states[0][tensor.Name].detach().clone();
+        if (_partition.Cuts(tensor))
+        {
+            now = zeros([.. tensor.Shape], _type);
+            for (int rank = 0; rank < _ranks; rank++) _partition.Slice(tensor, rank).Place(_states[rank][tensor.Name].detach(), now);
+        }
+        else if (IsShared(tensor))
+        {
+            for (int rank = 1; rank < _ranks; rank++) now.add_(_states[rank][tensor.Name].detach());
+            now /= _ranks;
+        }
+        return now;
+    }
+
     /// <summary>Of local-sgd: what is done to running statistics before an evaluation.</summary>
     public void AverageStatistics()
     {
@@ -114,7 +132,7 @@ internal sealed class SerialReplay : IDisposable
         using SerialReference reference = new(_network, whole);
         string[] statistics = [.. _network.Tensors.Where(tensor => !tensor.IsParameter).Select(tensor => tensor.Name)];
         Dictionary<string, Tensor> sums = statistics.ToDictionary(name => name, name => zeros_like(reference.Tensors[name]));
-        int[] images = RandomStream.For(3, "loft/statistics").Permutation(_data.Count);
+        int[] images = [.. RandomStream.For(3, "loft/statistics").Permutation(_data.Count).Take(_config.Loft.StatisticsImages)];
         for (int start = 0; start < images.Length; start += _config.Batch)
         {
             int[] batch = images[start..Math.Min(images.Length, start + _config.Batch)];

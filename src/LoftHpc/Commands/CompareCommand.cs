@@ -32,8 +32,8 @@ public static class CompareCommand
     {
         RunComparison comparison = RunComparison.Read(runs);
         foreach (string difference in comparison.Differences) reporter.Warning(difference);
-        if (comparison.Unfinished.Count > 0)
-            reporter.Info($"not finished, and left out: {string.Join(", ", comparison.Unfinished)}");
+        if (comparison.LeftOut.Count > 0)
+            reporter.Info($"left out, since not finished or drawn from another run: {string.Join(", ", comparison.LeftOut)}");
         foreach (string? file in (string?[])[output, summary])
         {
             if (Path.GetDirectoryName(file) is { Length: > 0 } folder) Directory.CreateDirectory(folder);

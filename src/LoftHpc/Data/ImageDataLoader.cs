@@ -10,6 +10,16 @@ internal sealed record ImageDataSet(
 {
     public int ImageBytes => Channels * Size * Size;
 
+    /// <summary>The number of images that a config asks for of a split.</summary>
+    /// <exception cref="UserError">It is more than there are.</exception>
+    public int Count(DataSection section, bool train)
+    {
+        (string key, int? asked, int published) = train ? ("train", section.TrainImages, TrainImages) : ("test", section.TestImages, TestImages);
+        return asked > published
+            ? throw new UserError($"data.{key}_images: {asked} is more than {Title} has; allowed: 1 to {published}, or all")
+            : asked ?? published;
+    }
+
     public static ImageDataSet Of(DataSetName name) => name switch
     {
         DataSetName.FashionMnist => new(
@@ -39,15 +49,12 @@ public static class ImageDataLoader
         if (section.Set == DataSetName.Synthetic) return SyntheticImages.Make(section, seed);
         ImageDataSet set = ImageDataSet.Of(section.Set);
         string folder = FindFolder(section, set);
-        return new ImageData(LoadSplit("train", section.TrainImages), LoadSplit("test", section.TestImages));
+        return new ImageData(LoadSplit("train"), LoadSplit("test"));
 
-        ImageSet LoadSplit(string split, int? asked)
+        ImageSet LoadSplit(string split)
         {
             bool train = split == "train";
-            int published = train ? set.TrainImages : set.TestImages;
-            if (asked > published)
-                throw new UserError($"data.{split}_images: {asked} is more than {set.Title} has; allowed: 1 to {published}, or all");
-            ImageSplitRequest request = new(set, folder, train, asked ?? published);
+            ImageSplitRequest request = new(set, folder, train, set.Count(section, train));
             (byte[] pixels, byte[] labels) = section.Set is DataSetName.FashionMnist or DataSetName.Mnist
                 ? IdxFiles.Read(request)
                 : CifarFiles.Read(request);

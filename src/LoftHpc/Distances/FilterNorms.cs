@@ -1,5 +1,6 @@
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LoftHpc.Distances;
@@ -22,7 +23,8 @@ public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, d
     {
         (int start, int end) = shard.Of((int)slice.Shape[0]);
         int[] filters = slice.Rows?[start..end] ?? [.. Enumerable.Range(start, end - start)];
-        using Tensor rows = weight.detach().narrow(0, start, end - start);
+        using DisposeScope scope = NewDisposeScope();
+        Tensor rows = weight.detach().narrow(0, start, end - start);
         return new FilterNorms(slice.Name[..^".weight".Length], (int)slice.Spec.Shape[0], filters, OfRows(rows, slice.Columns));
     }
 
@@ -36,7 +38,9 @@ public sealed record FilterNorms(string Layer, int FilterCount, int[] Filters, d
     /// <summary>The squares of these norms; of some columns of the whole weight: their part of them.</summary>
     public static double[] SquaresOfRows(Tensor weight, int[]? columns)
     {
-        using Tensor host = weight.detach().to(float64).cpu().contiguous();
+        // One layer at a time: its copy is gone before the next one's is made.
+        using DisposeScope scope = NewDisposeScope();
+        Tensor host = weight.detach().to(float64).cpu().contiguous();
         double[] squares = new double[weight.size(0)];
         if (host.numel() == 0) return squares;
         ReadOnlySpan<double> values = TensorMemory.Span<double>(host);

@@ -8,6 +8,7 @@ namespace LoftHpc.Planning;
 /// <summary>Shape and number of the images that a config names; no file is read.</summary>
 public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages)
 {
+    /// <exception cref="UserError">The set has fewer images than the config asks for.</exception>
     public static ImageShape Of(DataSection section)
     {
         if (section.Set is DataSetName.Synthetic)
@@ -18,7 +19,7 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
                 section.TrainImages ?? SyntheticImages.AllTrainImages, section.TestImages ?? SyntheticImages.AllTestImages);
         }
         ImageDataSet set = ImageDataSet.Of(section.Set);
-        return new ImageShape(set.Channels, set.Size, set.Classes, section.TrainImages ?? set.TrainImages, section.TestImages ?? set.TestImages);
+        return new ImageShape(set.Channels, set.Size, set.Classes, set.Count(section, train: true), set.Count(section, train: false));
     }
 }
 
@@ -28,7 +29,7 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
     /// <summary>Bytes of a value of the network, of the float64 values that are summed beside it, and of whole numbers.</summary>
     public const int ElementBytes = sizeof(float), DoubleBytes = sizeof(double), IntBytes = sizeof(int), LongBytes = sizeof(long);
 
-    /// <exception cref="UserError">The network's depth is not one of its family's.</exception>
+    /// <exception cref="UserError">The network's depth is not one of its family's, or the data set has fewer images than asked for.</exception>
     public static PlanSetting Of(RunConfig config, int ranks)
     {
         ImageShape images = ImageShape.Of(config.Data);

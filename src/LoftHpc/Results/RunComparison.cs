@@ -6,11 +6,11 @@ namespace LoftHpc.Results;
 
 /// <summary>Finished runs side by side, from the files of their run folders alone.</summary>
 /// <param name="Rows">By method, schedule, ranks and seed.</param>
-/// <param name="Unfinished">Names of the folders that were left out, since they hold no trained ticket (yet).</param>
-/// <param name="Differences">One line for each run that differs from the first one in what all should have alike.</param>
+/// <param name="LeftOut">Names of the folders that hold no trained ticket (yet), or one of another run's network (extract.from).</param>
+/// <param name="Differences">One line for each run that differs from the first one in what all should have alike, or from another seed in more than that.</param>
 /// <param name="Environment">One line for each kind of processor, MPI library, libtorch and program that made the runs.</param>
 public sealed record RunComparison(
-    IReadOnlyList<ComparisonRow> Rows, IReadOnlyList<string> Unfinished, IReadOnlyList<string> Differences, IReadOnlyList<string> Environment)
+    IReadOnlyList<ComparisonRow> Rows, IReadOnlyList<string> LeftOut, IReadOnlyList<string> Differences, IReadOnlyList<string> Environment)
 {
     /// <summary>Reads all run folders in a folder.</summary>
     /// <exception cref="UserError">There is no such folder or no finished run in it, or a finished run lacks a file.</exception>
@@ -22,14 +22,19 @@ public sealed record RunComparison(
             .Where(path => !Path.GetFileName(path).StartsWith('.'))
             .Order(StringComparer.Ordinal)
             .Select(RunFolder.At)
-            .ToLookup(folder => folder.Holds(NetworkState.Ticket));
+            .ToLookup(folder => folder.Holds(NetworkState.Ticket) && !IsDrawnFromAnother(folder));
         List<(RunConfig Config, ComparisonRow Row)> runs = [.. folders[true].Select(ReadRun)];
         if (runs.Count == 0) throw new UserError($"{parent}: there is no finished run in it (one whose summary.csv has a line of its ticket)");
         return new RunComparison(
             [.. runs.Select(run => run.Row).OrderBy(row => row.Method).ThenBy(row => row.Schedule).ThenBy(row => row.Ranks).ThenBy(row => row.Seed)
                 .ThenBy(row => row.Name, StringComparer.Ordinal)],
             [.. folders[false].Select(folder => folder.Name)],
-            [.. runs.Skip(1).Select(run => Difference(runs[0].Config, run.Config)).OfType<string>()],
+            [
+                .. runs.Select(run => Difference(runs[0].Config, run.Config, Common, "differ in more than the method")
+                    ?? Difference(
+                        runs.First(other => AreOneLine(other.Row, run.Row)).Config, run.Config, Own, "are seeds of one line and differ in more than that"))
+                    .OfType<string>(),
+            ],
             EnvironmentOf(folders[true].SelectMany(folder => RunManifest.Read(folder.Manifest).Launches)));
     }
 
@@ -42,6 +47,8 @@ public sealed record RunComparison(
         RunFolder folder = RunFolder.Open(path.Path);
         folder.RequireExisting("pretrain", folder.Config, folder.Metrics.Path, folder.Resources.Path, folder.Communication.Path);
         RunConfig config = RunConfigLoader.Load(folder.Config);
+        // extract and retrain may have been launches of their own.
+        config = config with { Extract = ConfigOf("extract").Extract, Retrain = ConfigOf("retrain").Retrain };
         ResourcesRow[] resources = [.. folder.Resources.Read().Where(row => row.Phase == TrainingPhase.Pretrain)];
         if (resources.Length == 0) throw new UserError($"{folder.Resources.Path}: there is no row of phase pretrain; the command pretrain writes it");
         long samples = folder.Metrics.Read().Where(row => row.Phase == TrainingPhase.Pretrain && row.Split == DataSplit.Train).Sum(row => row.Images);
@@ -49,18 +56,17 @@ public sealed record RunComparison(
         double seconds = resources.Max(row => row.Seconds);
         (ComparedMethod method, SampleSchedule schedule) = Classify(config.Pretrain, resources.Length);
         string suffix = string.Create(CultureInfo.InvariantCulture, $"-{resources.Length}-{config.Run.Seed}");
-        // extract may have been a launch of its own.
-        string extract = Path.Combine(folder.Path, "config-extract.yaml");
-        double ratio = (File.Exists(extract) ? RunConfigLoader.Load(extract) : config).Extract.Ratio;
         IReadOnlyList<SummaryRow> networks = folder.Summary.Read();
         return (config, new ComparisonRow(
-            method, schedule, resources.Length, config.Run.Seed, ratio,
+            method, schedule, resources.Length, config.Run.Seed, config.Extract.Ratio,
             Accuracy(NetworkState.Dense), Accuracy(NetworkState.Pruned), Accuracy(NetworkState.Ticket),
             samples, resources.Sum(row => row.Flops),
             sent.Where(row => IsTraining(row.Purpose)).Sum(row => row.BytesSent),
             sent.Where(row => !IsTraining(row.Purpose)).Sum(row => row.BytesSent),
             seconds, samples / seconds, resources.Max(row => row.PeakMemoryBytes),
             folder.Name.EndsWith(suffix, StringComparison.Ordinal) ? folder.Name[..^suffix.Length] : folder.Name));
+
+        RunConfig ConfigOf(string command) => File.Exists(folder.ConfigOf(command)) ? RunConfigLoader.Load(folder.ConfigOf(command)) : config;
 
         double Accuracy(NetworkState network) => networks.LastOrDefault(row => row.Network == network)?.TestAccuracy
             ?? throw new UserError($"{folder.Summary.Path}: there is no row of network {ConfigName.Of(network)}");
@@ -87,23 +93,33 @@ public sealed record RunComparison(
     private static bool IsTraining(CommunicationPurpose purpose) => purpose
         is CommunicationPurpose.Step or CommunicationPurpose.Round or CommunicationPurpose.RunningStatistics or CommunicationPurpose.Control;
 
-    /// <summary>The first setting in which two runs differ, besides those of their methods; null where there is none.</summary>
-    private static string? Difference(RunConfig one, RunConfig other)
+    /// <summary>A folder that extract made from another run's: what the pre-training has cost stands there.</summary>
+    private static bool IsDrawnFromAnother(RunFolder folder) => File.Exists(folder.Config) && RunConfigLoader.Load(folder.Config).Extract.From is not null;
+
+    /// <summary>Whether the summary takes two runs for seeds of one thing.</summary>
+    private static bool AreOneLine(ComparisonRow one, ComparisonRow other) =>
+        (one.Method, one.Schedule, one.Ranks, one.Ratio, one.Name) == (other.Method, other.Schedule, other.Ranks, other.Ratio, other.Name);
+
+    /// <summary>The first one of some settings in which two runs differ; null where there is none.</summary>
+    private static string? Difference(RunConfig one, RunConfig other, Func<RunConfig, RunConfig> settings, string what)
     {
-        (string First, string Second) different = Common(one).Split('\n').Zip(Common(other).Split('\n')).FirstOrDefault(pair => pair.First != pair.Second);
-        return different == default
-            ? null
-            : $"{one.Run.Name} and {other.Run.Name} differ in more than the method: {different.First.Trim()} and {different.Second.Trim()}";
+        string[] Lines(RunConfig config) => RunConfigLoader.ToYaml(settings(config)).Split('\n');
+        (string First, string Second) different = Lines(one).Zip(Lines(other)).FirstOrDefault(pair => pair.First != pair.Second);
+        return different == default ? null : $"{one.Run.Name} and {other.Run.Name} {what}: {different.First.Trim()} and {different.Second.Trim()}";
     }
 
-    private static string Common(RunConfig config) => RunConfigLoader.ToYaml(new RunConfig
+    /// <summary>What seeds of one line have alike.</summary>
+    private static RunConfig Own(RunConfig config) => config with { Run = new RunSection(), Data = config.Data with { Folder = null }, Plot = new PlotSection(), Plan = new PlanSection() };
+
+    /// <summary>What all methods have alike.</summary>
+    private static RunConfig Common(RunConfig config) => new()
     {
         Network = config.Network,
         Data = config.Data with { Folder = null },
         Pretrain = new PretrainSection { Epochs = config.Pretrain.Epochs, Batch = config.Pretrain.Batch, Optimizer = config.Pretrain.Optimizer },
         Extract = config.Extract with { Ratio = 0, From = null },
         Retrain = config.Retrain,
-    });
+    };
 
     private static IReadOnlyList<string> EnvironmentOf(IEnumerable<LaunchRecord> launches)
     {

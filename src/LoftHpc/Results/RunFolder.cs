@@ -6,6 +6,8 @@ namespace LoftHpc.Results;
 /// </summary>
 public sealed class RunFolder
 {
+    private const string LockFile = ".lock";
+
     private RunFolder(string path) => Path = path;
 
     public string Path { get; }
@@ -58,7 +60,7 @@ public sealed class RunFolder
     /// Makes the folder <paramref name="name"/> in <paramref name="parent"/> (which is made too). An existing run folder
     /// is replaced when <paramref name="overwrite"/> says so; a folder that is not one is never touched.
     /// </summary>
-    /// <exception cref="UserError">It exists, the name cannot be a folder's, or it cannot be made.</exception>
+    /// <exception cref="UserError">It exists, another launch works in it, the name cannot be a folder's, or it cannot be made.</exception>
     public static RunFolder Create(string parent, string name, bool overwrite)
     {
         if (name is "" or "." or ".." || name.AsSpan().ContainsAny('/', '\0'))
@@ -72,6 +74,7 @@ public sealed class RunFolder
                 throw new UserError($"{path} exists already and is not overwritten; choose another run.name=NAME, or replace it with run.overwrite=true");
             if (!IsRunFolder(path) && !IsEmptyFolder(path))
                 throw new UserError($"{path} exists and is no run folder (it has no config.yaml or manifest.json): run.overwrite=true does not replace it");
+            new RunFolder(path).Lock().Dispose();
             // Moved away first, so that a half deleted folder never stands under the run's name.
             string replaced = In(parent, $".{name}.replaced");
             if (Directory.Exists(replaced)) Directory.Delete(replaced, recursive: true);
@@ -98,7 +101,7 @@ public sealed class RunFolder
     {
         try
         {
-            return new FileStream(In(Path, ".lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
+            return new FileStream(In(Path, LockFile), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
         }
         catch (IOException e)
         {
@@ -165,7 +168,9 @@ public sealed class RunFolder
 
     private static bool IsRunFolder(string path) => File.Exists(In(path, "config.yaml")) || File.Exists(In(path, "manifest.json"));
 
-    private static bool IsEmptyFolder(string path) => Directory.Exists(path) && !Directory.EnumerateFileSystemEntries(path).Any();
+    /// <summary>Nothing is in it but what a launch leaves that dies before it has written its config.</summary>
+    private static bool IsEmptyFolder(string path) => Directory.Exists(path)
+        && Directory.EnumerateFileSystemEntries(path).Select(System.IO.Path.GetFileName).All(name => name is LockFile or "config.yaml.part");
 
     private static string In(string folder, string name) => System.IO.Path.Combine(folder, name);
 }

@@ -34,7 +34,7 @@ public static class ExtractStage
         });
         using LoadedNetwork loaded = LoadedNetwork.Read(session, target.PrunedWeights);
         StepTotals tested = loaded.Evaluate(session, session.TestImages);
-        session.OnRoot(() => target.Summary.Append(loaded.Identity.Summarize(NetworkState.Pruned, tested)));
         session.SaveCommunication(target);
+        session.OnRoot(() => target.Summary.Append(loaded.Identity.Summarize(NetworkState.Pruned, tested)));
     }
 }

@@ -42,8 +42,8 @@ public static class PretrainStage
         method.Save(folder.DenseWeights, identity, last);
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
-        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
         session.SaveCommunication(folder);
+        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
     }
 
     /// <summary>Measures rankings and writes them on rank 0.</summary>

@@ -31,7 +31,7 @@ public static class RetrainStage
         StepTotals tested = loop.Run(session.Reporter);
         method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
-        session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
         session.SaveCommunication(folder);
+        session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
     }
 }

@@ -193,7 +193,7 @@ public sealed class FilterExchange : IDisposable
         public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
         {
             int[]? held = from.Of(space)?.Owned[rank], next = to.Of(space)?.Owned[rank];
-            KeepsSize = (held?.Length ?? space.Count) == (next?.Length ?? space.Count);
+            KeepsSize = held is not null && held.Length == next?.Length;
             // Place of each filter in this rank's share, or -1; where all hold everything, the filter's own number.
             int[] before = PlacesIn(held, space.Count), after = PlacesIn(next, space.Count);
             int[] Places(int[]? filters, int[] own) => filters is null ? [] : [.. filters.Where(filter => own[filter] >= 0).Select(filter => own[filter])];
@@ -203,7 +203,7 @@ public sealed class FilterExchange : IDisposable
             ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(from.Of(space)?.Owned[other], after))];
         }
 
-        /// <summary>Whether the shares of before and after have as many filters.</summary>
+        /// <summary>Whether there was a share before, of as many filters.</summary>
         public bool KeepsSize { get; }
 
         public int[] StayingFrom { get; }

@@ -43,6 +43,8 @@ public sealed class LocalSteps
     /// <param name="imageFlops">Of one image's forward pass through what this rank holds.</param>
     public void Step(int epoch, int step, double learningRate, long imageFlops)
     {
+        // What the step needs is gone before ranks exchange.
+        using DisposeScope scope = NewDisposeScope();
         Batch batch = _batches.Load(epoch, step, _shard, _context);
         if (batch.Count == 0) return;
         Tensor logits = _network.Forward(batch.Images, training: true);

@@ -44,7 +44,7 @@ public sealed class SharedAverage(RankContext context) : IDisposable
         _copiesAreMean = false;
     }
 
-    /// <summary>Takes the mean, aside, unless nothing has changed since the last time. Collective.</summary>
+    /// <summary>Takes the mean, aside and until the copies change again, unless nothing has changed since the last time. Collective.</summary>
     public void Refresh()
     {
         if (_copiesAreMean || _mean is not null || context.Size == 1) return;
@@ -57,8 +57,7 @@ public sealed class SharedAverage(RankContext context) : IDisposable
     {
         if (_copiesAreMean || context.Size == 1) return;
         using DisposeScope scope = NewDisposeScope();
-        if (_mean is null) Mean(_copies!);
-        else _copies!.copy_(_mean);
+        Mean(_copies!);
         Forget();
         _copiesAreMean = true;
     }

@@ -40,6 +40,7 @@ public sealed class CompareScriptTests : IDisposable
             echo network >"$summary"
             if [[ -e fail-$name ]]; then echo 'lofthpc: error: pretrain: no good' >&2; exit 4; fi
             echo ticket,0.5 >>"$summary"
+            if [[ -e late-$name ]]; then echo 'lofthpc: error: no plot' >&2; exit 1; fi
             """);
     }
 
@@ -96,6 +97,31 @@ public sealed class CompareScriptTests : IDisposable
         Assert.Equal("local-1-1", Names()[^1]);
     }
 
+    /// <summary>The ticket's line stands, but the launch went wrong after it.</summary>
+    [Fact]
+    public void A_run_that_fails_late_is_made_anew()
+    {
+        File.WriteAllText(Path.Combine(_tree.Path, "late-local-1-1"), "");
+        Assert.Equal(1, Compare([], ("SEEDS", "1")).ExitCode);
+        Assert.Equal(1, Compare([], ("SEEDS", "1")).ExitCode);
+        File.Delete(Path.Combine(_tree.Path, "late-local-1-1"));
+        Assert.Equal(0, Compare([], ("SEEDS", "1")).ExitCode);
+        Assert.Equal(["dense-1-1", "local-1-1", "local-3-1", "local-1-1", "local-1-1"], Names());
+        Assert.Equal(0, Compare([], ("SEEDS", "1")).ExitCode);
+        Assert.Equal(5, Names().Length);
+    }
+
+    [Theory]
+    [InlineData("1 1", "", "two runs are named dense-1-1")]
+    [InlineData("1", "run.seed=3", "run.seed=3: every run has its own")]
+    public void No_two_runs_have_one_name(string seeds, string argument, string expected)
+    {
+        (int exitCode, _, string error) = Compare(argument.Length > 0 ? [argument] : [], ("SEEDS", seeds));
+        Assert.Equal(2, exitCode);
+        Assert.Contains(expected, Assert.Single(error.TrimEnd('\n').Split('\n')), StringComparison.Ordinal);
+        Assert.Empty(Names());
+    }
+
     [Fact]
     public void Runs_of_other_settings_are_not_mixed_in()
     {
@@ -123,6 +149,7 @@ public sealed class CompareScriptTests : IDisposable
     [Fact]
     public void A_line_without_a_number_of_ranks_is_refused()
     {
+        Assert.Equal("compare.sh: absent.txt cannot be read\n", Compare([], ("METHODS", "absent.txt")).Error);
         File.WriteAllText(Path.Combine(_tree.Path, "mine.txt"), "dense pretrain.method=dense\n");
         (int exitCode, _, string error) = Compare([], ("METHODS", "mine.txt"));
         Assert.Equal(2, exitCode);

@@ -13,12 +13,12 @@ namespace LoftHpc.Tests.Planning;
 public sealed class MeasuredAgainstPlannedTests : IDisposable
 {
     // 70 images in batches of 16: the last one of an epoch is odd. Rounds of 3 of the 10 steps end in the middle of
-    // epochs, measurements and an epoch end in the middle of rounds, and the last round is short. The 80 test images go
-    // in one batch, at the widest in two pieces.
+    // epochs, measurements and an epoch end in the middle of rounds, and the last round is short. The 100 test images
+    // go in a batch of 80, at the widest in two pieces, and one of 20.
     private const string Config = """
         run: {name: a, seed: 4, device: cpu, threads: 1}
         network: {family: preact-resnet, depth: 18, width: 5}
-        data: {set: synthetic, train_images: 70, test_images: 80, synthetic: {channels: 1, size: 28, classes: 3}}
+        data: {set: synthetic, train_images: 70, test_images: 100, synthetic: {channels: 1, size: 28, classes: 3}}
         pretrain: {epochs: 2, batch: 16, local_steps: 3, snapshots: [1], optimizer: {learning_rate: 0.05}}
         distance: {every: 2 steps, pairs_max: 4}
         evaluate: {batch: 80}

@@ -116,11 +116,14 @@ public sealed class RunComparisonTests : IDisposable
         stopped.Summary.Remove(row => row.Network == NetworkState.Ticket);
         File.AppendAllText(stopped.Summary.Path, "ticket,0.5,1,1"); // Cut short.
         Directory.CreateDirectory(_folder.File("runs/dense-1-3"));
+        RunFolder drawn = Make("drawn", ranks: 1, new PretrainSection { Method = PretrainMethod.Dense });
+        File.WriteAllText(drawn.Config, RunConfigLoader.ToYaml(RunConfigLoader.Load(drawn.Config) with { Extract = new ExtractSection { From = "runs/dense-1-1" } }));
+        File.Delete(drawn.Resources.Path);
         Directory.CreateDirectory(_folder.File("runs/.dense-1-4.replaced"));
         File.WriteAllText(_folder.File("runs/dense-1-1.log"), "");
         string table = Compare();
         Assert.Equal(1, Assert.Single(new CsvTable<ComparisonRow>(table).Read()).Seed);
-        Assert.StartsWith("not finished, and left out: dense-1-2, dense-1-3\n", _output.ToString(), StringComparison.Ordinal);
+        Assert.StartsWith("left out, since not finished or drawn from another run: dense-1-2, dense-1-3, drawn\n", _output.ToString(), StringComparison.Ordinal);
     }
 
     [Theory]
@@ -156,6 +159,23 @@ public sealed class RunComparisonTests : IDisposable
         Make("loft-2-2", ranks: 2, new PretrainSection { Method = PretrainMethod.Loft, Batch = 32 }, seed: 2);
         Compare();
         Assert.Equal("warning: dense-1-1 and loft-2-2 differ in more than the method: batch: 128 and batch: 32\n", _error.ToString());
+    }
+
+    /// <summary>Stages that were launches of their own have configs of their own.</summary>
+    [Fact]
+    public void Seeds_of_one_line_that_differ_in_more_are_told()
+    {
+        PretrainSection loft = new() { Method = PretrainMethod.Loft, LocalSteps = 3 };
+        Make("loft-2-1", ranks: 2, loft);
+        RunFolder retrained = Make("loft-2-2", ranks: 2, loft, seed: 2);
+        Make("loft-2-3", ranks: 2, loft with { LocalSteps = 5 }, seed: 3);
+        Make("loft-norm-2-1", ranks: 2, loft with { Loft = new LoftSection { Deal = DealKind.Norm } });
+        File.WriteAllText(retrained.ConfigOf("retrain"), RunConfigLoader.ToYaml(RunConfigLoader.Load(retrained.Config) with { Retrain = new RetrainSection { Epochs = 7 } }));
+        Compare();
+        Assert.Equal(
+            "warning: loft-2-1 and loft-2-2 differ in more than the method: epochs: 90 and epochs: 7\n"
+            + "warning: loft-2-1 and loft-2-3 are seeds of one line and differ in more than that: local_steps: 3 and local_steps: 5\n",
+            _error.ToString());
     }
 
     [Fact]

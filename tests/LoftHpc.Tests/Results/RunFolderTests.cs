@@ -33,6 +33,28 @@ public sealed class RunFolderTests : IDisposable
     }
 
     [Fact]
+    public void ARunInProgressIsNotOverwritten()
+    {
+        RunFolder run = RunFolder.Create(_folder.Path, "first", overwrite: false);
+        File.WriteAllText(run.Config, "old");
+        using (run.Lock())
+            Assert.Contains("another launch works", Assert.Throws<UserError>(() => RunFolder.Create(_folder.Path, "first", overwrite: true)).Message, StringComparison.Ordinal);
+        Assert.Equal("old", File.ReadAllText(run.Config));
+        RunFolder.Create(_folder.Path, "first", overwrite: true);
+        Assert.False(File.Exists(run.Config));
+    }
+
+    /// <summary>What a launch leaves that is killed before it has written its config.</summary>
+    [Fact]
+    public void OverwritingClearsAFolderThatDiedEarly()
+    {
+        RunFolder run = RunFolder.Create(_folder.Path, "first", overwrite: false);
+        File.WriteAllText(Path.Combine(run.Path, ".lock"), "");
+        File.WriteAllText(run.Config + ".part", "run:");
+        Assert.Empty(Directory.GetFileSystemEntries(RunFolder.Create(_folder.Path, "first", overwrite: true).Path));
+    }
+
+    [Fact]
     public void OverwritingNeverTouchesAFolderThatIsNoRunFolder()
     {
         string path = Directory.CreateDirectory(_folder.File("thesis")).FullName;

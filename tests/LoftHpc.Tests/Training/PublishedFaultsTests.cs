@@ -81,12 +81,12 @@ public sealed class PublishedFaultsTests : IDisposable
     /// <summary>5. Only rank 0's updates of partitioned filters are kept: the replay has those of every rank.</summary>
     [SkippableFact]
     public void Fault_5_the_updates_of_every_rank_are_kept() =>
-        LoftTests.Run(MpiFamily.OpenMpi, 4, "Replay", "PreactResnet", "18", "4", "method=loft", "local_steps=4");
+        LoftTests.Run(MpiFamily.OpenMpi, 4, "Replay", "PreactResnet", "18", "4", "Cifar", "method=loft", "local_steps=4");
 
     /// <summary>6. In stages of more than two blocks the first norm of the wrong block is averaged: depth 34 has such stages.</summary>
     [SkippableFact]
     public void Fault_6_the_norms_of_every_block_are_averaged() =>
-        LoftTests.Run(MpiFamily.OpenMpi, 3, "Replay", "PreactResnet", "34", "3", "method=loft", "local_steps=4", "loft.running_statistics=average");
+        LoftTests.Run(MpiFamily.OpenMpi, 3, "Replay", "PreactResnet", "34", "3", "Cifar", "method=loft", "local_steps=4", "loft.running_statistics=average");
 
     /// <summary>7. It does not run as published, and the number of workers is fixed at 2.</summary>
     [SkippableTheory]
@@ -94,7 +94,7 @@ public sealed class PublishedFaultsTests : IDisposable
     [InlineData(3)]
     [InlineData(5)]
     public void Fault_7_it_runs_on_any_number_of_ranks(int ranks) =>
-        LoftTests.Run(MpiFamily.OpenMpi, ranks, "Replay", "PreactResnet", "18", "3", "method=loft", "local_steps=6");
+        LoftTests.Run(MpiFamily.OpenMpi, ranks, "Replay", "PreactResnet", "18", "3", "Cifar", "method=loft", "local_steps=6");
 
     /// <summary>A ticket of half of the filters, drawn from filters with these norms by prunable block (from 0) and filter.</summary>
     private static Ticket Select(Func<int, int, double> norm)
