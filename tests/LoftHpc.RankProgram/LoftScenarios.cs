@@ -32,9 +32,9 @@ internal static partial class LoftScenarios
         bool perBatch = config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
         foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.Float64 })
         {
-            // The bits at up to 2 ranks; with more, the order of a sum is MPI's, and rounds of float32 amplify it.
-            if (type is ScalarType.Float32 && world.Size > 2 && config.Method is PretrainMethod.Loft) continue;
-            double tolerance = world.Size <= 2 ? 0 : type is ScalarType.Float32 ? 1e-4 : 1e-10;
+            // The bits at up to 2 ranks; with more, the order of a sum is MPI's, and rounds of float32 amplify it: there one step counts.
+            bool oneStep = type is ScalarType.Float32 && world.Size > 2;
+            double tolerance = world.Size <= 2 ? 0 : oneStep ? 1e-4 : 1e-10;
             CommunicationLedger ledger = new();
             using MeteredCommunicator metered = new(world, ledger);
             using TensorTransport transport = TensorTransport.For(CPU, direct: false);
@@ -55,7 +55,9 @@ internal static partial class LoftScenarios
                 replay.AverageStatistics();
                 Measure(world, method, data, network, folder.File("middle.safetensors"), type, perBatch);
                 if (world.Rank == 0) CompareSaved(folder.File("middle.safetensors"), tensor => tensor.IsParameter || replay.HasStatistics ? replay.Now(tensor) : null);
+                if (oneStep) break;
             }
+            if (oneStep) continue;
             replay.AverageStatistics();
             Measure(world, method, data, network, folder.File("end.safetensors"), type, perBatch);
             if (world.Rank == 0)

@@ -7,7 +7,7 @@ namespace LoftHpc.Tests.Training;
 
 /// <summary>
 /// LoFT and local SGD on real ranks against a replay of all ranks in one process, with measurements in the middle of
-/// rounds: the same bits at up to 2 ranks, 1e-10 in float64 at 3 and 4, of local SGD 1e-4 in float32 too (the scenarios
+/// rounds: the same bits at up to 2 ranks; at 3 and 4 1e-10 in float64, and 1e-4 in float32 after one step (the scenarios
 /// throw where a tensor is further off).
 /// 10 images in batches of 4 are 3 steps an epoch, and 3 epochs 9 steps.
 /// </summary>
