@@ -94,7 +94,8 @@ public sealed record RunComparison(
         is CommunicationPurpose.Step or CommunicationPurpose.Round or CommunicationPurpose.RunningStatistics or CommunicationPurpose.Control;
 
     /// <summary>A folder that extract made from another run's: what the pre-training has cost stands there.</summary>
-    private static bool IsDrawnFromAnother(RunFolder folder) => File.Exists(folder.Config) && RunConfigLoader.Load(folder.Config).Extract.From is not null;
+    private static bool IsDrawnFromAnother(RunFolder folder) =>
+        File.Exists(folder.Config) && !File.Exists(folder.DenseWeights) && RunConfigLoader.Load(folder.Config).Extract.From is not null;
 
     /// <summary>Whether the summary takes two runs for seeds of one thing.</summary>
     private static bool AreOneLine(ComparisonRow one, ComparisonRow other) =>

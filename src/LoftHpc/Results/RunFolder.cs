@@ -170,7 +170,7 @@ public sealed class RunFolder
 
     /// <summary>Nothing is in it but what a launch leaves that dies before it has written its config.</summary>
     private static bool IsEmptyFolder(string path) => Directory.Exists(path)
-        && Directory.EnumerateFileSystemEntries(path).Select(System.IO.Path.GetFileName).All(name => name is LockFile or "config.yaml.part");
+        && Directory.EnumerateFileSystemEntries(path).All(entry => entry == In(path, LockFile) || entry == DurableFile.Aside(new RunFolder(path).Config));
 
     private static string In(string folder, string name) => System.IO.Path.Combine(folder, name);
 }
