@@ -10,6 +10,7 @@ using LoftHpc.Results;
 // lofthpc-benchmarks [step] [collectives] [scaling] [loft], on 2 ranks; lofthpc-benchmarks methods, on 4: measures pairs on
 // ranks of one thread each, those named or all that go on so many ranks, and prints one table.
 NativeEnvironment.Prepare();
+LauncherTerminal.KeepConsolePlain();
 return MpiJob.Run(mpi =>
 {
     int ranks = mpi.World.Size;

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using LoftHpc.Output;
 
 namespace LoftHpc;
 
@@ -11,7 +10,7 @@ public static partial class NativeEnvironment
 {
     /// <summary>
     /// Sets what the libraries need, where the user has not set it. Called first in Main, before libtorch or MPI is
-    /// loaded and before anything is printed.
+    /// loaded.
     /// </summary>
     public static void Prepare()
     {
@@ -19,7 +18,6 @@ public static partial class NativeEnvironment
         // step is else several times slower.
         SetDefault("OMP_WAIT_POLICY", "PASSIVE");
         KeepFreedMemory();
-        LauncherTerminal.KeepConsolePlain();
     }
 
     /// <summary>Sets a variable for .NET and for native libraries, unless it is set already.</summary>

@@ -1,5 +1,6 @@
 using System.Reflection;
 using LoftHpc.Mpi;
+using LoftHpc.Output;
 
 namespace LoftHpc.RankProgram;
 
@@ -17,6 +18,7 @@ internal static class Program
     {
         Action<ICommunicator, string[]> scenario = Find(arguments[0]);
         NativeEnvironment.Prepare();
+        LauncherTerminal.KeepConsolePlain();
         return MpiJob.Run(mpi =>
         {
             Runtime = mpi;

@@ -1,4 +1,4 @@
-using LoftHpc.Communication;
+using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 

@@ -1,8 +1,6 @@
 using System.Globalization;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
-using LoftHpc.Output;
-using LoftHpc.Results;
 using TorchSharp;
 
 namespace LoftHpc.Communication;
@@ -12,16 +10,13 @@ namespace LoftHpc.Communication;
 /// <param name="Threads">This rank's; libtorch has been told.</param>
 /// <param name="Ranks">Every rank, the same list on all of them.</param>
 /// <param name="Warnings">Lines for rank 0 to show, the same on all ranks.</param>
-public sealed record Placement(torch.Device Device, int Threads, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<string> Warnings)
-{
-    /// <summary>The table that is shown at the start of a run.</summary>
-    public TextTable Table() => new(
-        "", ["rank", "host", "device", "threads"],
-        [.. Ranks.Select(r => (IReadOnlyList<string>)[Text(r.Rank), r.Host, r.Device, Text(r.Threads)])],
-        new HashSet<int> { 0, 3 });
+public sealed record Placement(torch.Device Device, int Threads, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<string> Warnings);
 
-    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
-}
+/// <summary>Where one rank runs.</summary>
+/// <param name="LocalRank">From 0 among the ranks of its host.</param>
+/// <param name="Device">cpu, cuda:0, ...</param>
+/// <param name="Threads">Threads that libtorch computes with.</param>
+public sealed record RankRecord(int Rank, string Host, int LocalRank, string Device, int Threads, string CpuModel);
 
 /// <summary>Gives every rank its device and its threads.</summary>
 public static class DeviceBinding

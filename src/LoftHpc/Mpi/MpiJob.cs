@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using LoftHpc.Communication;
 
 namespace LoftHpc.Mpi;
 

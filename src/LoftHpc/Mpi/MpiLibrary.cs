@@ -1,6 +1,5 @@
 using System.Runtime.InteropServices;
 using System.Text;
-using LoftHpc.Communication;
 
 namespace LoftHpc.Mpi;
 

@@ -1,4 +1,3 @@
-using LoftHpc.Communication;
 
 namespace LoftHpc.Mpi;
 

@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
 

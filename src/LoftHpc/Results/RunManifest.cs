@@ -1,5 +1,6 @@
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using LoftHpc.Communication;
 
 namespace LoftHpc.Results;
 
@@ -71,9 +72,3 @@ public sealed record LaunchRecord(
 /// <param name="Version">The first line of MPI_Get_library_version.</param>
 /// <param name="Library">Path or name of the loaded library.</param>
 public sealed record MpiRecord(string Family, string Version, string Library);
-
-/// <summary>Where one rank runs.</summary>
-/// <param name="LocalRank">From 0 among the ranks of its host.</param>
-/// <param name="Device">cpu, cuda:0, ...</param>
-/// <param name="Threads">Threads that libtorch computes with.</param>
-public sealed record RankRecord(int Rank, string Host, int LocalRank, string Device, int Threads, string CpuModel);

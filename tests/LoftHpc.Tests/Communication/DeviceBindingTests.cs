@@ -84,7 +84,6 @@ public class DeviceBindingTests
             Assert.Equal(2, torch.get_num_threads());
             Assert.Equal(DeviceType.CPU, placement.Device.type);
             Assert.Equal(new RankRecord(0, Environment.MachineName, 0, "cpu", 2, HostCores.CpuModel), Assert.Single(placement.Ranks));
-            Assert.Equal(["0", Environment.MachineName, "cpu", "2"], Assert.Single(placement.Table().Rows));
         }
         finally
         {

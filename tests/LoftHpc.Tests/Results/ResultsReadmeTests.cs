@@ -1,5 +1,6 @@
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using LoftHpc.Communication;
 using LoftHpc.Results;
 using TorchSharp;
 using Xunit;

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using LoftHpc.Communication;
 using LoftHpc.Results;
 using Xunit;
 

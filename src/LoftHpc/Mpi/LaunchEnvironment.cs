@@ -1,6 +1,6 @@
 using System.Globalization;
 
-namespace LoftHpc.Communication;
+namespace LoftHpc.Mpi;
 
 /// <summary>Who started this process.</summary>
 public enum Launcher

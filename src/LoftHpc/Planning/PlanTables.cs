@@ -1,11 +1,11 @@
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
-using LoftHpc.Planning;
+using LoftHpc.Output;
 using LoftHpc.Results;
 using LoftHpc.Training;
 using static LoftHpc.Output.EpochClock;
 
-namespace LoftHpc.Output;
+namespace LoftHpc.Planning;
 
 /// <summary>The tables of the commands that plan.</summary>
 public static class PlanTables

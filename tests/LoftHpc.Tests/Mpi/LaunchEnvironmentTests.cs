@@ -1,7 +1,8 @@
 using LoftHpc.Communication;
+using LoftHpc.Mpi;
 using Xunit;
 
-namespace LoftHpc.Tests.Communication;
+namespace LoftHpc.Tests.Mpi;
 
 public class LaunchEnvironmentTests
 {
