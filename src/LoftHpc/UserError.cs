@@ -11,6 +11,9 @@ public sealed class UserError : Exception
     public UserError(string message, Exception inner, int exitCode = ExitCodes.Configuration) : base(message, inner) => ExitCode = exitCode;
 
     public int ExitCode { get; }
+
+    /// <summary>Where ranks end with different reasons for one thing, the lowest is the one that is shown.</summary>
+    public int Order { get; init; }
 }
 
 /// <summary>Exit codes of the program.</summary>

@@ -8,6 +8,7 @@ namespace LoftHpc.BrokenMachine;
 internal static unsafe partial class Faults
 {
     private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _multiply = null!;
+    private static int _calls;
 
     public static void Make(string what)
     {
@@ -26,6 +27,9 @@ internal static unsafe partial class Faults
             case "convolution":
                 _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&Convolve);
                 break;
+            case "late-convolution":
+                _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveLate);
+                break;
             case "batch-norm":
                 _batchNorm = Detour.Of("THSNN_batch_norm", (nint)(delegate* unmanaged<nint, nint, nint, nint, nint, byte, double, double, nint>)&Normalize);
                 break;
@@ -36,7 +40,7 @@ internal static unsafe partial class Faults
                 _multiply = Detour.Of("THSTensor_mul_scalar_", (nint)(delegate* unmanaged<nint, nint, void>)&Multiply);
                 break;
             default:
-                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, batch-norm, loss, optimizer");
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, batch-norm, loss, optimizer");
         }
     }
 
@@ -73,6 +77,16 @@ internal static unsafe partial class Faults
             input, weight, bias, strides, a, padding, b, dilation, c, groups));
     }
 
+    /// <summary>Right at first, and then no numbers.</summary>
+    [UnmanagedCallersOnly]
+    private static nint ConvolveLate(nint input, nint weight, nint bias, nint strides, int a, nint padding, int b, nint dilation, int c, long groups)
+    {
+        using Detour.Pause pause = _convolution.Original();
+        nint result = ((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
+            input, weight, bias, strides, a, padding, b, dilation, c, groups);
+        return ++_calls > 300 ? ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(result, Scalar(double.NaN)) : result;
+    }
+
     [UnmanagedCallersOnly]
     private static nint Normalize(nint input, nint mean, nint variance, nint weight, nint bias, byte training, double momentum, double epsilon)
     {
@@ -99,7 +113,7 @@ internal static unsafe partial class Faults
     /// <summary>The same result, times 1.01; autograd sees it.</summary>
     private static nint Changed(nint result) => ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(result, Scalar());
 
-    private static nint Scalar() => ((delegate* unmanaged<double, nint>)Detour.Export("THSTorch_float64_to_scalar"))(1.01);
+    private static nint Scalar(double value = 1.01) => ((delegate* unmanaged<double, nint>)Detour.Export("THSTorch_float64_to_scalar"))(value);
 
     [LibraryImport("libc", EntryPoint = "mallopt")]
     private static partial int SetMalloc(int parameter, int value);

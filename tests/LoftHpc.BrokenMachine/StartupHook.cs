@@ -5,7 +5,7 @@ using LoftHpc.BrokenMachine;
 /// computes wrongly: .NET runs it where DOTNET_STARTUP_HOOKS names this assembly. BROKEN_MACHINE says what is broken, with
 /// commas between:
 /// caches (oneDNN believes in caches of one byte, as on some virtual machines), memory (what is allocated holds NaN),
-/// padding (pads with NaN), convolution, batch-norm, loss, optimizer (libtorch's own results, changed a little).
+/// padding (pads with NaN), late-convolution (gives NaN after a while), convolution, batch-norm, loss, optimizer (libtorch's own results, changed a little).
 /// BROKEN_RANK restricts that to one rank.
 /// </summary>
 internal static class StartupHook

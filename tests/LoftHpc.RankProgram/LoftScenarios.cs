@@ -231,7 +231,7 @@ internal static partial class LoftScenarios
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         using StopAgreement stop = new(context);
         long last = 0;
-        TrainingLoop loop = new(TrainingPhase.Pretrain, method, config.Epochs, Optimizer, data, 10)
+        TrainingLoop loop = new(context, TrainingPhase.Pretrain, method, config.Epochs, Optimizer, data, 10)
         {
             MustStop = stop.IsAsked,
             AfterStep = (step, _) =>

@@ -22,6 +22,13 @@ public enum ArithmeticRepair
 /// <param name="Side">Of the input, in pixels.</param>
 public readonly record struct ConvolutionShape(int Inputs, int Outputs, int Kernel, int Stride, int Padding, int Side, ScalarType Type, DeviceType Device)
 {
+    /// <summary>Of input [N, inputs, H, H] and weight [outputs, inputs, k, k].</summary>
+    public static ConvolutionShape Of(Tensor input, Tensor weight, int stride, int padding)
+    {
+        long[] from = input.shape, filters = weight.shape;
+        return new ConvolutionShape((int)filters[1], (int)filters[0], (int)filters[2], stride, padding, (int)from[2], input.dtype, input.device_type);
+    }
+
     public int OutputSide => ((Side + (2 * Padding) - Kernel) / Stride) + 1;
 
     public override string ToString() =>
@@ -66,8 +73,7 @@ public static class Convolution
     /// <exception cref="UserError">It was not checked before, is wrong on this machine, and no repair helps.</exception>
     public static Tensor Apply(string layer, Tensor input, Tensor weight, int stride, int padding)
     {
-        long[] from = input.shape, filters = weight.shape;
-        ConvolutionShape shape = new((int)filters[1], (int)filters[0], (int)filters[2], stride, padding, (int)from[2], input.dtype, input.device_type);
+        ConvolutionShape shape = ConvolutionShape.Of(input, weight, stride, padding);
         return Run(input, weight, shape, Check(layer, shape, input.device));
     }
 
@@ -109,6 +115,12 @@ public static class Convolution
             int multiple = Checked.GetValueOrDefault(shape, 1);
             return (shape.Inputs + Missing(shape.Inputs, multiple), shape.Outputs + Missing(shape.Outputs, multiple));
         }
+    }
+
+    /// <summary>The convolutions in use so far whose weights have this shape [outputs, inputs, k, k].</summary>
+    public static IReadOnlyList<ConvolutionShape> Using(IReadOnlyList<long> weight)
+    {
+        lock (Gate) return [.. Checked.Keys.Where(shape => (shape.Outputs, shape.Inputs, shape.Kernel) == (weight[0], weight[1], weight[2]))];
     }
 
     /// <summary>Looks at a convolution again, repaired as it is.</summary>

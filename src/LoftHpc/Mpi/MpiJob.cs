@@ -42,8 +42,8 @@ public static class MpiJob
         }
         catch (UserError error) when (AllRanksFailed(runtime, error))
         {
-            if (runtime.World.Rank == 0) Print(error.Message);
-            exitCode = error.ExitCode;
+            (string message, exitCode) = First(runtime, error);
+            if (runtime.World.Rank == 0) Print(message);
         }
         catch (Exception error) when (Fail(runtime, error.ToString(), ExitCodes.Failure))
         {
@@ -58,7 +58,7 @@ public static class MpiJob
     /// </summary>
     private static bool AllRanksFailed(MpiRuntime runtime, UserError error)
     {
-        IMpiRequest barrier = runtime.StartFailureBarrier();
+        IMpiRequest barrier = runtime.FailureGroup.StartBarrier();
         Stopwatch waited = Stopwatch.StartNew();
         while (!barrier.Test())
         {
@@ -70,6 +70,16 @@ public static class MpiJob
             Thread.Sleep(1);
         }
         return true;
+    }
+
+    /// <summary>The message and exit code of the rank whose error is first in order. Collective.</summary>
+    private static (string Message, int ExitCode) First(MpiRuntime runtime, UserError error)
+    {
+        ICommunicator all = runtime.FailureGroup;
+        int order = all.Allreduce(error.Order, MpiOperation.Min), exitCode = error.ExitCode;
+        int rank = all.Allreduce(error.Order == order ? all.Rank : all.Size, MpiOperation.Min);
+        all.Broadcast(new Span<int>(ref exitCode), rank);
+        return (all.Broadcast(error.Message, rank), exitCode);
     }
 
     private static bool Fail(MpiRuntime runtime, string trace, int exitCode)

@@ -112,8 +112,8 @@ public sealed class MpiRuntime
 #endif
     }
 
-    /// <summary>A barrier among ranks that failed, apart from all other communication.</summary>
-    internal IMpiRequest StartFailureBarrier() => _failureGroup.StartBarrier();
+    /// <summary>All ranks, for what ranks that failed have to tell each other, apart from all other communication.</summary>
+    internal ICommunicator FailureGroup => _failureGroup;
 
     /// <summary>What is wrong where MPI's world is not what the launcher started; null where it is right.</summary>
     private static string? Mismatch(LaunchEnvironment launch, MpiLibrary library, int worldSize) =>

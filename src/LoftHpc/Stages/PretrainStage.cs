@@ -24,7 +24,7 @@ public static class PretrainStage
         rankings.Measure(0, 0);
         long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
         var loop = new TrainingLoop(
-            TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
+            session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
         {
             AfterStep = (step, epoch) =>
             {

@@ -23,7 +23,7 @@ public static class RetrainStage
         using var method = new DataParallelTraining(
             session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
         var loop = new TrainingLoop(
-            TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
+            session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
             MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),

@@ -21,6 +21,7 @@ public sealed class DataParallelTraining : ITrainingMethod
     private readonly ModelState _state;
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
+    private readonly StepWatch _watch;
     private readonly FlatBuffer _gradients;
     private readonly RunningStatistics? _statistics;
     private readonly long _imageFlops;
@@ -38,6 +39,8 @@ public sealed class DataParallelTraining : ITrainingMethod
         _statistics = synchronised ? null : new RunningStatistics(context, state);
         _exchange = synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
         _network = new ResidualNetwork(network, state, _exchange);
+        // Other ranks may have nothing to look for, so a rank looks by itself.
+        _watch = new StepWatch(context, state, new ResidualNetwork(network, state, new SerialExchange()));
         _gradients = new FlatBuffer(context.Type, context.Device);
         _imageFlops = network.Flops(data.ImageSide);
     }
@@ -57,6 +60,8 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
+    public string WhatWentBefore => _watch.WhatWentBefore();
+
     public void Step(int epoch, int step, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();
@@ -65,12 +70,14 @@ public sealed class DataParallelTraining : ITrainingMethod
 
         Tensor logits = _network.Forward(shard.Images, training: true);
         Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
+        _watch.Forward(lossSum, again => again.Forward(shard.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));
         SumGradients();
-        _gradientBytes = MomentumSgd.Step(_state, _optimizer, learningRate);
+        _gradientBytes = _watch.Update(_optimizer, learningRate);
 
         _totals += StepTotals.Of(logits, shard.Labels, lossSum);
+        _watch.Done(_totals);
         Work += TrainingWork.Of(shard.Count, _imageFlops);
         _statistics?.Count(shard.Count);
     }

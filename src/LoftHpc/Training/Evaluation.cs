@@ -22,6 +22,7 @@ public static class Evaluation
             int[] images = [.. Enumerable.Range(start, Math.Min(batch, last - start))];
             Batch loaded = data.Load(images, epoch: 0, augment: false, context.Device, context.Type);
             Tensor logits = network.Forward(loaded.Images, training: batchStatistics);
+            if (!NonFinite.IsFinite(logits)) context.Trouble ??= NonFinite.InEvaluation(network, again => again.Forward(loaded.Images, training: batchStatistics));
             totals += StepTotals.Of(logits, loaded.Labels, nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum));
         }
         return totals;

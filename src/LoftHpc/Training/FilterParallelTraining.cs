@@ -22,6 +22,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
     private readonly ModelState _state;
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
+    private readonly StepWatch _watch;
     private readonly long _imageFlops;
     private StepTotals _totals;
     private long _gradientBytes;
@@ -33,6 +34,8 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
         _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
         _network = new ResidualNetwork(network, _state, _exchange);
+        // Every rank sees the same logits, so all look together.
+        _watch = new StepWatch(context, _state, _network);
         _imageFlops = network.Flops(data.ImageSide, _state.Slices);
     }
 
@@ -51,6 +54,8 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
+    public string WhatWentBefore => _watch.WhatWentBefore();
+
     public void Step(int epoch, int step, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();
@@ -59,11 +64,13 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        _watch.Forward(loss, again => again.Forward(batch.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        _gradientBytes = MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
 
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+        _watch.Done(_totals);
         Work += TrainingWork.Of(batch.Count, _imageFlops);
     }
 

@@ -23,6 +23,7 @@ public sealed class GpipeTraining : ITrainingMethod
     private readonly PipelineStage _stage;
     private readonly ModelState _state;
     private readonly ResidualNetwork _network;
+    private readonly StepWatch _watch;
     private readonly PendingSends _sends;
     private readonly int _imageSide, _previous, _next;
     private readonly long _imageFlops;
@@ -39,6 +40,7 @@ public sealed class GpipeTraining : ITrainingMethod
         (_previous, _next) = (context.Rank - 1, context.Rank + 1);
         _state = ModelState.Initialize(_stage.Slices(network), seed, context.Type, context.Device);
         _network = new ResidualNetwork(network, _state, new SerialExchange());
+        _watch = new StepWatch(context, _state, _network);
         _sends = new PendingSends(context.Channels);
         _imageFlops = network.Flops(_imageSide, _state.Slices);
     }
@@ -59,6 +61,8 @@ public sealed class GpipeTraining : ITrainingMethod
     /// <summary>Only the last rank knows more than the number of images.</summary>
     public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
 
+    public string WhatWentBefore => _watch.WhatWentBefore();
+
     private bool IsFirst => _context.Rank == 0;
 
     private bool IsLast => _context.Rank == _context.Size - 1;
@@ -74,7 +78,8 @@ public sealed class GpipeTraining : ITrainingMethod
         _context.AfterForward?.Invoke();
         foreach ((Tensor input, Tensor output) in passes) Backward(input, output);
         _sends.Wait();
-        _gradientBytes = MomentumSgd.Step(_state, _config.Optimizer, learningRate);
+        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
+        if (IsLast) _watch.Done(_totals);
 
         _images += images;
         Work += TrainingWork.Of(images, _imageFlops);
@@ -101,6 +106,8 @@ public sealed class GpipeTraining : ITrainingMethod
                 ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
                 : ReceiveInput(images.Length);
             Tensor output = _network.Forward(input, training: false, _stage.First, _stage.End);
+            if (!NonFinite.IsFinite(output) && (IsFirst || NonFinite.IsFinite(input)))
+                _context.Trouble ??= NonFinite.InEvaluation(_network, again => again.Forward(input, training: false, _stage.First, _stage.End));
             if (IsLast)
             {
                 Tensor labels = data.LoadLabels(images, _context.Device);
@@ -155,6 +162,8 @@ public sealed class GpipeTraining : ITrainingMethod
         (int start, int end) = part.Of(_batches.SizeOf(step));
         Tensor input = IsFirst ? _batches.Load(epoch, step, part, _context).Images : ReceiveInput(end - start).requires_grad_(true);
         Tensor output = _network.Forward(input, training: true, _stage.First, _stage.End);
+        // Each stage looks at what it hands on, so that the first one that is wrong says so.
+        _watch.Forward(output, again => again.Forward(input, training: true, _stage.First, _stage.End));
         if (IsLast)
         {
             Tensor labels = _batches.LoadLabels(epoch, step, part, _context);

@@ -31,6 +31,9 @@ public interface ITrainingMethod : IDisposable
     /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others; NaN for a loss that it cannot see.</summary>
     StepTotals RunningTotals { get; }
 
+    /// <summary>In words, how this rank's weights and gradients have grown; for errors.</summary>
+    string WhatWentBefore { get; }
+
     /// <summary>Totals of the steps since the last call, over all ranks; starts them anew.</summary>
     StepTotals TakeTotals();
 

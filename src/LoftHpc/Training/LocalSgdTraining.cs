@@ -49,6 +49,8 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
+    public string WhatWentBefore => _local.WhatWentBefore;
+
     public void Step(int epoch, int step, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();

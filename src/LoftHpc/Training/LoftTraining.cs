@@ -65,6 +65,8 @@ public sealed class LoftTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
+    public string WhatWentBefore => _local.WhatWentBefore;
+
     public void Step(int epoch, int step, double learningRate)
     {
         using DisposeScope scope = NewDisposeScope();

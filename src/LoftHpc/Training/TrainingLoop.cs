@@ -7,7 +7,8 @@ using LoftHpc.Results;
 namespace LoftHpc.Training;
 
 /// <summary>Runs a method for some epochs and reports every epoch; the same on all ranks.</summary>
-public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
+public sealed class TrainingLoop(
+    RankContext context, TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
 {
     /// <summary>Called on all ranks after each step in which they have met: whether all of them are to stop there.</summary>
     public Func<bool> MustStop { get; init; } = () => false;
@@ -40,7 +41,14 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
             for (int i = 0; i < method.StepsPerEpoch; i++)
             {
                 learningRate = schedule.At(step);
-                method.Step(epoch, i, learningRate);
+                try
+                {
+                    method.Step(epoch, i, learningRate);
+                }
+                catch (NonFiniteException error)
+                {
+                    throw NotFinite($"in step {i + 1} of {method.StepsPerEpoch} of epoch {epoch + 1}", error.Found);
+                }
                 step++;
                 StepTotals running = method.RunningTotals;
                 progress.Step(running.Loss, running.Accuracy, running.Images / (clock.Elapsed - besides).TotalSeconds);
@@ -52,7 +60,7 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             TrainSeconds += trainSeconds;
             StepTotals trained = method.TakeTotals();
-            MustBeFinite(trained, epoch, DataSplit.Train);
+            if (!double.IsFinite(trained.LossSum)) throw NotFinite($"over epoch {epoch + 1}, though in each step it was", NonFinite.Elsewhere);
             clock.Restart();
             tested = method.Evaluate(test, testBatch);
             double testSeconds = clock.Elapsed.TotalSeconds;
@@ -61,7 +69,11 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
             (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
             OnMetrics(rows.train, rows.test);
             progress.EpochDone(rows.train, rows.test);
-            MustBeFinite(tested, epoch, DataSplit.Test);
+            if (!double.IsFinite(tested.LossSum))
+            {
+                NonFinite found = context.Trouble ?? NonFinite.Elsewhere;
+                throw NotFinite($"on the test images after epoch {epoch + 1}", found with { Text = $"{found.Text}; {method.WhatWentBefore}" });
+            }
             AfterEpoch(epoch + 1, step);
         }
         return tested;
@@ -71,11 +83,9 @@ public sealed class TrainingLoop(TrainingPhase phase, ITrainingMethod method, in
         $"{phase.ToString().ToLowerInvariant()}: stopped by SIGUSR1 after step {step} of {steps}; the tables written until then stay, and a new launch starts this stage anew",
         ExitCodes.Stopped);
 
-    private void MustBeFinite(StepTotals totals, int epoch, DataSplit split)
+    private UserError NotFinite(string when, NonFinite found) => new(
+        $"{phase.ToString().ToLowerInvariant()}: the loss is not finite {when} on rank {context.Rank}: {found.Text}", ExitCodes.NonFiniteLoss)
     {
-        if (double.IsFinite(totals.LossSum)) return;
-        throw new UserError(
-            $"{phase.ToString().ToLowerInvariant()}: the {split.ToString().ToLowerInvariant()} loss is {totals.LossSum} in epoch {epoch + 1}: lower the learning rate",
-            ExitCodes.NonFiniteLoss);
-    }
+        Order = found.Order,
+    };
 }
