@@ -18,8 +18,8 @@ public class MpiNetTests
         LaunchResult result = MpiLauncher.Run(
             MpiFamily.Mpich, ranks, [MpiLauncher.RankProgram, "Collectives.All"], environment: ThroughMpiNet).MustSucceed();
         Assert.Equal("all collectives right through MPI.NET", result.Output.Trim());
-        // Such as MPICH's warning of what was not freed.
-        Assert.Equal("", result.Error);
+        // MPICH would warn of MPI.NET's types, were they not freed.
+        Assert.DoesNotContain("leaked", result.Error, StringComparison.Ordinal);
     }
 
     [SkippableTheory]
