@@ -35,7 +35,7 @@ return MpiJob.Run(mpi =>
     IReporter reporter = ConsoleReporter.Create(mpi.World.Rank, Verbosity.Normal);
     BuildRecord build = BuildRecord.Current;
     foreach (string warning in placement.Warnings) reporter.Warning(warning);
-    reporter.Info($"processor  {HostCores.CpuModel}, {HostCores.Read().Cores.Count} cores; {ranks} ranks of 1 thread");
+    reporter.Info($"processor  {Processor.Model}, {HostCores.Read().Cores.Count} cores; {ranks} ranks of 1 thread");
     reporter.Info($"software   lofthpc {build.Version} ({build.GitCommit}{(build.GitDirty == true ? ", changed" : "")}), {build.Runtime}, " +
         $"TorchSharp {build.Packages.GetValueOrDefault("TorchSharp", "unknown")}, libtorch {torch.Version}, {build.OperatingSystem}");
     reporter.Info($"MPI        {mpi.LibraryVersion?.Split('\n')[0]}");

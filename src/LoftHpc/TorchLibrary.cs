@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using System.Text.RegularExpressions;
 
 namespace LoftHpc;
 
@@ -6,27 +7,42 @@ namespace LoftHpc;
 /// <param name="Version">Of libtorch itself, major and minor, for example "2.10".</param>
 /// <param name="Folder">Where libtorch_cpu.so was loaded from.</param>
 /// <param name="Reason">Why this one, in a few words.</param>
-public sealed record TorchLibraryInfo(string Version, string Folder, string Reason);
+public sealed record TorchLibraryInfo(string Version, string Folder, string Reason)
+{
+    public override string ToString() => $"libtorch {Version} in {Folder}";
+}
 
 /// <summary>
 /// Loads libtorch and TorchSharp's native library before TorchSharp does, so that a failure is told by its cause
 /// (TorchSharp's own exception blames a missing package whatever it is). Builds with Device=cpu and cuda carry libtorch
 /// beside the program. Builds with Device=external take it from the folder in LOFTHPC_LIBTORCH, else from the folder
-/// given to the build, else from where the dynamic loader finds it (LD_LIBRARY_PATH).
+/// given to the build, else from where the dynamic loader finds it (LD_LIBRARY_PATH). A newer libtorch than TorchSharp is
+/// built for is taken where it has every function that TorchSharp needs; whether it computes rightly a check tells later.
 /// </summary>
-public static unsafe class TorchLibrary
+public static unsafe partial class TorchLibrary
 {
     public const string FolderVariable = "LOFTHPC_LIBTORCH";
 
-    /// <summary>The version of libtorch that this TorchSharp is built for; its C++ interface fits no other.</summary>
+    /// <summary>The version of libtorch that this TorchSharp is built for, and the oldest that has all that it needs.</summary>
     public const string NeededVersion = "2.10";
 
     private const string Native = "libLibTorchSharp.so";
     private static readonly Lock _gate = new();
     private static TorchLibraryInfo? _loaded;
+    private static nint _cpu;
+
+    /// <summary>Handle of libtorch_cpu.so.</summary>
+    internal static nint Cpu
+    {
+        get
+        {
+            Load();
+            return _cpu;
+        }
+    }
 
     /// <summary>Loads the libraries, once; later calls return the same.</summary>
-    /// <exception cref="UserError">One of them cannot be loaded, or libtorch has another version.</exception>
+    /// <exception cref="UserError">One of them cannot be loaded, libtorch is too old, or it lacks a function that TorchSharp needs.</exception>
     public static TorchLibraryInfo Load()
     {
         lock (_gate) return _loaded ??= LoadOnce();
@@ -52,32 +68,71 @@ public static unsafe class TorchLibrary
                 + "(in a PyTorch installation: torch/lib)");
 
         // In the order of their dependence. Once loaded, TorchSharp's library finds them by their names.
-        nint torchCpu = 0;
+        string cudaFolders = folder is null ? "" : Path.Combine(folder, "..", "..", "nvidia");
         foreach (string library in (string[])["libc10.so", "libtorch_cpu.so", "libtorch.so"])
         {
-            nint handle = LoadNative(folder is null ? library : Path.Combine(folder, library), reason);
-            if (library == "libtorch_cpu.so") torchCpu = handle;
+            nint handle = LoadNative(folder is null ? library : Path.Combine(folder, library), reason, path => LoadWithNeighbours(path, cudaFolders));
+            if (library == "libtorch_cpu.so") _cpu = handle;
         }
-        string version = VersionOf(torchCpu);
+        string version = VersionOf(_cpu);
         string path = MappedPath("libtorch_cpu.so");
         string loadedFrom = path.Length > 0 ? Path.GetDirectoryName(path)! : folder ?? "";
-        if (version != NeededVersion)
-            throw Error($"libtorch in {loadedFrom} ({reason}) is version {version}; TorchSharp needs {NeededVersion}");
-        LoadNative(Path.Combine(AppContext.BaseDirectory, Native), "beside the program");
+        if (!IsEnough(version))
+            throw Error($"libtorch in {loadedFrom} ({reason}) is version {version}; TorchSharp needs {NeededVersion} or newer");
+        LoadNative(Path.Combine(AppContext.BaseDirectory, Native), $"beside the program; libtorch {version} in {loadedFrom}", LoadWhole);
+        TorchContext.UseNnpack(_cpu, false);
         return new TorchLibraryInfo(version, loadedFrom, reason);
     }
 
-    private static nint LoadNative(string library, string reason)
+    private static nint LoadNative(string library, string reason, Func<string, nint> load)
     {
         try
         {
-            return NativeLibrary.Load(library);
+            return load(library);
         }
         catch (Exception e) when (e is DllNotFoundException or BadImageFormatException)
         {
             throw Error(Explain(Path.GetFileName(library), library.Contains('/') ? library : null, reason, NativeEnvironment.LoaderText(e)), e);
         }
     }
+
+    /// <summary>
+    /// Loads a library, and before it those that it asks for and the dynamic loader does not find, from the folders NAME/lib
+    /// of another one: a PyTorch installation keeps CUDA's libraries in packages of their own beside torch (nvidia/NAME/lib).
+    /// </summary>
+    /// <param name="neighbours">The folder of these folders; it may be missing.</param>
+    /// <exception cref="DllNotFoundException">The library, or one that it needs, is in none of these places.</exception>
+    internal static nint LoadWithNeighbours(string library, string neighbours)
+    {
+        HashSet<string> tried = [];
+        while (true)
+        {
+            try
+            {
+                return NativeLibrary.Load(library);
+            }
+            catch (DllNotFoundException e) when (
+                MissingLibrary().Match(e.Message) is { Success: true } missing && tried.Add(missing.Groups[1].Value) && Directory.Exists(neighbours)
+                && Directory.EnumerateDirectories(neighbours).Select(folder => Path.Combine(folder, "lib", missing.Groups[1].Value)).FirstOrDefault(File.Exists) is string found)
+            {
+                LoadWithNeighbours(found, neighbours);
+            }
+        }
+    }
+
+    /// <summary>
+    /// Loads a library with all the functions that it needs at once: .NET's own way looks for a function only when it is
+    /// called, which may be days later.
+    /// </summary>
+    private static nint LoadWhole(string library)
+    {
+        const int now = 2;
+        if (Open(library, now) == 0) throw new DllNotFoundException(Marshal.PtrToStringUTF8(LastError()));
+        return NativeLibrary.Load(library);
+    }
+
+    /// <summary>Whether a version such as "2.11" is the needed one or newer.</summary>
+    internal static bool IsEnough(string version) => Version.TryParse(version, out Version? found) && found >= Version.Parse(NeededVersion);
 
     /// <summary>One line on why a library did not load and how to mend it, from the dynamic loader's own text.</summary>
     internal static string Explain(string name, string? path, string reason, string loaderText)
@@ -88,7 +143,7 @@ public static unsafe class TorchLibrary
         if (loaderText.Contains("GLIBCXX_", StringComparison.Ordinal) || loaderText.Contains("GLIBC_", StringComparison.Ordinal))
             return $"{what}; libtorch {NeededVersion} needs glibc 2.34 and libstdc++ of GCC 12 or newer (on clusters: module load gcc/12)";
         if (loaderText.Contains("undefined symbol", StringComparison.Ordinal))
-            return $"{what}; this libtorch is not the {NeededVersion} that TorchSharp needs";
+            return $"{what} ({reason}): this libtorch lacks a function that TorchSharp needs; use libtorch {NeededVersion}, for which TorchSharp is built";
         if (path is null)
             return $"{name} is not found by the dynamic loader; name the folder of libtorch {NeededVersion} in {FolderVariable} (in a PyTorch "
                 + "installation: torch/lib) or add it to LD_LIBRARY_PATH";
@@ -113,4 +168,13 @@ public static unsafe class TorchLibrary
 
     private static UserError Error(string message, Exception? inner = null) =>
         inner is null ? new UserError(message, ExitCodes.Environment) : new UserError(message, inner, ExitCodes.Environment);
+
+    [GeneratedRegex(@"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")]
+    private static partial Regex MissingLibrary();
+
+    [LibraryImport("libc", EntryPoint = "dlopen", StringMarshalling = StringMarshalling.Utf8)]
+    private static partial nint Open(string path, int flags);
+
+    [LibraryImport("libc", EntryPoint = "dlerror")]
+    private static partial nint LastError();
 }

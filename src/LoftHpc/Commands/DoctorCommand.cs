@@ -41,7 +41,7 @@ public static partial class DoctorCommand
         }
         bool torchLoads = DescribeTorch(findings, problems);
         HostCores cores = HostCores.Read();
-        findings.Add(["processor", $"{HostCores.CpuModel}, {cores.Cores.Count} core{(cores.Cores.Count == 1 ? "" : "s")} for this rank "
+        findings.Add(["processor", $"{Processor.Model}, {cores.Cores.Count} core{(cores.Cores.Count == 1 ? "" : "s")} for this rank "
             + $"({string.Join(", ", cores.Cores)}){(cores.ProcessorLimit is int limit ? $", limited to {limit} by a quota" : "")}"]);
 
         if (mpi is null)

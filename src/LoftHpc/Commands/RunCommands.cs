@@ -5,6 +5,7 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 using LoftHpc.Stages;
+using LoftHpc.Tickets;
 using LoftHpc.Training;
 
 namespace LoftHpc.Commands;
@@ -15,6 +16,7 @@ public static class RunCommands
     public static void Pretrain(Session session)
     {
         CheckMethod(session);
+        session.CheckArithmetic(pretraining: true, whole: null);
         RunFolder folder = Create(session);
         Record(session, folder, () => PretrainStage.Run(session, folder));
         ShowSummary(session, folder);
@@ -26,14 +28,16 @@ public static class RunCommands
         RunFolder own = Own(session);
         string? from = session.Config.Extract.From;
         RunFolder source = from is null ? own : RunFolder.At(from);
+        WeightsIdentity? dense = null;
         session.OnRoot(() =>
         {
             RunFolder.Open(source.Path).RequireExisting("pretrain", source.DenseWeights);
-            MustFit(session, source, source.DenseWeights);
+            dense = MustFit(session, source, source.DenseWeights);
             if (from is null && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
             if (from is not null && own.Contains(source))
                 throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
+        session.CheckArithmetic(pretraining: false, TicketOf(session, OnAllRanks(session, dense)));
         RunFolder target = from is null ? own : Create(session);
         Record(session, target, () => ExtractStage.Run(session, source, target));
         ShowSummary(session, target);
@@ -42,12 +46,14 @@ public static class RunCommands
     public static void Retrain(Session session)
     {
         RunFolder folder = Own(session);
+        WeightsIdentity? pruned = null;
         session.OnRoot(() =>
         {
             RunFolder.Open(folder.Path).RequireExisting("extract", folder.PrunedWeights);
-            MustFit(session, folder, folder.PrunedWeights);
+            pruned = MustFit(session, folder, folder.PrunedWeights);
             if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
         });
+        session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
         Record(session, folder, () => RetrainStage.Run(session, folder));
         ShowSummary(session, folder);
     }
@@ -58,6 +64,7 @@ public static class RunCommands
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
         CheckMethod(session);
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
+        session.CheckArithmetic(pretraining: true, TicketOf(session, session.Dense));
         RunFolder folder = Create(session);
         Record(session, folder, () =>
         {
@@ -78,6 +85,7 @@ public static class RunCommands
         // Rank 0 decides for all: another host may see other files.
         string path = session.World.Broadcast(config.Weights ?? (File.Exists(own.TicketWeights) ? own.TicketWeights : own.DenseWeights), 0);
         using LoadedNetwork loaded = LoadedNetwork.Read(session, path);
+        session.CheckArithmetic(pretraining: false, loaded.Identity);
         session.Context.Ledger.Phase = "evaluate";
         StepTotals totals = loaded.Evaluate(session, config.Split is DataSplit.Train ? session.TrainImages : session.TestImages);
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
@@ -96,16 +104,29 @@ public static class RunCommands
         return Own(session);
     }
 
-    /// <summary>Refuses to go on with weights of another network, or with other data, than the folder's run had.</summary>
-    private static void MustFit(Session session, RunFolder folder, string weights)
+    /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
+    private static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
     {
-        using (SafetensorsFile file = SafetensorsFile.Open(weights))
-            WeightsIdentity.Of(file, weights).MustFit(session.Config, session.Data, weights);
-        if (!File.Exists(folder.Config)) return;
+        InnerCounts = TicketSelector.InnerCounts(dense.Describe(), session.Config.Extract.Ratio, session.Config.Extract.FirstBlocks),
+    };
+
+    /// <summary>What rank 0 has read, on every rank. Collective.</summary>
+    private static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
+        WeightsIdentity.Parse(session.World.Broadcast(read?.ToJson() ?? "", 0));
+
+    /// <summary>Refuses to go on with weights of another network, or with other data, than the folder's run had.</summary>
+    /// <returns>Which network the weights are of.</returns>
+    private static WeightsIdentity MustFit(Session session, RunFolder folder, string weights)
+    {
+        using SafetensorsFile file = SafetensorsFile.Open(weights);
+        WeightsIdentity identity = WeightsIdentity.Of(file, weights);
+        identity.MustFit(session.Config, session.Data, weights);
+        if (!File.Exists(folder.Config)) return identity;
         // The files may lie elsewhere by now.
         DataSection before = RunConfigLoader.Load(folder.Config).Data with { Folder = null }, now = session.Config.Data with { Folder = null };
         string[] keys = [.. RunConfigRules.Differences("data", before, now)];
         if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was made with other data than the config's: {string.Join("; ", keys)}");
+        return identity;
     }
 
     /// <summary>Does work on a run folder that then holds its config and a record of this launch, however it ends.</summary>

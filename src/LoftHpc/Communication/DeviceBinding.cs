@@ -40,7 +40,7 @@ public static class DeviceBinding
 
         int hostCores = cores.SelectMany(c => c.Cores).Distinct().Count();
         int launcherCores = LaunchEnvironment.Current.Launcher == Launcher.OpenMpi ? HostCores.CountOfParent() : 0;
-        string own = string.Join('\t', Environment.MachineName, host.Rank, device, gpu, count, hostCores, launcherCores, HostCores.CpuModel);
+        string own = string.Join('\t', Environment.MachineName, host.Rank, device, gpu, count, hostCores, launcherCores, Processor.Model);
         string[][] all = [.. world.Allgather(own).Select(line => line.Split('\t'))];
         RankRecord[] ranks = [.. all.Select((f, r) => new RankRecord(r, f[0], Number(f[1]), f[2], Number(f[4]), f[7]))];
         List<string> warnings = Warnings(ranks, [.. all.Select(f => f[3])], [.. all.Select(f => Number(f[5]))], [.. all.Select(f => Number(f[6]))]);

@@ -23,9 +23,6 @@ public sealed record HostCores(IReadOnlyList<int> Cores, int? ProcessorLimit)
         return AllowedProcessors(stat[(stat.LastIndexOf(')') + 2)..].Split(' ')[1]).Select(CoreOf).Distinct().Count();
     }
 
-    /// <summary>The processor's name, for example "AMD EPYC 7763 64-Core Processor".</summary>
-    public static string CpuModel { get; } = ReadCpuModel();
-
     /// <summary>
     /// Threads for one of the ranks of a host, so that all ranks together have no more threads than cores: a core that n
     /// ranks may run on counts 1/n for each of them, and a quota is shared out alike. At least 1.
@@ -74,11 +71,5 @@ public sealed record HostCores(IReadOnlyList<int> Cores, int? ProcessorLimit)
         string siblings = FormattableString.Invariant($"/sys/devices/system/cpu/cpu{processor}/topology/thread_siblings_list");
         // Containers may hide /sys; every hardware thread then counts as a core.
         return File.Exists(siblings) ? ParseList(File.ReadAllText(siblings)).First() : processor;
-    }
-
-    private static string ReadCpuModel()
-    {
-        string? line = File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal));
-        return line is null ? "unknown" : line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
     }
 }

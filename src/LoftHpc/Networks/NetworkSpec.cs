@@ -170,6 +170,22 @@ public sealed record NetworkSpec(
         }
     }
 
+    /// <summary>Each norm with the side of its input, for images of this side.</summary>
+    public IEnumerable<(NormSpec Norm, int Side)> NormGeometry(int imageSide)
+    {
+        if (StemNorm is not null) yield return (StemNorm, Stem.OutputSide(imageSide));
+        int side = StemSide(imageSide);
+        foreach (BlockSpec block in Blocks)
+        {
+            int inner = block.Conv1.OutputSide(side);
+            yield return (block.Norm1, PreActivation ? side : inner);
+            yield return (block.Norm2, inner);
+            if (block.ShortcutNorm is not null) yield return (block.ShortcutNorm, inner);
+            side = inner;
+        }
+        if (FinalNorm is not null) yield return (FinalNorm, side);
+    }
+
     /// <summary>The same network with other counts of channels inside its blocks.</summary>
     /// <param name="counts">New count by name of the space; spaces not named stay.</param>
     public NetworkSpec WithInnerCounts(IReadOnlyDictionary<string, int> counts)

@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -49,9 +50,11 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
     private Tensor Head(Tensor x, bool training)
     {
         if (spec.FinalNorm is not null) x = NormRelu(spec.FinalNorm, x, training);
-        Tensor features = x.mean([2, 3]);
-        return exchange.SumLogits(features.matmul(state["linear.weight"].t())) + state["linear.bias"];
+        return exchange.SumLogits(PartialLogits(x, state["linear.weight"])) + state["linear.bias"];
     }
+
+    /// <summary>What some features [N, features, H, W], averaged over their pixels, add to the logits [N, classes].</summary>
+    internal static Tensor PartialLogits(Tensor x, Tensor weight) => x.mean([2, 3]).matmul(weight.t());
 
     private Tensor PreActivationBlock(BlockSpec block, Tensor input, bool training)
     {
@@ -86,7 +89,7 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         long[] shape = weight.shape;
         return shape[0] == 0 || shape[1] == 0
             ? zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device)
-            : functional.conv2d(input, weight, strides: [conv.Stride, conv.Stride], padding: [conv.Padding, conv.Padding]);
+            : Convolution.Apply(conv.Name, input, weight, conv.Stride, conv.Padding);
     }
 
     private Tensor Norm(NormSpec norm, Tensor x, bool training) => exchange.BatchNorm(

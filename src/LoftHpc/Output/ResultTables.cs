@@ -15,6 +15,21 @@ public static class ResultTables
             [Number(r.Rank), r.Host, Number(r.LocalRank), r.Device, Number(r.Threads), WithoutMarks(r.CpuModel)])],
         new HashSet<int> { 0, 2, 4 });
 
+    /// <summary>One line on what ranks had to repair in libtorch's arithmetic; null where none had to.</summary>
+    public static string? Repairs(IReadOnlyList<ArithmeticRecord> ranks)
+    {
+        string[] parts =
+        [
+            .. from rank in ranks
+               where rank.Convolutions > 0
+               group rank by (rank.Repair, rank.Convolutions, rank.Checked) into alike
+               select $"{alike.Key.Convolutions} of {alike.Key.Checked} on rank{(alike.Count() == 1 ? "" : "s")} {string.Join(", ", alike.Select(rank => rank.Rank))} ({alike.Key.Repair})",
+        ];
+        return parts.Length == 0
+            ? null
+            : $"arithmetic: this libtorch computes some convolutions wrongly on these processors; repaired and checked again, so results are right, but steps take longer: {string.Join("; ", parts)}";
+    }
+
     /// <summary>The networks of summary.csv; sizes also relative to the dense one, where there is one.</summary>
     public static TextTable Summary(IReadOnlyList<SummaryRow> networks)
     {

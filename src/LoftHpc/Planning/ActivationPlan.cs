@@ -1,5 +1,8 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Configuration;
 using LoftHpc.Networks;
+using TorchSharp;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Planning;
 
@@ -31,13 +34,14 @@ public static class ActivationPlan
     /// <param name="imageSide">Pixels.</param>
     /// <param name="elementBytes">Bytes of one value.</param>
     /// <param name="units">Of gpipe: the units of the rank's stage, from the first up to, but not with, the end; null: all.</param>
+    /// <param name="channels">Channels of input and output that a convolution is computed with where that is repaired (<see cref="Convolution.ChannelsOf"/>); null: those that it has.</param>
     public static long Bytes(
         PretrainSection config, NetworkSpec network, int imageSide, int ranks, int rank, int elementBytes = sizeof(float),
-        (int First, int End)? units = null)
+        (int First, int End)? units = null, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels = null)
     {
         (int first, int end) = units ?? (0, network.UnitCount);
         var share = new Shard(rank, ranks);
-        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, elementBytes, share).Units(0, held.UnitCount, imageSide);
+        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, elementBytes, share, channels).Units(0, held.UnitCount, imageSide);
         // Ranks that walk the whole set by themselves have a whole batch each.
         int walked = config.Samples is SampleScope.Whole ? config.Batch : Size(share, config.Batch);
         switch (config.Method)
@@ -58,7 +62,7 @@ public static class ActivationPlan
                 // The micro-batches of a step are all held when the last of them is forward.
                 int parts = config.Gpipe.MicroBatches;
                 return Enumerable.Range(0, parts).Sum(part =>
-                    new Counter(ForwardKind.Serial, network, Size(new Shard(part, parts), config.Batch), elementBytes, share).Units(first, end, imageSide));
+                    new Counter(ForwardKind.Serial, network, Size(new Shard(part, parts), config.Batch), elementBytes, share, channels).Units(first, end, imageSide));
             default:
                 throw new ArgumentOutOfRangeException(nameof(config), $"no method {config.Method}");
         }
@@ -75,7 +79,8 @@ public static class ActivationPlan
         FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks).ToDictionary(block => block.Inner.Name, block => Size(share, block.Inner.Count)));
 
     /// <summary>Counts along the forward pass, as <see cref="ResidualNetwork"/> does it.</summary>
-    private sealed class Counter(ForwardKind kind, NetworkSpec network, int images, int elementBytes, Shard share)
+    private sealed class Counter(
+        ForwardKind kind, NetworkSpec network, int images, int elementBytes, Shard share, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels)
     {
         private long _bytes;
 
@@ -100,6 +105,7 @@ public static class ActivationPlan
 
         private void Stem(int side)
         {
+            Padding(network.Stem, side);
             side = network.Stem.OutputSide(side);
             Map(Own(network.Stem.Out), side);
             if (network.StemNorm is not null) NormRelu(network.StemNorm, side);
@@ -114,6 +120,7 @@ public static class ActivationPlan
             int inner = block.Conv1.OutputSide(side);
             NormRelu(block.Norm1, side);
             Gathered(block.Conv1.In!, side);
+            Paddings(block, side, inner);
             Map(Own(block.Inner), inner);
             NormRelu(block.Norm2, inner);
             Gathered(block.Inner, inner);
@@ -125,6 +132,7 @@ public static class ActivationPlan
         {
             int inner = block.Conv1.OutputSide(side);
             Gathered(block.Conv1.In!, side);
+            Paddings(block, side, inner);
             if (block.ShortcutNorm is not null)
             {
                 // Autograd needs the input of the shortcut's norm, and not its output.
@@ -158,6 +166,24 @@ public static class ActivationPlan
 
         /// <summary>Mean and deviation of each channel.</summary>
         private void NormStatistics(NormSpec norm) => _bytes += 2L * Own(norm.Space) * elementBytes;
+
+        private void Paddings(BlockSpec block, int side, int inner)
+        {
+            Padding(block.Conv1, side);
+            Padding(block.Conv2, inner);
+            if (block.Shortcut is not null) Padding(block.Shortcut, side);
+        }
+
+        /// <summary>Where channels are padded, the convolution's gradients need the padded copies of its input and of its weights.</summary>
+        private void Padding(ConvSpec conv, int side)
+        {
+            (int inputs, int outputs) = (conv.InputChannels, Own(conv.Out));
+            if (channels is null || inputs == 0 || outputs == 0) return;
+            ScalarType type = elementBytes == sizeof(double) ? ScalarType.Float64 : ScalarType.Float32;
+            (int wideInputs, int wideOutputs) = channels(new ConvolutionShape(inputs, outputs, conv.Kernel, conv.Stride, conv.Padding, side, type, DeviceType.CPU));
+            if (wideInputs > inputs) Map(wideInputs, side);
+            if ((wideInputs, wideOutputs) != (inputs, outputs)) _bytes += (long)wideInputs * wideOutputs * conv.Kernel * conv.Kernel * elementBytes;
+        }
 
         private void Gathered(ChannelSpace space, int side)
         {

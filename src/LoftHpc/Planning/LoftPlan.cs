@@ -88,6 +88,17 @@ public sealed class LoftPlan : RoundsPlan
     public override IEnumerable<TensorSlice> Held(int rank) =>
         (Partitioned(At) ? _narrow[rank] : Network).Tensors.Select(TensorSlice.Whole);
 
+    /// <summary>
+    /// Narrow networks (dealt by norm, a block's share may have a filter more or less), in warm-up rounds the whole one, and on
+    /// rank 0 the whole one when it is evaluated.
+    /// </summary>
+    public override IEnumerable<IEnumerable<TensorSlice>> Computed(int rank)
+    {
+        if (Ranks == 1 || rank == 0 || _loft.WarmupRounds > 0) yield return Network.Tensors.Select(TensorSlice.Whole);
+        if (Ranks == 1) yield break;
+        foreach (int of in _loft.Deal is DealKind.Norm ? [0, Ranks - 1] : new[] { rank }) yield return _narrow[of].Tensors.Select(TensorSlice.Whole);
+    }
+
     /// <summary>A buffer each for filters that leave and that arrive, and for norms; what is shared is summed where it is.</summary>
     protected override long ExchangeBytes => _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
         (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));

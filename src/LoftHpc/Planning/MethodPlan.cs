@@ -92,6 +92,9 @@ public abstract class MethodPlan(PlanSetting setting)
     /// <summary>What a rank holds of the network.</summary>
     public virtual IEnumerable<TensorSlice> Held(int rank) => Network.Tensors.Select(TensorSlice.Whole);
 
+    /// <summary>What a rank computes with in the whole pre-training, evaluations included: of each network its own part.</summary>
+    public virtual IEnumerable<IEnumerable<TensorSlice>> Computed(int rank) => [Held(rank)];
+
     /// <summary>Images of a batch that a rank trains on.</summary>
     protected virtual int ImagesOf(int batch, int rank) => batch;
 

@@ -24,6 +24,7 @@ public sealed record RunComparison(
             .Select(RunFolder.At)
             .ToLookup(folder => folder.Holds(NetworkState.Ticket) && !IsDrawnFromAnother(folder));
         List<(RunConfig Config, ComparisonRow Row)> runs = [.. folders[true].Select(ReadRun)];
+        (string Name, string Arithmetic)[] arithmetic = [.. folders[true].Select(folder => (folder.Name, ArithmeticOf(RunManifest.Read(folder.Manifest))))];
         if (runs.Count == 0) throw new UserError($"{parent}: there is no finished run in it (one whose summary.csv has a line of its ticket)");
         return new RunComparison(
             [.. runs.Select(run => run.Row).OrderBy(row => row.Method).ThenBy(row => row.Schedule).ThenBy(row => row.Ranks).ThenBy(row => row.Seed)
@@ -34,6 +35,9 @@ public sealed record RunComparison(
                     ?? Difference(
                         runs.First(other => AreOneLine(other.Row, run.Row)).Config, run.Config, Own, "are seeds of one line and differ in more than that"))
                     .OfType<string>(),
+                .. from run in arithmetic
+                   where run.Arithmetic != arithmetic[0].Arithmetic
+                   select $"{arithmetic[0].Name} and {run.Name} differ in their arithmetic: {arithmetic[0].Arithmetic} and {run.Arithmetic}",
             ],
             EnvironmentOf(folders[true].SelectMany(folder => RunManifest.Read(folder.Manifest).Launches)));
     }
@@ -122,6 +126,14 @@ public sealed record RunComparison(
         Retrain = config.Retrain,
     };
 
+    /// <summary>What was repaired in the arithmetic of a run's launches, whichever ranks it was on.</summary>
+    private static string ArithmeticOf(RunManifest manifest)
+    {
+        LaunchRecord[] launches = [.. manifest.Launches];
+        string[] repairs = [.. launches.SelectMany(launch => launch.Arithmetic ?? []).Where(rank => rank.Convolutions > 0).Select(rank => rank.Repair).Distinct().Order(StringComparer.Ordinal)];
+        return launches.Any(launch => launch.Arithmetic is null) ? "not checked" : repairs.Length == 0 ? "as libtorch has it" : $"repaired ({string.Join(", ", repairs)})";
+    }
+
     private static IReadOnlyList<string> EnvironmentOf(IEnumerable<LaunchRecord> launches)
     {
         LaunchRecord[] all = [.. launches];
@@ -131,6 +143,7 @@ public sealed record RunComparison(
             .. Kinds("processor", all.SelectMany(launch => launch.Ranks).Select(rank => rank.CpuModel)),
             .. Kinds("MPI", all.Select(launch => launch.Mpi).Where(mpi => mpi.Version.Length > 0).Select(mpi => mpi.Version)),
             .. Kinds("libtorch", all.Select(launch => launch.Libtorch)),
+            .. Kinds("arithmetic", all.Select(launch => ArithmeticOf(new RunManifest([launch])))),
             .. Kinds("program", all.Select(launch =>
                 $"lofthpc {launch.Build.Version}, commit {launch.Build.GitCommit}{(launch.Build.GitDirty == true ? " (changed)" : "")}, {launch.Build.Runtime}")),
         ];

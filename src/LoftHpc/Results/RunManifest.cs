@@ -56,9 +56,10 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
 /// <param name="End">UTC; null while it runs, or if it was killed.</param>
 /// <param name="ExitCode">Null likewise.</param>
 /// <param name="SlurmJob">Null outside Slurm.</param>
+/// <param name="Arithmetic">What each rank had to repair; null in manifests of versions that did not look.</param>
 public sealed record LaunchRecord(
     string Command, IReadOnlyList<string> CommandLine, long Seed, DateTimeOffset Start, DateTimeOffset? End, int? ExitCode,
-    BuildRecord Build, string Libtorch, MpiRecord Mpi, string? SlurmJob, IReadOnlyList<RankRecord> Ranks)
+    BuildRecord Build, string Libtorch, MpiRecord Mpi, string? SlurmJob, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<ArithmeticRecord>? Arithmetic = null)
 {
     /// <summary>Every host once, in the order of its first rank.</summary>
     public IReadOnlyList<string> Hosts => [.. Ranks.Select(r => r.Host).Distinct()];
@@ -66,6 +67,12 @@ public sealed record LaunchRecord(
     /// <summary>Every kind of device once.</summary>
     public IReadOnlyList<string> Devices => [.. Ranks.Select(r => r.Device).Distinct()];
 }
+
+/// <summary>What the check of a rank's arithmetic at the start of a launch came to.</summary>
+/// <param name="Repair">none, channels-padded or onednn-off.</param>
+/// <param name="Convolutions">Different convolutions that were wrong before the repair.</param>
+/// <param name="Checked">Different convolutions that were looked at.</param>
+public sealed record ArithmeticRecord(int Rank, string Repair, int Convolutions, int Checked);
 
 /// <summary>The MPI library that was loaded.</summary>
 /// <param name="Family">OpenMpi, Mpich, or none (one process without a launcher).</param>

@@ -1,9 +1,12 @@
 using System.Text.Json;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
 using LoftHpc.Mpi;
+using LoftHpc.Networks;
 using LoftHpc.Output;
+using LoftHpc.Planning;
 using LoftHpc.Results;
 using LoftHpc.Training;
 
@@ -20,6 +23,7 @@ public sealed class Session : IDisposable
     private readonly MpiRuntime _mpi;
     private readonly TorchLibraryInfo _torch;
     private readonly Placement _placement;
+    private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
 
     private Session(MpiRuntime mpi, LaunchOptions options)
     {
@@ -88,7 +92,32 @@ public sealed class Session : IDisposable
     public LaunchRecord Record => new(
         Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, _torch.Version,
         new MpiRecord(_mpi.Family?.ToString() ?? "none", _mpi.LibraryVersion?.Split('\n')[0] ?? "", _mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
-        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), _placement.Ranks);
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), _placement.Ranks, _arithmetic);
+
+    /// <summary>
+    /// Proves the arithmetic of every rank on the layers that it will compute, before anything is written. Where a rank had
+    /// to repair something, one warning says so. Collective.
+    /// </summary>
+    /// <param name="pretraining">Whether the config's pre-training is to be done.</param>
+    /// <param name="whole">A network that every rank is to compute whole; null: none.</param>
+    /// <exception cref="UserError">A rank computes something wrongly, and no repair helps; on all ranks.</exception>
+    public void CheckArithmetic(bool pretraining, WeightsIdentity? whole)
+    {
+        LayerShapes layers = new();
+        void Add(WeightsIdentity identity, IEnumerable<TensorSlice> held) =>
+            layers.Add(identity.Describe(), identity.ImageSide, held, Context.Type, Context.Device.type);
+        if (pretraining)
+        {
+            foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
+        }
+        if (whole is not null) Add(whole, whole.Describe().Tensors.Select(TensorSlice.Whole));
+        Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.Type, Context.Device));
+
+        (ArithmeticRepair repair, int convolutions) = Convolution.Repairs;
+        ArithmeticRecord own = new(World.Rank, ConfigName.Of(repair), convolutions, layers.Convolutions.Count());
+        _arithmetic = [.. World.Allgather(JsonSerializer.Serialize(own)).Select(record => JsonSerializer.Deserialize<ArithmeticRecord>(record)!)];
+        if (ResultTables.Repairs(_arithmetic) is string warning) Reporter.Warning(warning);
+    }
 
     /// <summary>Adds what all ranks have communicated in the current phase to the folder's table. Collective.</summary>
     public void SaveCommunication(RunFolder folder)
@@ -105,7 +134,8 @@ public sealed class Session : IDisposable
         (TrainingWork work, TrainingMemory memory) = (method.Work, method.Memory);
         var own = new ResourcesRow(
             World.Rank, phase, work.Images, work.Flops, seconds,
-            memory.Weights, memory.Gradients, memory.Optimizer, memory.ExchangeBuffers, ProcessMemory.PeakBytes);
+            memory.Weights, memory.Gradients, memory.Optimizer, memory.ExchangeBuffers, ProcessMemory.PeakBytes,
+            Convolution.Repairs.Repair, Convolution.Repairs.Convolutions);
         string[] all = World.Allgather(JsonSerializer.Serialize(own));
         OnRoot(() => folder.Resources.Append(all.Select(row => JsonSerializer.Deserialize<ResourcesRow>(row)!)));
     }

@@ -37,17 +37,22 @@ public static class TicketSelector
     // As decimals: 0.29 * 100 is below 29 in binary.
     public static int RemovedCount(double ratio, int filters) => Math.Min(filters - 1, (int)decimal.Floor((decimal)ratio * filters));
 
+    /// <summary>Channels that are left inside each pruned block, by name of the space, whatever the norms are.</summary>
+    public static SortedDictionary<string, int> InnerCounts(NetworkSpec dense, double ratio, bool firstBlocks) => new(
+        PrunableBlocks(dense, firstBlocks).ToDictionary(block => block.Inner.Name, block => block.Inner.Count - RemovedCount(ratio, block.Inner.Count)));
+
     /// <param name="read">The whole weight of this name; disposed here.</param>
     public static Ticket Select(NetworkSpec dense, double ratio, bool firstBlocks, Func<string, Tensor> read)
     {
         List<TicketRow> rows = [];
         Dictionary<string, int[]> kept = [];
+        SortedDictionary<string, int> counts = InnerCounts(dense, ratio, firstBlocks);
         foreach (BlockSpec block in PrunableBlocks(dense, firstBlocks))
         {
             using Tensor weight = read($"{block.Conv1.Name}.weight");
             double[] norms = FilterNorms.OfRows(weight, columns: null);
             int[] positions = FilterDistance.Positions(norms);
-            int staying = norms.Length - RemovedCount(ratio, norms.Length);
+            int staying = counts[block.Inner.Name];
             kept[block.Inner.Name] = [.. Enumerable.Range(0, norms.Length).Where(filter => positions[filter] <= staying)];
             rows.AddRange(norms.Select((norm, filter) => new TicketRow(block.Conv1.Name, filter, norm, positions[filter], positions[filter] <= staying)));
         }

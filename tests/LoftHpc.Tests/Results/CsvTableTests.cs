@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
@@ -48,7 +49,7 @@ public sealed class CsvTableTests : IDisposable
         RoundTrip(new FilterDistanceRow(1, 0, "conv1", 64, double.NaN, double.NegativeInfinity));
         RoundTrip(Enum.GetValues<CommunicationPurpose>().Select(p => new CommunicationRow(0, "pretrain", p, "allgatherv", 1, 2, 3, 4, 5.5)).ToArray());
         RoundTrip(new TicketRow("conv1", 0, 1, 1, true), new TicketRow("conv1", 1, -0.0, 2, false));
-        RoundTrip(new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6));
+        RoundTrip(Enum.GetValues<ArithmeticRepair>().Select(repair => new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6, repair, 7)).ToArray());
         RoundTrip(Enum.GetValues<ComparedMethod>().Select(m => new ComparisonRow(
             m, SampleSchedule.Published, 4, 3, 0.5, 0.1, 0.2, 0.3, 1, 2, 3, 4, 0.1, double.NaN, long.MaxValue, "loft-travel")).ToArray());
         RoundTrip(new SummaryRow(NetworkState.Pruned, 0.1, 2.302585092994046, 1, 2));

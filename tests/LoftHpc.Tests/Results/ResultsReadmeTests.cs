@@ -49,7 +49,7 @@ public sealed class ResultsReadmeTests : IDisposable
         string path = _folder.File("manifest.json");
         RunManifest.Begin(path, new LaunchRecord(
             "run", [], 1, DateTimeOffset.UtcNow, null, null, BuildRecord.Current with { Packages = new Dictionary<string, string>() },
-            "", new MpiRecord("", "", ""), null, [new RankRecord(0, "", 0, "", 1, "")]));
+            "", new MpiRecord("", "", ""), null, [new RankRecord(0, "", 0, "", 1, "")], [new ArithmeticRecord(0, "none", 0, 1)]));
         string section = Section("manifest.json");
         Assert.All(Fields(JsonDocument.Parse(File.ReadAllText(path)).RootElement), f => Assert.Contains($"`{f}`", section, StringComparison.Ordinal));
     }

@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Commands;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
@@ -35,9 +36,9 @@ public sealed class RunComparisonTests : IDisposable
         ]);
         run.Resources.Write(
         [
-            new(0, TrainingPhase.Pretrain, 105, 1000, 3.5, 1, 2, 3, 4, 500),
-            new(1, TrainingPhase.Pretrain, 105, 2000, 4.0, 1, 2, 3, 4, 400),
-            new(0, TrainingPhase.Retrain, 1, 64, 99, 1, 2, 3, 4, 900),
+            new(0, TrainingPhase.Pretrain, 105, 1000, 3.5, 1, 2, 3, 4, 500, ArithmeticRepair.None, 0),
+            new(1, TrainingPhase.Pretrain, 105, 2000, 4.0, 1, 2, 3, 4, 400, ArithmeticRepair.None, 0),
+            new(0, TrainingPhase.Retrain, 1, 64, 99, 1, 2, 3, 4, 900, ArithmeticRepair.None, 0),
         ]);
         run.Communication.Write(
         [
@@ -161,6 +162,35 @@ public sealed class RunComparisonTests : IDisposable
         Assert.Equal("warning: dense-1-1 and loft-2-2 differ in more than the method: batch: 128 and batch: 32\n", _error.ToString());
     }
 
+    /// <summary>On how many ranks, and for how many convolutions, does not matter: ranks hold different ones.</summary>
+    [Fact]
+    public void Runs_that_differ_in_what_was_repaired_are_told()
+    {
+        PretrainSection loft = new() { Method = PretrainMethod.Loft };
+        Make("loft-2-1", ranks: 2, loft, seed: 1, arithmetic: [new(0, "channels-padded", 3, 19), new(1, "channels-padded", 5, 19)]);
+        Make("loft-2-2", ranks: 2, loft, seed: 2, arithmetic: [new(0, "channels-padded", 4, 19), new(1, "none", 0, 19)]);
+        Make("loft-2-3", ranks: 2, loft, seed: 3);
+        RunFolder old = Make("loft-2-4", ranks: 2, loft, seed: 4);
+        File.WriteAllText(old.Manifest, System.Text.RegularExpressions.Regex.Replace(File.ReadAllText(old.Manifest), @",\s*""arithmetic"": \[[^\]]*\]", ""));
+        Compare();
+        Assert.Equal(
+            "warning: loft-2-1 and loft-2-3 differ in their arithmetic: repaired (channels-padded) and as libtorch has it\n"
+            + "warning: loft-2-1 and loft-2-4 differ in their arithmetic: repaired (channels-padded) and not checked\n",
+            _error.ToString());
+        string summary = File.ReadAllText(_folder.File("out/comparison.md"));
+        Assert.Contains("- arithmetic: repaired (channels-padded)\n", summary, StringComparison.Ordinal);
+        Assert.Contains("- arithmetic: as libtorch has it\n", summary, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_repair_is_one_line_for_the_job()
+    {
+        Assert.Null(ResultTables.Repairs([new(0, "none", 0, 19), new(1, "none", 0, 19)]));
+        Assert.EndsWith(
+            ": 14 of 19 on ranks 0, 2 (channels-padded); 1 of 18 on rank 3 (onednn-off)",
+            ResultTables.Repairs([new(0, "channels-padded", 14, 19), new(1, "none", 0, 19), new(2, "channels-padded", 14, 19), new(3, "onednn-off", 1, 18)]), StringComparison.Ordinal);
+    }
+
     /// <summary>Stages that were launches of their own have configs of their own.</summary>
     [Fact]
     public void Seeds_of_one_line_that_differ_in_more_are_told()
@@ -193,16 +223,16 @@ public sealed class RunComparisonTests : IDisposable
     }
 
     /// <summary>A finished run.</summary>
-    private RunFolder Make(string name, int ranks, PretrainSection pretrain, long seed = 1, double ratio = 0.5, double accuracy = 0.75)
+    private RunFolder Make(string name, int ranks, PretrainSection pretrain, long seed = 1, double ratio = 0.5, double accuracy = 0.75, IReadOnlyList<ArithmeticRecord>? arithmetic = null)
     {
         RunFolder run = RunFolder.Create(_folder.File("runs"), name, overwrite: false);
         RunConfig config = new() { Run = new RunSection { Name = name, Seed = seed }, Pretrain = pretrain, Extract = new ExtractSection { Ratio = ratio } };
         File.WriteAllText(run.Config, RunConfigLoader.ToYaml(config));
         RunManifest.Begin(run.Manifest, new LaunchRecord(
             "run", [], seed, DateTimeOffset.UnixEpoch, null, null, BuildRecord.Current, "2.10", new MpiRecord("none", "", ""), null,
-            [new RankRecord(0, "host", 0, "cpu", 1, "Test CPU")]));
+            [new RankRecord(0, "host", 0, "cpu", 1, "Test CPU")], arithmetic ?? [new ArithmeticRecord(0, "none", 0, 19)]));
         run.Metrics.Write([new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Train, 1, 0.5, 0.1, 1, 1, 50 * ranks)]);
-        run.Resources.Write(Enumerable.Range(0, ranks).Select(rank => new ResourcesRow(rank, TrainingPhase.Pretrain, 50, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000)));
+        run.Resources.Write(Enumerable.Range(0, ranks).Select(rank => new ResourcesRow(rank, TrainingPhase.Pretrain, 50, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000, ArithmeticRepair.None, 0)));
         run.Communication.Write(Enumerable.Range(0, ranks).Select(rank =>
             new CommunicationRow(rank, "pretrain", CommunicationPurpose.Step, "allreduce", 1, 1, 2_500_000, 2_500_000, 1)));
         run.Summary.Write([new(NetworkState.Dense, 0.875, 1, 1, 1), new(NetworkState.Pruned, 0.25, 1, 1, 1), new(NetworkState.Ticket, accuracy, 1, 1, 1)]);

@@ -1,0 +1,182 @@
+using TorchSharp;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace LoftHpc.Arithmetic;
+
+/// <summary>What was done, in this process, to convolutions that libtorch computes wrongly.</summary>
+public enum ArithmeticRepair
+{
+    None,
+
+    /// <summary>Channels of those convolutions are padded with zeros.</summary>
+    ChannelsPadded,
+
+    /// <summary>libtorch computes all convolutions without oneDNN.</summary>
+    OnednnOff,
+}
+
+/// <summary>A convolution as far as libtorch may take other code for it: each of them is checked by itself.</summary>
+/// <param name="Inputs">Channels that are summed over, as held by this rank.</param>
+/// <param name="Outputs">Filters of this rank.</param>
+/// <param name="Side">Of the input, in pixels.</param>
+public readonly record struct ConvolutionShape(int Inputs, int Outputs, int Kernel, int Stride, int Padding, int Side, ScalarType Type, DeviceType Device)
+{
+    public int OutputSide => ((Side + (2 * Padding) - Kernel) / Stride) + 1;
+
+    public override string ToString() =>
+        FormattableString.Invariant($"{Kernel} x {Kernel} from {Inputs} to {Outputs} channels, stride {Stride}, images of {Side} x {Side}");
+}
+
+/// <summary>
+/// The one place that calls libtorch's convolution. Each is checked against <see cref="Reference"/> before its first use
+/// in this process, and repaired where it is wrong: oneDNN 3.7 (libtorch 2.10), where a virtual machine hides the sizes of
+/// the caches from it, leaves the padding of incomplete blocks of channels unset, and 3 x 3 convolutions are then wrong
+/// wherever their channels do not fill such blocks.
+/// </summary>
+public static class Convolution
+{
+    /// <summary>
+    /// Multiples to which channels are padded, in the order in which they are tried: a block of oneDNN has 16 channels with
+    /// AVX-512, 8 with AVX2; gradients at stride 2 take two blocks at a time.
+    /// </summary>
+    private static readonly int[] Multiples = [16, 32, 64];
+
+    private static readonly Lock Gate = new();
+
+    /// <summary>Shapes that were found right, with the multiple to which their channels are padded (1: they are not).</summary>
+    private static readonly Dictionary<ConvolutionShape, int> Checked = [];
+
+    /// <summary>Shapes that were wrong as libtorch has them.</summary>
+    private static readonly HashSet<ConvolutionShape> Wrong = [];
+
+    private static bool _oneDnnOff;
+
+    /// <summary>What was repaired in this process so far, and how many different convolutions needed it.</summary>
+    public static (ArithmeticRepair Repair, int Convolutions) Repairs
+    {
+        get
+        {
+            lock (Gate) return (_oneDnnOff ? ArithmeticRepair.OnednnOff : Wrong.Count > 0 ? ArithmeticRepair.ChannelsPadded : ArithmeticRepair.None, Wrong.Count);
+        }
+    }
+
+    /// <summary>Convolution without bias: [N, outputs, H', W'] of input [N, inputs, H, W] and weight [outputs, inputs, k, k].</summary>
+    /// <param name="layer">Its name, for errors.</param>
+    /// <exception cref="UserError">It was not checked before, is wrong on this machine, and no repair helps.</exception>
+    public static Tensor Apply(string layer, Tensor input, Tensor weight, int stride, int padding)
+    {
+        long[] from = input.shape, filters = weight.shape;
+        ConvolutionShape shape = new((int)filters[1], (int)filters[0], (int)filters[2], stride, padding, (int)from[2], input.dtype, input.device_type);
+        return Run(input, weight, shape, Check(layer, shape, input.device));
+    }
+
+    /// <summary>Checks a convolution, unless that was done before, and repairs it where it is wrong.</summary>
+    /// <returns>The multiple to which its channels are padded from now on; 1: they are not.</returns>
+    /// <exception cref="UserError">It is wrong and no repair helps.</exception>
+    public static int Check(string layer, ConvolutionShape shape, Device device)
+    {
+        lock (Gate)
+        {
+            if (Checked.TryGetValue(shape, out int multiple)) return multiple;
+            if (FaultOf(shape, device, 1) is not ArithmeticFault fault) return Checked[shape] = 1;
+            Wrong.Add(shape);
+            if (!_oneDnnOff && Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return Checked[shape] = helps;
+            if (!_oneDnnOff && shape.Device is DeviceType.CPU && TorchContext.UseOneDnn(false))
+            {
+                _oneDnnOff = true;
+                // All convolutions are now computed by other code.
+                Checked.Clear();
+                if (FaultOf(shape, device, 1) is not ArithmeticFault left) return Checked[shape] = 1;
+                fault = left;
+            }
+            throw new UserError(
+                $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(_oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
+                $"({Processor.Model}, {TorchLibrary.Load()}); try ONEDNN_MAX_CPU_ISA=SSE41 in the environment, another libtorch ({TorchLibrary.FolderVariable}) " +
+                "or another machine; lofthpc selftest shows whether that helps",
+                ExitCodes.Environment);
+        }
+    }
+
+    /// <summary>
+    /// Channels of the input and of the output that a convolution is computed with in this process; more than it has where
+    /// they are padded.
+    /// </summary>
+    public static (int Inputs, int Outputs) ChannelsOf(ConvolutionShape shape)
+    {
+        lock (Gate)
+        {
+            int multiple = Checked.GetValueOrDefault(shape, 1);
+            return (shape.Inputs + Missing(shape.Inputs, multiple), shape.Outputs + Missing(shape.Outputs, multiple));
+        }
+    }
+
+    /// <summary>Looks at a convolution again, repaired as it is.</summary>
+    /// <returns>What is wrong; null where it is right.</returns>
+    public static ArithmeticFault? CheckAgain(ConvolutionShape shape, Device device)
+    {
+        lock (Gate) return FaultOf(shape, device, Checked.GetValueOrDefault(shape, 1));
+    }
+
+    private static Tensor Run(Tensor input, Tensor weight, ConvolutionShape shape, int multiple)
+    {
+        int moreInputs = Missing(shape.Inputs, multiple), moreOutputs = Missing(shape.Outputs, multiple);
+        if (moreInputs + moreOutputs == 0) return Plain(input, weight, shape);
+        // What the backward pass needs of these its graph keeps.
+        using Tensor wideWeight = functional.pad(weight, [0, 0, 0, 0, 0, moreInputs, 0, moreOutputs]);
+        using Tensor wideInput = moreInputs > 0 ? functional.pad(input, [0, 0, 0, 0, 0, moreInputs]) : input.alias();
+        Tensor wide = Plain(wideInput, wideWeight, shape);
+        if (moreOutputs == 0) return wide;
+        // A copy: what follows then has a tensor of its own, laid out as without padding, and may change it in place.
+        using (wide)
+        {
+            using Tensor narrow = wide.narrow(1, 0, shape.Outputs);
+            return narrow.clone();
+        }
+    }
+
+    /// <summary>Channels that a count lacks to a multiple.</summary>
+    private static int Missing(int channels, int multiple) => (multiple - (channels % multiple)) % multiple;
+
+    private static Tensor Plain(Tensor input, Tensor weight, ConvolutionShape shape) => functional.conv2d(
+        input, weight, strides: [shape.Stride, shape.Stride], padding: [shape.Padding, shape.Padding]);
+
+    /// <summary>Output and both gradients of a small batch against float64 by <see cref="Reference"/>.</summary>
+    private static ArithmeticFault? FaultOf(ConvolutionShape shape, Device device, int multiple)
+    {
+        // libtorch has other code for single images, and for 1 x 1 windows in batches below 16.
+        long images = shape.Kernel == 1 ? 16 : 2;
+        long pixels = (long)shape.OutputSide * shape.OutputSide, window = (long)shape.Kernel * shape.Kernel;
+        using DisposeScope scope = NewDisposeScope();
+        using NanMemory nan = NanMemory.Begin(device);
+        using Generator generator = new(1, CPU);
+        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(shape.Type, device);
+
+        Tensor input = Draw(images, shape.Inputs, shape.Side, shape.Side).requires_grad_(true);
+        Tensor weight = Draw(shape.Outputs, shape.Inputs, shape.Kernel, shape.Kernel).requires_grad_(true);
+        Tensor gradient = Draw(images, shape.Outputs, shape.OutputSide, shape.OutputSide), output;
+        using (enable_grad())
+        {
+            output = Run(input, weight, shape, multiple);
+            output.backward([gradient]);
+        }
+
+        using IDisposable frozen = no_grad();
+        static Tensor Exact(Tensor tensor) => tensor.detach().cpu().to(float64);
+        Tensor columns = Reference.Columns(Exact(input), shape.Kernel, shape.Stride, shape.Padding);
+        Tensor rows = Reference.Rows(Exact(weight)), coming = Exact(gradient).view(images, shape.Outputs, pixels);
+        Tensor expectedOutput = rows.matmul(columns).view(output.shape);
+        Tensor expectedInput = Reference.Fold(rows.t().matmul(coming), shape.Side, shape.Kernel, shape.Stride, shape.Padding);
+        Tensor expectedWeight = coming.matmul(columns.transpose(1, 2)).sum([0]).view(weight.shape);
+
+        // A sum of n products of two vectors is off by gamma_n times the product of their norms at most (Cauchy and Schwarz).
+        Rounding rounding = Rounding.OfConvolution(shape.Type, shape.Device);
+        static double Largest(Tensor squares) => Math.Sqrt(squares.max().item<double>());
+        Tensor seen = Reference.Fold(coming.square().sum([1], keepdim: true).expand(images, window, pixels), shape.Side, shape.Kernel, shape.Stride, shape.Padding);
+        double output64 = rounding.Sum(shape.Inputs * window) * Largest(rows.square().sum([1])) * Largest(columns.square().sum([1]));
+        double input64 = rounding.Sum(shape.Outputs * window) * Largest(rows.view(shape.Outputs, shape.Inputs, window).square().sum([0, 2])) * Largest(seen);
+        double weight64 = rounding.Sum(images * pixels) * Largest(coming.square().sum([0, 2])) * Largest(columns.square().sum([0, 2]));
+        return ArithmeticFault.FirstOf(
+            ("output", output, expectedOutput, output64), ("input gradient", input.grad!, expectedInput, input64), ("weight gradient", weight.grad!, expectedWeight, weight64));
+    }
+}

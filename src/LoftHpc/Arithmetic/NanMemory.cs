@@ -1,0 +1,42 @@
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Arithmetic;
+
+/// <summary>
+/// Makes memory that nobody has written show: while it lasts, what is allocated holds NaN. Code that reads what was never
+/// written gives the right result wherever the memory happens to hold zeros, and may do so for years.
+/// </summary>
+internal sealed partial class NanMemory : IDisposable
+{
+    /// <summary>glibc's M_PERTURB.</summary>
+    private const int Perturb = -6;
+
+    /// <summary>
+    /// glibc fills what it allocates with the complement of the low byte, 0xff: NaN in every floating-point type. The bit
+    /// above it keeps the whole from being zero, which would mean off.
+    /// </summary>
+    private const int FillWithOnes = 0x100;
+
+    private static readonly int[] BlockBytes = [1 << 12, 1 << 15, 1 << 18, 1 << 21, 1 << 23];
+
+    private NanMemory()
+    {
+    }
+
+    /// <summary>Fills and frees blocks of several sizes on a device, and has the host's allocations filled until it is disposed.</summary>
+    public static NanMemory Begin(Device device)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        // All at once, so that each block is another piece of memory.
+        foreach (int bytes in BlockBytes.SelectMany(bytes => Enumerable.Repeat(bytes, 1))) full([bytes / sizeof(float)], float.NaN, float32, device);
+        _ = SetMalloc(Perturb, FillWithOnes);
+        return new NanMemory();
+    }
+
+    public void Dispose() => _ = SetMalloc(Perturb, 0);
+
+    [LibraryImport("libc", EntryPoint = "mallopt")]
+    private static partial int SetMalloc(int parameter, int value);
+}

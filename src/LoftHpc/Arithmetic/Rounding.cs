@@ -1,0 +1,56 @@
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.Arithmetic;
+
+/// <summary>
+/// How far a right computation may be from the exact result: bounds for any order of the additions, with or without fused
+/// multiply-add (Higham, Accuracy and Stability of Numerical Algorithms, 2nd ed., section 3.1).
+/// </summary>
+/// <param name="Unit">Unit roundoff u of the type: half the distance from 1 to the next number.</param>
+/// <param name="Factor">Relative error with which factors of a product are rounded before it; 0 where they are not.</param>
+public readonly record struct Rounding(double Unit, double Factor)
+{
+    /// <summary>Of the float64 reference itself, which is not exact either.</summary>
+    private const double ReferenceUnit = 1.0 / (1L << 53);
+
+    /// <summary>The additions of this type, and elementwise operations on any device.</summary>
+    public static Rounding Of(ScalarType type) => new(type is ScalarType.Float64 ? ReferenceUnit : 1.0 / (1 << 24), 0);
+
+    /// <summary>
+    /// Convolutions: on a GPU cuDNN rounds the factors of float32 products to TF32 (10 bits) unless it is told otherwise.
+    /// </summary>
+    public static Rounding OfConvolution(ScalarType type, DeviceType device) =>
+        Of(type) with { Factor = type is ScalarType.Float32 && device is DeviceType.CUDA ? 1.0 / (1 << 11) : 0 };
+
+    /// <summary>
+    /// The bound on the error of a sum of <paramref name="terms"/> products (or of as many roundings in a row), relative to
+    /// the sum of their absolute values: gamma_n = n u / (1 - n u), and what rounded factors add to it.
+    /// </summary>
+    public double Sum(double terms) => Gamma(terms, Unit) + Gamma(terms, ReferenceUnit) + (Factor * (2 + Factor));
+
+    private static double Gamma(double terms, double unit) => terms * unit < 1 ? terms * unit / (1 - (terms * unit)) : double.PositiveInfinity;
+}
+
+/// <summary>A result that is further from the exact one than rounding can bring it.</summary>
+/// <param name="What">Which result of the operation: output, input gradient, ...</param>
+/// <param name="Error">Largest difference; NaN where the result is no number.</param>
+/// <param name="Allowed">What rounding allows.</param>
+public sealed record ArithmeticFault(string What, double Error, double Allowed)
+{
+    /// <summary>The first of some results that is wrong; null where all are right.</summary>
+    public static ArithmeticFault? FirstOf(params ReadOnlySpan<(string What, Tensor Actual, Tensor Expected, double Allowed)> results)
+    {
+        foreach ((string what, Tensor actual, Tensor expected, double allowed) in results)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            if (expected.numel() == 0) continue;
+            double error = (actual.detach().cpu().to(float64) - expected).abs().max().item<double>();
+            // A comparison with NaN is false.
+            if (!(error <= allowed)) return new ArithmeticFault(what, error, allowed);
+        }
+        return null;
+    }
+
+    public override string ToString() => FormattableString.Invariant($"{What} off by {Error:g3} where rounding allows {Allowed:g3}");
+}

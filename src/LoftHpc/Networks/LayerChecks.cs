@@ -1,0 +1,182 @@
+using System.Runtime.InteropServices;
+using LoftHpc.Arithmetic;
+using TorchSharp;
+using static TorchSharp.torch;
+using static TorchSharp.torch.nn;
+
+namespace LoftHpc.Networks;
+
+/// <summary>
+/// Batch norm, head and loss as a rank computes them, against float64 in plain loops. What is allowed follows from how many
+/// roundings a result has behind it (<see cref="Rounding"/>), carried on from step to step.
+/// </summary>
+public static class LayerChecks
+{
+    /// <summary>Both modes of batch norm: output, gradients and running statistics in training, and the output in evaluation.</summary>
+    /// <returns>What is wrong; null where all is right.</returns>
+    public static ArithmeticFault? Norm(NormShape shape, ScalarType type, Device device)
+    {
+        const int images = 2;
+        (int channels, int pixels) = (shape.Channels, shape.Side * shape.Side);
+        int count = images * pixels;
+        using DisposeScope scope = NewDisposeScope();
+        using Generator generator = new(2, CPU);
+        using NanMemory nan = NanMemory.Begin(device);
+        Tensor Draw(double low, double high, params long[] size) => rand(size, float32, generator: generator).mul_(high - low).add_(low).to(type, device);
+
+        Tensor x = Draw(-1, 1, images, channels, shape.Side, shape.Side).requires_grad_(true), coming = Draw(-1, 1, x.shape);
+        NormTensors norm = new(
+            Draw(0.5, 1.5, channels).requires_grad_(true), Draw(-1, 1, channels).requires_grad_(true), Draw(-1, 1, channels), Draw(0.5, 1.5, channels));
+        double[] input = Exact(x), gradient = Exact(coming), weight = Exact(norm.Weight), bias = Exact(norm.Bias), meanBefore = Exact(norm.RunningMean), varianceBefore = Exact(norm.RunningVariance);
+        Tensor evaluated, trained;
+        using (no_grad()) evaluated = norm.Apply(x, training: false);
+        using (enable_grad())
+        {
+            trained = norm.Apply(x, training: true);
+            trained.backward([coming]);
+        }
+
+        double[] expectedEvaluated = new double[input.Length], expectedTrained = new double[input.Length], expectedInput = new double[input.Length];
+        double[] expectedWeight = new double[channels], expectedBias = new double[channels], expectedMean = new double[channels], expectedVariance = new double[channels];
+        Rounding rounding = Rounding.Of(type);
+        double u = rounding.Sum(1), n = rounding.Sum(count + 2);
+        Allowed allowed = default;
+        for (int c = 0; c < channels; c++)
+        {
+            IEnumerable<int> places = from image in Enumerable.Range(0, images) from pixel in Enumerable.Range(0, pixels) select (((image * channels) + c) * pixels) + pixel;
+            int[] at = [.. places];
+            double mean = at.Sum(i => input[i]) / count, variance = at.Sum(i => (input[i] - mean) * (input[i] - mean)) / count;
+            double inverse = 1 / Math.Sqrt(variance + NormTensors.Epsilon), weightSum = 0, biasSum = 0, weightSize = 0, biasSize = 0, largest = 0;
+            foreach (int i in at)
+            {
+                double normalized = (input[i] - mean) * inverse;
+                expectedTrained[i] = (weight[c] * normalized) + bias[c];
+                weightSum += gradient[i] * normalized;
+                biasSum += gradient[i];
+                weightSize += Math.Abs(gradient[i] * normalized);
+                biasSize += Math.Abs(gradient[i]);
+                largest = Math.Max(largest, Math.Abs(normalized));
+            }
+            double evaluation = 1 / Math.Sqrt(varianceBefore[c] + NormTensors.Epsilon);
+            foreach (int i in at)
+            {
+                double normalized = (input[i] - mean) * inverse;
+                expectedInput[i] = weight[c] * inverse * (gradient[i] - (biasSum / count) - (normalized * weightSum / count));
+                expectedEvaluated[i] = (weight[c] * (input[i] - meanBefore[c]) * evaluation) + bias[c];
+            }
+            (expectedWeight[c], expectedBias[c]) = (weightSum, biasSum);
+            expectedMean[c] = ((1 - NormTensors.Momentum) * meanBefore[c]) + (NormTensors.Momentum * mean);
+            expectedVariance[c] = ((1 - NormTensors.Momentum) * varianceBefore[c]) + (NormTensors.Momentum * variance * count / (count - 1));
+
+            // Inputs are at most 1, so the mean is off by n, and the variance, as a difference of squares, by 2 n.
+            double relative = (n / (variance + NormTensors.Epsilon)) + (4 * u), off = (inverse * (n + (2 * u))) + (largest * relative);
+            double weightOff = (n * weightSize) + (biasSize * off), biasOff = n * biasSize;
+            double sums = ((biasOff + (largest * weightOff) + (Math.Abs(weightSum) * off)) / count) + (8 * u * (1 + (biasSize / count) + (largest * weightSize / count)));
+            allowed = allowed.AtLeast(new Allowed(
+                Trained: (weight[c] * off) + (4 * u * ((weight[c] * largest) + 1)),
+                Evaluated: 8 * u * ((weight[c] * evaluation * 2) + 1),
+                Input: weight[c] * inverse * (sums + (2 * relative * (1 + (biasSize / count) + (largest * weightSize / count)))),
+                Weight: weightOff, Bias: biasOff,
+                Mean: (n + (4 * u)) * 2, Variance: (2 * n) + (8 * u * 2)));
+        }
+        return ArithmeticFault.FirstOf(
+            ("output in evaluation", evaluated, Like(x, expectedEvaluated), allowed.Evaluated), ("output in training", trained, Like(x, expectedTrained), allowed.Trained),
+            ("running mean", norm.RunningMean, tensor(expectedMean), allowed.Mean), ("running variance", norm.RunningVariance, tensor(expectedVariance), allowed.Variance),
+            ("weight gradient", norm.Weight.grad!, tensor(expectedWeight), allowed.Weight), ("bias gradient", norm.Bias.grad!, tensor(expectedBias), allowed.Bias),
+            ("input gradient", x.grad!, Like(x, expectedInput), allowed.Input));
+    }
+
+    /// <summary>Average over the pixels, product with the head's weights, bias, and cross-entropy as a mean and as a sum; with their gradients.</summary>
+    /// <returns>What is wrong; null where all is right.</returns>
+    public static ArithmeticFault? HeadAndLoss(HeadShape shape, ScalarType type, Device device)
+    {
+        const int images = 4;
+        (int features, int classes, int pixels) = (shape.Features, shape.Classes, shape.Side * shape.Side);
+        using DisposeScope scope = NewDisposeScope();
+        using Generator generator = new(3, CPU);
+        using NanMemory nan = NanMemory.Begin(device);
+        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(type, device);
+
+        Tensor x = Draw(images, features, shape.Side, shape.Side).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
+        Tensor labels = arange(images, int64).remainder(classes).to(device), logits, mean, sum;
+        using (enable_grad())
+        {
+            logits = ResidualNetwork.PartialLogits(x, weight) + bias;
+            mean = functional.cross_entropy(logits, labels);
+            sum = functional.cross_entropy(logits, labels, reduction: Reduction.Sum);
+            mean.backward();
+        }
+
+        double[] input = Exact(x), weights = Exact(weight), biases = Exact(bias);
+        double[] averages = new double[images * features], expectedLogits = new double[images * classes], delta = new double[images * classes];
+        double lossSum = 0, range = 0, longest = 0, longestWeights = 0;
+        for (int i = 0; i < averages.Length; i++) averages[i] = input.AsSpan(i * pixels, pixels).ToArray().Average();
+        for (int image = 0; image < images; image++)
+        {
+            Span<double> own = averages.AsSpan(image * features, features), row = expectedLogits.AsSpan(image * classes, classes);
+            for (int c = 0; c < classes; c++) row[c] = Dot(own, weights.AsSpan(c * features, features)) + biases[c];
+            double highest = row.ToArray().Max(), exponentials = row.ToArray().Sum(logit => Math.Exp(logit - highest));
+            int label = image % classes;
+            lossSum += highest + Math.Log(exponentials) - row[label];
+            for (int c = 0; c < classes; c++) delta[(image * classes) + c] = ((Math.Exp(row[c] - highest) / exponentials) - (c == label ? 1 : 0)) / images;
+            range = Math.Max(range, highest - row.ToArray().Min());
+            longest = Math.Max(longest, Math.Sqrt(Dot(own, own)));
+        }
+        double[] expectedWeight = new double[weights.Length], expectedBias = new double[classes], expectedInput = new double[input.Length];
+        for (int c = 0; c < classes; c++)
+        {
+            longestWeights = Math.Max(longestWeights, Math.Sqrt(Dot(weights.AsSpan(c * features, features), weights.AsSpan(c * features, features))));
+            for (int image = 0; image < images; image++)
+            {
+                double own = delta[(image * classes) + c];
+                expectedBias[c] += own;
+                for (int f = 0; f < features; f++) expectedWeight[(c * features) + f] += own * averages[(image * features) + f];
+            }
+        }
+        for (int i = 0; i < averages.Length; i++)
+        {
+            double own = 0;
+            for (int c = 0; c < classes; c++) own += delta[(i / features * classes) + c] * weights[(c * features) + (i % features)];
+            expectedInput.AsSpan(i * pixels, pixels).Fill(own / pixels);
+        }
+
+        // All factors are at most 1. Averages first, then logits, then the logarithm of the softmax, whose exponentials are
+        // off by what their arguments are; then the gradients, each a sum over what comes before it.
+        Rounding rounding = Rounding.Of(type);
+        double u = rounding.Sum(1), average = rounding.Sum(pixels + 1);
+        double logit = (rounding.Sum(features + 1) * ((longest * longestWeights) + 1)) + (Math.Sqrt(features) * longestWeights * average);
+        double logarithm = (2 * logit) + ((classes + (2 * range) + 10) * u), loss = logarithm + (rounding.Sum(images + 2) * lossSum / images);
+        double deltaOff = (logarithm + (5 * u)) / images, perImage = rounding.Sum(images);
+        double weightOff = (images * deltaOff) + average + perImage, inputOff = ((classes * deltaOff) + (rounding.Sum(classes) * classes / images)) / pixels;
+        return ArithmeticFault.FirstOf(
+            ("logits", logits, tensor(expectedLogits).view(images, classes), logit),
+            ("mean loss", mean, tensor(lossSum / images), loss), ("summed loss", sum, tensor(lossSum), images * loss),
+            ("gradient of the head's weights", weight.grad!, tensor(expectedWeight).view(classes, features), weightOff),
+            ("gradient of the head's bias", bias.grad!, tensor(expectedBias), (images * deltaOff) + perImage),
+            ("gradient of the head's input", x.grad!, Like(x, expectedInput), inputOff + (3 * u / pixels)));
+    }
+
+    private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)
+    {
+        double sum = 0;
+        for (int i = 0; i < a.Length; i++) sum += a[i] * b[i];
+        return sum;
+    }
+
+    /// <summary>The values of a tensor in float64.</summary>
+    internal static double[] Exact(Tensor values)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        return MemoryMarshal.Cast<byte, double>(values.detach().cpu().to(float64).contiguous().bytes).ToArray();
+    }
+
+    private static Tensor Like(Tensor other, double[] values) => tensor(values).view(other.shape);
+
+    /// <summary>How far each result of a norm may be off.</summary>
+    private readonly record struct Allowed(double Trained, double Evaluated, double Input, double Weight, double Bias, double Mean, double Variance)
+    {
+        public Allowed AtLeast(Allowed other) => new(
+            Math.Max(Trained, other.Trained), Math.Max(Evaluated, other.Evaluated), Math.Max(Input, other.Input), Math.Max(Weight, other.Weight),
+            Math.Max(Bias, other.Bias), Math.Max(Mean, other.Mean), Math.Max(Variance, other.Variance));
+    }
+}

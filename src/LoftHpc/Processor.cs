@@ -1,0 +1,14 @@
+namespace LoftHpc;
+
+/// <summary>The processor of this host.</summary>
+public static class Processor
+{
+    /// <summary>Its name, for example "AMD EPYC 7763 64-Core Processor"; "unknown" where the kernel does not say.</summary>
+    public static string Model { get; } = ReadModel();
+
+    private static string ReadModel()
+    {
+        string? line = File.ReadLines("/proc/cpuinfo").FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal));
+        return line is null ? "unknown" : line[(line.IndexOf(':', StringComparison.Ordinal) + 1)..].Trim();
+    }
+}

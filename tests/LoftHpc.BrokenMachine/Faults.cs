@@ -1,0 +1,106 @@
+using System.Runtime.InteropServices;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.BrokenMachine;
+
+/// <summary>Ways in which a machine, or a library, computes wrongly.</summary>
+internal static unsafe partial class Faults
+{
+    private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _multiply = null!;
+
+    public static void Make(string what)
+    {
+        switch (what)
+        {
+            case "caches":
+                HideCaches();
+                break;
+            case "memory":
+                // mallopt's M_PERTURB: what is allocated is filled with the complement of the low byte, 0xff.
+                _ = SetMalloc(-6, 0x100);
+                break;
+            case "padding":
+                _pad = Detour.Of("THSNN_pad", (nint)(delegate* unmanaged<nint, nint, int, byte, double, nint>)&PadWithNan);
+                break;
+            case "convolution":
+                _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&Convolve);
+                break;
+            case "batch-norm":
+                _batchNorm = Detour.Of("THSNN_batch_norm", (nint)(delegate* unmanaged<nint, nint, nint, nint, nint, byte, double, double, nint>)&Normalize);
+                break;
+            case "loss":
+                _loss = Detour.Of("THSNN_cross_entropy", (nint)(delegate* unmanaged<nint, nint, nint, long, byte, long, double, nint>)&Loss);
+                break;
+            case "optimizer":
+                _multiply = Detour.Of("THSTensor_mul_scalar_", (nint)(delegate* unmanaged<nint, nint, void>)&Multiply);
+                break;
+            default:
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, batch-norm, loss, optimizer");
+        }
+    }
+
+    /// <summary>
+    /// Writes 1 over the sizes of the caches in oneDNN's record of the processor, as it has them where a hypervisor hides
+    /// leaf 0x8000001D of CPUID on AMD. The record's place is that of libtorch 2.10.0 for the CPU.
+    /// </summary>
+    private static void HideCaches()
+    {
+        const long bytes = 461_211_481;
+        const nint ofContext = 0x1c784f0, ofProcessor = 0x1585b180;
+        // The first use fills the record; these channels need no reorder that later ones use.
+        using (NewDisposeScope()) nn.functional.conv2d(randn(2, 32, 8, 8), randn(32, 32, 3, 3)).Dispose();
+        string path = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libtorch_cpu.so", StringComparison.Ordinal));
+        path = path[path.IndexOf('/', StringComparison.Ordinal)..];
+        string file = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
+        if (new FileInfo(file).Length != bytes) throw new NotSupportedException($"{file} is not libtorch 2.10.0 for the CPU, in which alone the place is known");
+        uint* processor = (uint*)(NativeLibrary.GetExport(NativeLibrary.Load(path), "_ZN2at13globalContextEv") - ofContext + ofProcessor);
+        processor[7] = processor[8] = processor[9] = 1;
+    }
+
+    [UnmanagedCallersOnly]
+    private static nint PadWithNan(nint input, nint pad, int length, byte mode, double value)
+    {
+        using Detour.Pause pause = _pad.Original();
+        return ((delegate* unmanaged<nint, nint, int, byte, double, nint>)_pad.Function)(input, pad, length, mode, double.NaN);
+    }
+
+    [UnmanagedCallersOnly]
+    private static nint Convolve(nint input, nint weight, nint bias, nint strides, int a, nint padding, int b, nint dilation, int c, long groups)
+    {
+        using Detour.Pause pause = _convolution.Original();
+        return Changed(((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
+            input, weight, bias, strides, a, padding, b, dilation, c, groups));
+    }
+
+    [UnmanagedCallersOnly]
+    private static nint Normalize(nint input, nint mean, nint variance, nint weight, nint bias, byte training, double momentum, double epsilon)
+    {
+        using Detour.Pause pause = _batchNorm.Original();
+        return Changed(((delegate* unmanaged<nint, nint, nint, nint, nint, byte, double, double, nint>)_batchNorm.Function)(
+            input, mean, variance, weight, bias, training, momentum, epsilon));
+    }
+
+    [UnmanagedCallersOnly]
+    private static nint Loss(nint input, nint target, nint weight, long ignore, byte hasIgnore, long reduction, double smoothing)
+    {
+        using Detour.Pause pause = _loss.Original();
+        return Changed(((delegate* unmanaged<nint, nint, nint, long, byte, long, double, nint>)_loss.Function)(input, target, weight, ignore, hasIgnore, reduction, smoothing));
+    }
+
+    [UnmanagedCallersOnly]
+    private static void Multiply(nint tensor, nint factor)
+    {
+        using Detour.Pause pause = _multiply.Original();
+        ((delegate* unmanaged<nint, nint, void>)_multiply.Function)(tensor, factor);
+        ((delegate* unmanaged<nint, nint, void>)_multiply.Function)(tensor, Scalar());
+    }
+
+    /// <summary>The same result, times 1.01; autograd sees it.</summary>
+    private static nint Changed(nint result) => ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(result, Scalar());
+
+    private static nint Scalar() => ((delegate* unmanaged<double, nint>)Detour.Export("THSTorch_float64_to_scalar"))(1.01);
+
+    [LibraryImport("libc", EntryPoint = "mallopt")]
+    private static partial int SetMalloc(int parameter, int value);
+}
