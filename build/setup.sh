@@ -90,6 +90,7 @@ case $what in
         need openmpi-bin command_exists mpiexec.openmpi
         # mpicc.openmpi itself comes with openmpi-bin.
         need libopenmpi-dev any_exists /usr/lib/*/openmpi/include/mpi.h
+        need mpich command_exists mpiexec.mpich
         need gcc command_exists gcc
         need libc6-dev any_exists /usr/include/stdio.h
         ;;

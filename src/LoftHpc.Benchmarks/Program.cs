@@ -7,8 +7,8 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 
-// lofthpc-benchmarks [step] [collectives] [scaling] [loft], on 2 ranks; lofthpc-benchmarks methods, on 4: measures pairs on
-// ranks of one thread each, those named or all that go on so many ranks, and prints one table.
+// lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one table. On 2 ranks: step, collectives,
+// scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();
 return MpiJob.Run(mpi =>
@@ -22,11 +22,12 @@ return MpiJob.Run(mpi =>
             ["collectives"] = CollectiveBenchmark.Run,
             ["scaling"] = ScalingBenchmark.Run,
             ["loft"] = LoftBenchmark.Run,
+            ["mpi.net"] = timer => MpiNetBenchmark.Run(timer, mpi.WorldThroughMpiNet()),
         },
         4 => new() { ["methods"] = MethodsBenchmark.Run },
         _ => throw new UserError($"benchmarks go on 2 or 4 ranks, not {ranks}: make bench"),
     };
-    if (args.FirstOrDefault(name => !benchmarks.ContainsKey(name)) is { } unknown)
+    if (args.DefaultIfEmpty("without a name").FirstOrDefault(name => !benchmarks.ContainsKey(name)) is { } unknown)
         throw new UserError($"no benchmark {unknown} on {ranks} ranks; there are {string.Join(", ", benchmarks.Keys)}");
 
     TorchLibraryInfo torch = TorchLibrary.Load();
@@ -44,7 +45,7 @@ return MpiJob.Run(mpi =>
     List<BenchmarkRow> rows = [];
     foreach ((string name, Func<AlternatingTimer, IEnumerable<BenchmarkRow>> run) in benchmarks)
     {
-        if (args.Length > 0 && !args.Contains(name)) continue;
+        if (!args.Contains(name)) continue;
         reporter.Info($"measuring  {name}");
         rows.AddRange(run(timer));
     }

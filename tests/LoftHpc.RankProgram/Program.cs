@@ -7,7 +7,8 @@ namespace LoftHpc.RankProgram;
 /// <summary>
 /// Runs one scenario on every rank of an MPI job: <c>rankprogram CLASS.METHOD [arguments]</c>. A scenario is a public
 /// static method <c>void Method(ICommunicator world, string[] arguments)</c> of a static class in this assembly; it
-/// throws where something is wrong, and rank 0 may print results.
+/// throws where something is wrong, and rank 0 may print results. The communicator is the program's own binding's, or
+/// MPI.NET's where RANKPROGRAM_MPI is mpi.net.
 /// </summary>
 internal static class Program
 {
@@ -22,7 +23,8 @@ internal static class Program
         return MpiJob.Run(mpi =>
         {
             Runtime = mpi;
-            scenario(mpi.World, arguments[1..]);
+            bool mpiNet = Environment.GetEnvironmentVariable("RANKPROGRAM_MPI") == "mpi.net";
+            scenario(mpiNet ? mpi.WorldThroughMpiNet() : mpi.World, arguments[1..]);
             return 0;
         });
     }

@@ -5,8 +5,11 @@ using YamlDotNet.Serialization.NamingConventions;
 
 namespace LoftHpc.Configuration;
 
-/// <summary>The word that a config file has for null of this key, for example <c>threads: auto</c>.</summary>
-[AttributeUsage(AttributeTargets.Property)]
+/// <summary>
+/// The word that a config file has for null of this key, for example <c>threads: auto</c>; or for this value of an enum,
+/// where it is not its name in kebab-case.
+/// </summary>
+[AttributeUsage(AttributeTargets.Property | AttributeTargets.Field)]
 public sealed class WrittenAsAttribute(string word) : Attribute
 {
     public string Word { get; } = word;
@@ -15,8 +18,10 @@ public sealed class WrittenAsAttribute(string word) : Attribute
 /// <summary>How names of the program stand in config files and CSV files.</summary>
 public static class ConfigName
 {
-    /// <summary>An enum value in kebab-case: <c>FashionMnist</c> is fashion-mnist.</summary>
-    public static string Of(Enum value) => HyphenatedNamingConvention.Instance.Apply(value.ToString());
+    /// <summary>An enum value in kebab-case: <c>FashionMnist</c> is fashion-mnist; or as it is <see cref="WrittenAsAttribute"/>.</summary>
+    public static string Of(Enum value) =>
+        value.GetType().GetField(value.ToString())?.GetCustomAttribute<WrittenAsAttribute>()?.Word
+        ?? HyphenatedNamingConvention.Instance.Apply(value.ToString());
 
     internal static string OfKey(string property) => UnderscoredNamingConvention.Instance.Apply(property);
 }

@@ -23,6 +23,8 @@ public sealed record RunConfig
 
 public enum DeviceChoice { Auto, Cpu, Cuda }
 
+public enum MpiBinding { Native, [WrittenAs("mpi.net")] MpiNet }
+
 public sealed record RunSection
 {
     /// <summary>Name of the run folder, inside <see cref="Folder"/>.</summary>
@@ -36,7 +38,9 @@ public sealed record RunSection
     /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
     [Range(1, int.MaxValue), WrittenAs("auto")]
     public int? Threads { get; init; }
-    /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware.</summary>
+    /// <summary>What the ranks communicate through: the program's own binding, or the MPI.NET package, under the MPICH family only.</summary>
+    public MpiBinding Mpi { get; init; } = MpiBinding.Native;
+    /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware; never through MPI.NET.</summary>
     public bool CudaAwareMpi { get; init; }
 }
 

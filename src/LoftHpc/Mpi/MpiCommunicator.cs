@@ -34,6 +34,9 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     public int Size { get; }
 
+    /// <summary>MPI's handle of the communicator.</summary>
+    internal nint CommunicatorHandle => _handle;
+
     /// <summary>The largest count or displacement for the calls with int counts; tests lower it.</summary>
     internal long CountLimit { get; init; } = int.MaxValue;
 
@@ -125,8 +128,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     public void Reduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation, int root)
     {
-        if (Rank == root) CheckSameShape(send, receive);
-        else if (send.IsInPlace) throw new ArgumentException("MPI_IN_PLACE is for the root of a reduction only", nameof(send));
+        CheckReduce(send, receive, root);
         long count = send.IsInPlace ? receive.Count : send.Count;
         if (FitsOneCall(count)) ReduceCall(send, receive, operation, root, 0);
         else RunAll(ReducePieces(send, receive, operation, root));
@@ -179,10 +181,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     public void Allgather(MpiBuffer send, MpiBuffer receive)
     {
-        long count = receive.Count / Size;
-        if (receive.Count % Size != 0 || (!send.IsInPlace && send.Count != count))
-            throw new ArgumentException($"{receive.Count} elements to receive, {send.Count} to send, over {Size} ranks", nameof(receive));
-        CheckTypes(send, receive);
+        long count = CheckAllgather(send, receive);
         if (receive.Count <= CountLimit || HasLarge)
         {
             _library.Allgather.Of(receive.Count > CountLimit, false).Call(
@@ -404,6 +403,12 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
 
     private nint Type(MpiBuffer buffer) => _library.Abi.Handle(buffer.Type);
 
+    private nint Handle(MpiOperation operation, MpiDataType type)
+    {
+        CheckOperation(operation, type);
+        return _library.Abi.Handle(operation);
+    }
+
     private nint SendAddress(MpiBuffer send) => send.IsInPlace ? _library.Abi.InPlace : send.Address;
 
     private static MpiBuffer SliceSend(MpiBuffer send, long start, long count) => send.IsInPlace ? send : send.Slice(start, count);
@@ -411,7 +416,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
     private static void Copy(MpiBuffer source, MpiBuffer target) =>
         Buffer.MemoryCopy((void*)source.Address, (void*)target.Address, target.Bytes, source.Bytes);
 
-    // ---- Checks: MPI would write past the end of a buffer without an error. ----
+    // ---- Checks: MPI would write past the end of a buffer without an error. MPI.NET's calls have the same. ----
 
     private static void CheckTypes(MpiBuffer send, MpiBuffer receive)
     {
@@ -419,17 +424,34 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
             throw new ArgumentException($"{send.Type} to send and {receive.Type} to receive", nameof(send));
     }
 
-    private static void CheckSameShape(MpiBuffer send, MpiBuffer receive)
+    internal static void CheckSameShape(MpiBuffer send, MpiBuffer receive)
     {
         CheckTypes(send, receive);
         if (!send.IsInPlace && send.Count != receive.Count)
             throw new ArgumentException($"{send.Count} elements to send and {receive.Count} to receive", nameof(send));
     }
 
-    private nint Handle(MpiOperation operation, MpiDataType type) =>
-        type != MpiDataType.Byte || operation == MpiOperation.Sum
-            ? _library.Abi.Handle(operation)
-            : throw new ArgumentException($"{operation} of bytes: MPICH 4.0 takes them for signed numbers", nameof(operation));
+    internal static void CheckOperation(MpiOperation operation, MpiDataType type)
+    {
+        if (type == MpiDataType.Byte && operation != MpiOperation.Sum)
+            throw new ArgumentException($"{operation} of bytes: MPICH 4.0 takes them for signed numbers", nameof(operation));
+    }
+
+    internal void CheckReduce(MpiBuffer send, MpiBuffer receive, int root)
+    {
+        if (Rank == root) CheckSameShape(send, receive);
+        else if (send.IsInPlace) throw new ArgumentException("MPI_IN_PLACE is for the root of a reduction only", nameof(send));
+    }
+
+    /// <summary>The elements of one rank.</summary>
+    internal long CheckAllgather(MpiBuffer send, MpiBuffer receive)
+    {
+        long count = receive.Count / Size;
+        if (receive.Count % Size != 0 || (!send.IsInPlace && send.Count != count))
+            throw new ArgumentException($"{receive.Count} elements to receive, {send.Count} to send, over {Size} ranks", nameof(receive));
+        CheckTypes(send, receive);
+        return count;
+    }
 
     private void CheckParts(MpiBuffer buffer, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements, string name)
     {
@@ -442,7 +464,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
         }
     }
 
-    private void CheckAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
+    internal void CheckAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
     {
         CheckTypes(send, receive);
         CheckParts(receive, counts, displacements, nameof(counts));
@@ -450,7 +472,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
             throw new ArgumentException($"{send.Count} elements to send, {counts[Rank]} in the counts", nameof(send));
     }
 
-    private void CheckReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts)
+    internal void CheckReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts)
     {
         CheckTypes(send, receive);
         if (counts.Length != Size) throw new ArgumentException($"{counts.Length} counts for {Size} ranks", nameof(counts));
@@ -464,7 +486,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
     }
 
     /// <summary>Whether large counts are needed. A rank does not know the other ranks' counts, so pieces are no choice here.</summary>
-    private bool CheckAlltoallv(
+    internal bool CheckAlltoallv(
         MpiBuffer send, ReadOnlySpan<long> sendCounts, ReadOnlySpan<long> sendDisplacements,
         MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
     {

@@ -15,12 +15,11 @@ internal sealed unsafe partial class MpiLibrary
 
     private static readonly string[] MpichVersionNames = ["MPICH", "MVAPICH", "Intel", "ParaStation"];
 
-    private readonly nint _handle;
     private readonly delegate* unmanaged[Cdecl]<nint, byte*, int*, int> _errorString;
 
     private MpiLibrary(nint handle, string choice)
     {
-        _handle = handle;
+        Handle = handle;
         Choice = choice;
         Abi = MpiAbi.Of(handle);
         Path = PathOf(NativeLibrary.GetExport(handle, "MPI_Init_thread"));
@@ -49,6 +48,9 @@ internal sealed unsafe partial class MpiLibrary
         Receive = Forms("Recv");
         HasLargeCounts = Allgatherv.Of(true, false).Exists && Send.Of(true, true).Exists;
     }
+
+    /// <summary>The loaded library, as the dynamic loader knows it.</summary>
+    public nint Handle { get; }
 
     /// <summary>Path of the file that was loaded.</summary>
     public string Path { get; }
@@ -132,7 +134,7 @@ internal sealed unsafe partial class MpiLibrary
 
     /// <summary>The function of the given name; calling it throws where the library lacks it.</summary>
     public MpiFunction Function(string name) =>
-        new(this, name, NativeLibrary.TryGetExport(_handle, name, out nint entry) ? entry : 0);
+        new(this, name, NativeLibrary.TryGetExport(Handle, name, out nint entry) ? entry : 0);
 
     /// <summary>MPI's own text of an error code.</summary>
     public string ErrorText(int code)
@@ -154,7 +156,7 @@ internal sealed unsafe partial class MpiLibrary
 
     /// <summary>Whether the library says that it takes addresses in GPU memory.</summary>
     public bool IsCudaAware() =>
-        NativeLibrary.TryGetExport(_handle, "MPIX_Query_cuda_support", out nint query) && ((delegate* unmanaged[Cdecl]<int>)query)() == 1;
+        NativeLibrary.TryGetExport(Handle, "MPIX_Query_cuda_support", out nint query) && ((delegate* unmanaged[Cdecl]<int>)query)() == 1;
 
     private static MpiLibrary Accept(nint handle, string choice)
     {

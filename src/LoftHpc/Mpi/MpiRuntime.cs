@@ -1,4 +1,3 @@
-
 namespace LoftHpc.Mpi;
 
 /// <summary>MPI_THREAD_SINGLE to MPI_THREAD_MULTIPLE.</summary>
@@ -21,9 +20,7 @@ public sealed class MpiRuntime
 {
     private readonly MpiLibrary? _library;
     private readonly ICommunicator _failureGroup;
-#if MPI_NET
-    private readonly MPI.Environment? _mpiNet;
-#endif
+    private MpiNetCommunicator? _mpiNet;
 
     private MpiRuntime(LaunchEnvironment launch)
     {
@@ -41,16 +38,10 @@ public sealed class MpiRuntime
         LibraryPath = library.Path;
         LibraryChoice = library.Choice;
         LibraryVersion = library.Version();
-#if MPI_NET
-        _mpiNet = MpiNetCommunicator.Start(library, required);
-        ThreadLevel = (MpiThreadLevel)MPI.Environment.Threading;
-        MpiNetCommunicator world = new(MPI.Communicator.world, owned: false);
-#else
         int provided = 0;
         library.InitThread.Call(0, 0, (nint)required, (nint)(&provided));
         ThreadLevel = (MpiThreadLevel)provided;
         MpiCommunicator world = new(library, library.Abi.World, owned: false);
-#endif
         World = world;
         string? mismatch = Mismatch(launch, library, world.Size);
         if (mismatch is not null)
@@ -64,7 +55,7 @@ public sealed class MpiRuntime
 
     public LaunchEnvironment Launch { get; }
 
-    /// <summary>All ranks of the job.</summary>
+    /// <summary>All ranks of the job, through the program's own binding.</summary>
     public ICommunicator World { get; }
 
     /// <summary>Null where no MPI library is used.</summary>
@@ -102,14 +93,36 @@ public sealed class MpiRuntime
         return new MpiRuntime(launch, library, required);
     }
 
+    /// <summary>
+    /// The ranks of <see cref="World"/> through the MPI.NET package, which calls the library that is loaded already. One
+    /// process alone has no library, and is refused: MPI.NET has nothing to stand on there.
+    /// </summary>
+    /// <exception cref="UserError">The library is not of the MPICH family, or there is none; on every rank.</exception>
+    public ICommunicator WorldThroughMpiNet()
+    {
+        if (_library is null)
+        {
+            throw new UserError(
+                "run.mpi: mpi.net needs an MPI library of the MPICH family, and one process without a launcher has loaded none: "
+                + "start it by MPICH's mpiexec, or leave run.mpi at native", ExitCodes.Environment);
+        }
+        if (Family != MpiFamily.Mpich)
+        {
+            throw new UserError(
+                $"run.mpi: mpi.net is bound to the interface of the MPICH family, but {LibraryPath} is Open MPI ({LibraryChoice}): "
+                + "start it by MPICH's mpiexec, or leave run.mpi at native", ExitCodes.Environment);
+        }
+        if (_mpiNet is not null) return _mpiNet;
+        MpiNetCommunicator.UseLibrary(_library);
+        return _mpiNet = new MpiNetCommunicator((MpiCommunicator)World);
+    }
+
     /// <summary>MPI_Finalize; collective. Nothing of MPI may be used afterwards.</summary>
     public void Finish()
     {
-#if MPI_NET
-        _mpiNet?.Dispose();
-#else
-        _library?.Finish.Call();
-#endif
+        if (_library is null) return;
+        if (_mpiNet is not null) MpiNetCommunicator.FreeTypes(_library);
+        _library.Finish.Call();
     }
 
     /// <summary>All ranks, for what ranks that failed have to tell each other, apart from all other communication.</summary>

@@ -78,4 +78,5 @@ public sealed record ArithmeticRecord(int Rank, string Repair, int Convolutions,
 /// <param name="Family">OpenMpi, Mpich, or none (one process without a launcher).</param>
 /// <param name="Version">The first line of MPI_Get_library_version.</param>
 /// <param name="Library">Path or name of the loaded library.</param>
-public sealed record MpiRecord(string Family, string Version, string Library);
+/// <param name="Binding">run.mpi as the config has it. Launches of before there was a choice, which did not write it, were native.</param>
+public sealed record MpiRecord(string Family, string Version, string Library, string Binding = "native");

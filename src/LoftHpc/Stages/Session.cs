@@ -27,14 +27,17 @@ public sealed class Session : IDisposable
 
     private Session(MpiRuntime mpi, LaunchOptions options)
     {
-        (_mpi, Options, World) = (mpi, options, mpi.World);
-        Config = ReadConfig(World, options);
+        (_mpi, Options) = (mpi, options);
+        Config = ReadConfig(mpi.World, options);
+        bool native = Config.Run.Mpi is MpiBinding.Native;
+        World = native ? mpi.World : mpi.WorldThroughMpiNet();
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
         _torch = Agree.OnAllRanks(World, TorchLibrary.Load);
         _placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
 
-        bool direct = Config.Run.CudaAwareMpi && mpi.IsCudaAware;
+        // MPI.NET's calls take arrays of .NET, not addresses in GPU memory.
+        bool direct = Config.Run.CudaAwareMpi && mpi.IsCudaAware && native;
         _transport = TensorTransport.For(_placement.Device, direct);
         var ledger = new CommunicationLedger();
         var metered = new MeteredCommunicator(World, ledger);
@@ -42,8 +45,11 @@ public sealed class Session : IDisposable
 
         Stop = new StopAgreement(Context);
         foreach (string warning in _placement.Warnings) Reporter.Warning(warning);
-        if (Config.Run.CudaAwareMpi && !mpi.IsCudaAware)
-            Reporter.Warning("run.cuda_aware_mpi: this MPI library does not say that it is CUDA-aware; tensors go through host memory");
+        if (Config.Run.CudaAwareMpi && !direct)
+        {
+            string reason = native ? "this MPI library does not say that it is CUDA-aware" : "MPI.NET does not take addresses in GPU memory";
+            Reporter.Warning($"run.cuda_aware_mpi: {reason}; tensors go through host memory");
+        }
         Reporter.Table(ResultTables.Ranks(_placement.Ranks));
     }
 
@@ -52,7 +58,7 @@ public sealed class Session : IDisposable
     /// <summary>The same on every rank: rank 0 reads the file.</summary>
     public RunConfig Config { get; }
 
-    /// <summary>All ranks, not metered: for agreements and bookkeeping outside training.</summary>
+    /// <summary>All ranks, through the binding that the config names, not metered: for agreements and bookkeeping outside training.</summary>
     public ICommunicator World { get; }
 
     /// <summary>What training computes and communicates with.</summary>
@@ -85,7 +91,7 @@ public sealed class Session : IDisposable
     /// <summary>The record of this launch for the manifest.</summary>
     public LaunchRecord Record => new(
         Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, _torch.Version,
-        new MpiRecord(_mpi.Family?.ToString() ?? "none", _mpi.LibraryVersion?.Split('\n')[0] ?? "", _mpi.LibraryPath ?? ""),
+        new MpiRecord(_mpi.Family?.ToString() ?? "none", _mpi.LibraryVersion?.Split('\n')[0] ?? "", _mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
         Environment.GetEnvironmentVariable("SLURM_JOB_ID"), _placement.Ranks, _arithmetic);
 
     /// <summary>

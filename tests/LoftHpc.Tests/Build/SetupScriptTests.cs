@@ -34,6 +34,7 @@ public sealed class SetupScriptTests : IDisposable
     [Theory]
     [InlineData("run", "openmpi-bin")]
     [InlineData("test", "openmpi-bin mpich slurm-client")]
+    [InlineData("bench", "openmpi-bin mpich")]
     public void Without_root_the_one_command_is_printed(string what, string packages)
     {
         _programs.Add("dotnet", Sdk).Add("apt-get", "echo 'apt-get was called' >&2; exit 1");

@@ -211,6 +211,44 @@ public sealed class RunTests : IDisposable
         Assert.Equal(2 * ranks, a.Resources.Read().Count);
     }
 
+    [SkippableTheory]
+    [InlineData("filter-parallel")]
+    [InlineData("loft")]
+    public void A_run_through_MPI_NET_has_the_bits_of_one_through_our_binding(string method)
+    {
+        foreach (string binding in new[] { "native", "mpi.net" })
+        {
+            // Memory of the GPU is not MPI.NET's, whatever the library says.
+            LaunchResult result = Start(
+                MpiFamily.Mpich, 2, "run", $"run.name={binding}", $"run.mpi={binding}", $"pretrain.method={method}", "run.cuda_aware_mpi=true").MustSucceed();
+            Assert.Equal(binding == "native" ? 0 : 1, Occurrences(result.Output + result.Error, "MPI.NET does not take addresses in GPU memory"));
+            Assert.Equal(binding, Assert.Single(RunManifest.Read(Folder(binding).Manifest).Launches).Mpi.Binding);
+        }
+        (RunFolder native, RunFolder mpiNet) = (Folder("native"), Folder("mpi.net"));
+        foreach ((string one, string other) in new[]
+        {
+            (native.DenseWeights, mpiNet.DenseWeights), (native.TicketWeights, mpiNet.TicketWeights),
+            (native.FilterDistance.Path, mpiNet.FilterDistance.Path), (native.Summary.Path, mpiNet.Summary.Path),
+        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
+        Assert.NotEmpty(native.Communication.Read());
+        Assert.Equal(Communication(native), Communication(mpiNet));
+
+        static IEnumerable<CommunicationRow> Communication(RunFolder folder) => folder.Communication.Read().Select(row => row with { Seconds = 0 });
+    }
+
+    [SkippableFact]
+    public void MPI_NET_is_refused_where_there_is_no_MPICH()
+    {
+        LaunchResult openMpi = Start(MpiFamily.OpenMpi, 2, "run", "run.name=a", "run.mpi=mpi.net");
+        Assert.Equal((ExitCodes.Environment, 1), (openMpi.ExitCode, Occurrences(openMpi.Error, "lofthpc: ")));
+        Assert.Matches("(?m)^lofthpc: error: run.mpi: mpi.net is bound to the interface of the MPICH family, but /.* is Open MPI .*: start it by MPICH's mpiexec, or leave run.mpi at native$", openMpi.Error);
+
+        LaunchResult alone = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "run", "--config", _config, $"run.folder={_folder.Path}/results", "run.name=a", "run.mpi=mpi.net"]);
+        Assert.Equal(ExitCodes.Environment, alone.ExitCode);
+        Assert.StartsWith("lofthpc: error: run.mpi: mpi.net needs an MPI library of the MPICH family", Assert.Single(alone.Error.Trim().Split('\n')));
+        Assert.False(Directory.Exists(Folder("a").Path));
+    }
+
     [SkippableFact]
     public void A_loss_that_is_no_number_ends_the_job_with_a_code_of_its_own()
     {

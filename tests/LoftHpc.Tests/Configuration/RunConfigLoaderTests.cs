@@ -19,7 +19,7 @@ public sealed class RunConfigLoaderTests
     public void Values_of_every_kind_are_read()
     {
         RunConfig config = Parse("""
-            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, device: cuda }
+            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, device: cuda, mpi: mpi.net }
             network: { family: wide-resnet, depth: 16, widen_factor: 4 }
             data:
               set: fashion-mnist
@@ -33,8 +33,8 @@ public sealed class RunConfigLoaderTests
             distance: { every: 500 steps }
             retrain: { batch_norm: per-rank }
             """);
-        Assert.Equal(("null", -5_000_000_000, true, (int?)3, DeviceChoice.Cuda),
-            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Device));
+        Assert.Equal(("null", -5_000_000_000, true, (int?)3, DeviceChoice.Cuda, MpiBinding.MpiNet),
+            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Device, config.Run.Mpi));
         Assert.Equal((NetworkFamily.WideResnet, 16, 4), (config.Network.Family, config.Network.Depth, config.Network.WidenFactor));
         Assert.Equal((DataSetName.FashionMnist, 100, null, "/data/some folder"),
             (config.Data.Set, config.Data.TrainImages, config.Data.TestImages, config.Data.Folder));
@@ -107,6 +107,7 @@ public sealed class RunConfigLoaderTests
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
     [InlineData("run: { threads: 0 }", "a.yaml:1: run.threads: found 0; allowed: a whole number from 1, or auto")]
+    [InlineData("run: { mpi: mpi-net }", "a.yaml:1: run.mpi: found mpi-net; allowed: native, mpi.net")]
     [InlineData("data: { flip: yes }", "a.yaml:1: data.flip: found yes; allowed: true, false")]
     [InlineData("data: { flip: !!str true }", "a.yaml:1: the tag tag:yaml.org,2002:str is not used here")]
     [InlineData("[1]", "a.yaml:1: a list stands where sections are expected")]
@@ -148,7 +149,7 @@ public sealed class RunConfigLoaderTests
     public void The_dump_loads_back_to_an_equal_config()
     {
         OptimizerSection optimizer = new() { LearningRate = 1.0 / 3, Momentum = 0.1, WeightDecay = 1e-300, Milestones = [TrainingTime.Steps(1)], Decay = 0.3 };
-        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Overwrite = true, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, CudaAwareMpi = true };
+        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Overwrite = true, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
         SyntheticSection synthetic = new() { Channels = 1, Size = 40, Classes = 3 };
         RunConfig config = new()
         {
@@ -200,8 +201,12 @@ public sealed class RunConfigLoaderTests
     }
 
     [Fact]
-    public void The_dump_is_written_with_the_names_of_the_file() =>
-        Assert.Contains("  threads: auto\n", RunConfigLoader.ToYaml(new RunConfig()));
+    public void The_dump_is_written_with_the_names_of_the_file()
+    {
+        string dump = RunConfigLoader.ToYaml(new RunConfig { Run = new RunSection { Mpi = MpiBinding.MpiNet } });
+        Assert.Contains("  threads: auto\n", dump);
+        Assert.Contains("  mpi: mpi.net\n", dump);
+    }
 
     /// <summary>Records compare lists by reference, so this walks the properties.</summary>
     private static void AssertEqual(object? expected, object? actual, string path = "config")

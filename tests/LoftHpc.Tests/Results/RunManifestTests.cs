@@ -47,6 +47,18 @@ public sealed class RunManifestTests : IDisposable
         Assert.Contains("Intel(R) Xeon(R) \u00b5 & <2>", File.ReadAllText(Path), StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void AManifestFromBeforeThereWasAChoiceOfBindingsWasNative()
+    {
+        RunManifest.Begin(Path, Launch("run"));
+        string text = File.ReadAllText(Path);
+        Assert.Contains("\"binding\": \"mpi.net\"", text, StringComparison.Ordinal);
+        Assert.Equal("mpi.net", RunManifest.Read(Path).Launches[0].Mpi.Binding);
+        File.WriteAllText(Path, text.Replace(",\n        \"binding\": \"mpi.net\"", "", StringComparison.Ordinal));
+        Assert.DoesNotContain("binding", File.ReadAllText(Path), StringComparison.Ordinal);
+        Assert.Equal(new MpiRecord("MPICH", "4.0.2", "libmpich.so.12", "native"), RunManifest.Read(Path).Launches[0].Mpi);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("{}")]
@@ -72,6 +84,6 @@ public sealed class RunManifestTests : IDisposable
     private static LaunchRecord Launch(string command) => new(
         command, ["dist/lofthpc", command, "--config", "configs/quick.yaml"], 7, Start, null, null,
         new BuildRecord("0.1.0", "deadbeef", true, ".NET 10", "Linux", new Dictionary<string, string> { ["A"] = "1.5" }),
-        "2.10.0", new MpiRecord("MPICH", "4.0.2", "libmpich.so.12"), null,
+        "2.10.0", new MpiRecord("MPICH", "4.0.2", "libmpich.so.12", "mpi.net"), null,
         [new RankRecord(0, "n1", 0, "cpu", 2, "Intel(R) Xeon(R) \u00b5 & <2>"), new RankRecord(1, "n2", 0, "cpu", 2, "other")]);
 }

@@ -1,81 +1,99 @@
+using System.Diagnostics.CodeAnalysis;
 using System.Runtime.InteropServices;
 using MPI;
 
 namespace LoftHpc.Mpi;
 
 /// <summary>
-/// A communicator of the MPI.NET package, for builds with MpiNet=true. Its calls take managed arrays and int counts, so
-/// every call copies and larger counts are refused; non-blocking collectives, which it lacks, complete before they
-/// return. It is bound to the MPICH family, and its calls on objects need a serialiser that .NET no longer has: only the
-/// calls on arrays of numbers are used.
+/// A communicator whose calls go through the MPI.NET package. The program's own binding makes the communicator and frees
+/// it; MPI.NET adopts it. MPI.NET's calls take managed arrays and int counts, so every call copies and larger counts are
+/// refused; non-blocking collectives, which it lacks, complete before they return. Its calls on objects need a serialiser
+/// that .NET no longer has: only the calls on arrays of numbers are used.
 /// </summary>
-internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : ICommunicator
+internal sealed class MpiNetCommunicator : ICommunicator
 {
     /// <summary>Above the tags that the program uses.</summary>
     private const int BarrierTag = 32_000;
 
-    public int Rank => inner.Rank;
+    private readonly MpiCommunicator _own;
+    private readonly Intracommunicator _adopted;
 
-    public int Size => inner.Size;
-
-    /// <summary>Starts MPI through MPI.NET, with the given library in place of the msmpi.dll that it asks for.</summary>
-    /// <exception cref="UserError">The library is not of the MPICH family.</exception>
-    public static MPI.Environment Start(MpiLibrary library, MpiThreadLevel required)
+    /// <param name="own">Of the library that was given to <see cref="UseLibrary"/>.</param>
+    [SuppressMessage("Usage", "CA1816", Justification = "The finalizer of what is adopted must not run; this class has none.")]
+    public MpiNetCommunicator(MpiCommunicator own)
     {
-        if (library.Abi.Family != MpiFamily.Mpich)
+        _own = own;
+        _adopted = Intracommunicator.Adopt((int)own.CommunicatorHandle);
+        // Its finalizer would call MPI_Comm_free, on a thread of its own.
+        GC.SuppressFinalize(_adopted);
+    }
+
+    public int Rank => _own.Rank;
+
+    public int Size => _own.Size;
+
+    /// <summary>Gives MPI.NET the loaded library where it asks for msmpi.dll. Once in a process, before the first communicator.</summary>
+    /// <param name="library">Of the MPICH family: MPI.NET has that family's handles and constants in its code.</param>
+    public static void UseLibrary(MpiLibrary library) => NativeLibrary.SetDllImportResolver(
+        typeof(Intracommunicator).Assembly, (name, _, _) => name == "msmpi.dll" ? library.Handle : 0);
+
+    /// <summary>Frees the MPI types that MPI.NET makes at its first call and never frees: MPI_Finalize would warn of a leak.</summary>
+    public static unsafe void FreeTypes(MpiLibrary library)
+    {
+        // An address is one of them: MPI.NET takes a C long for 32 bits, as on Windows.
+        foreach (Type made in new[] { typeof(decimal), typeof(nint), typeof(nuint) })
         {
-            throw new UserError(
-                $"this build uses MPI.NET, which is bound to the MPICH family, but {library.Path} is Open MPI ({library.Choice}): "
-                + "start it by MPICH's mpiexec, or build without MpiNet=true", ExitCodes.Environment);
+            int type = DatatypeCache.GetDatatype(made);
+            library.Function("MPI_Type_free").Call((nint)(&type));
         }
-        NativeLibrary.SetDllImportResolver(
-            typeof(MPI.Environment).Assembly, (name, _, _) => name == "msmpi.dll" ? NativeLibrary.Load(library.Path) : 0);
-        string[]? none = null;
-        return new MPI.Environment(ref none, (Threading)required);
     }
 
-    /// <summary>The same ranks with a context of their own.</summary>
-    public MpiNetCommunicator Duplicate() => new((Intracommunicator)inner.Clone(), owned: true);
+    public ICommunicator Split(int color, int key) => new MpiNetCommunicator((MpiCommunicator)_own.Split(color, key));
 
-    public ICommunicator Split(int color, int key) => new MpiNetCommunicator((Intracommunicator)inner.Split(color, key), owned: true);
+    public ICommunicator SplitByHost() => new MpiNetCommunicator((MpiCommunicator)_own.SplitByHost());
 
-    /// <summary>MPI.NET has no split by host: ranks of one host name form a group.</summary>
-    public ICommunicator SplitByHost()
-    {
-        string[] hosts = this.Allgather(System.Environment.MachineName);
-        return Split(Array.IndexOf(hosts, hosts[Rank]), Rank);
-    }
+    public void Dispose() => _own.Dispose();
 
-    public void Dispose()
-    {
-        if (owned) inner.Dispose();
-    }
+    public void Abort(int exitCode) => _own.Abort(exitCode);
 
-    public void Abort(int exitCode) => inner.Abort(exitCode);
-
-    public void Barrier() => Call("MPI_Barrier", inner.Barrier);
+    public void Barrier() => Call("MPI_Barrier", _adopted.Barrier);
 
     public void Broadcast(MpiBuffer buffer, int root) => Of(buffer.Type).Broadcast(buffer, root);
 
     public void Allgather(MpiBuffer send, MpiBuffer receive)
     {
+        long count = _own.CheckAllgather(send, receive);
         long[] counts = new long[Size], displacements = new long[Size];
-        for (int r = 0; r < Size; r++) (counts[r], displacements[r]) = (receive.Count / Size, r * (receive.Count / Size));
+        for (int r = 0; r < Size; r++) (counts[r], displacements[r]) = (count, r * count);
         Allgatherv(send, receive, counts, displacements);
     }
 
-    public void Allgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements) =>
+    public void Allgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
+    {
+        _own.CheckAllgatherv(send, receive, counts, displacements);
         Of(receive.Type).Allgatherv(
             send.IsInPlace ? receive.Slice(displacements[Rank], counts[Rank]) : send, receive, Ints(counts), Ints(displacements));
+    }
 
-    public void Reduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation, int root) =>
-        Of((send.IsInPlace ? receive : send).Type).Reduce(send.IsInPlace ? receive : send, receive, operation, root);
+    public void Reduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation, int root)
+    {
+        _own.CheckReduce(send, receive, root);
+        MpiBuffer values = send.IsInPlace ? receive : send;
+        MpiCommunicator.CheckOperation(operation, values.Type);
+        Of(values.Type).Reduce(values, receive, operation, root);
+    }
 
-    public void Allreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation) =>
+    public void Allreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation)
+    {
+        MpiCommunicator.CheckSameShape(send, receive);
+        MpiCommunicator.CheckOperation(operation, receive.Type);
         Of(receive.Type).Allreduce(send.IsInPlace ? receive : send, receive, operation);
+    }
 
     public void ReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, MpiOperation operation)
     {
+        _own.CheckReduceScatter(send, receive, counts);
+        MpiCommunicator.CheckOperation(operation, receive.Type);
         int[] narrow = Ints(counts);
         Of(receive.Type).ReduceScatter((send.IsInPlace ? receive : send).Slice(0, narrow.Sum()), receive, narrow, operation);
     }
@@ -84,15 +102,16 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
         MpiBuffer send, ReadOnlySpan<long> sendCounts, ReadOnlySpan<long> sendDisplacements,
         MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
     {
+        _own.CheckAlltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
         bool inPlace = send.IsInPlace;
         Of(receive.Type).Alltoallv(
             inPlace ? receive : send, Ints(inPlace ? receiveCounts : sendCounts), Ints(inPlace ? receiveDisplacements : sendDisplacements),
             receive, Ints(receiveCounts), Ints(receiveDisplacements));
     }
 
-    public void Send(MpiBuffer buffer, int destination, int tag) => Of(buffer.Type).StartSend(buffer, destination, tag).Wait();
+    public void Send(MpiBuffer buffer, int destination, int tag) => StartSend(buffer, destination, tag).Wait();
 
-    public void Receive(MpiBuffer buffer, int source, int tag) => Of(buffer.Type).StartReceive(buffer, source, tag).Wait();
+    public void Receive(MpiBuffer buffer, int source, int tag) => StartReceive(buffer, source, tag).Wait();
 
     /// <summary>Every rank sends a byte to every other, so that it does not block.</summary>
     public IMpiRequest StartBarrier()
@@ -100,9 +119,10 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
         List<IMpiRequest> parts = [];
         for (int r = 0; r < Size; r++)
         {
-            if (r == Rank) continue;
-            parts.Add(new ArrayRequest(inner.ImmediateReceive(r, BarrierTag, new byte[1]), null));
-            parts.Add(new ArrayRequest(inner.ImmediateSend(new byte[1], r, BarrierTag), null));
+            int other = r;
+            if (other == Rank) continue;
+            parts.Add(ArrayRequest.Start("MPI_Irecv", () => _adopted.ImmediateReceive(other, BarrierTag, new byte[1])));
+            parts.Add(ArrayRequest.Start("MPI_Isend", () => _adopted.ImmediateSend(new byte[1], other, BarrierTag)));
         }
         return new MpiRequestSet(parts, null);
     }
@@ -145,11 +165,11 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
 
     private Typed Of(MpiDataType type) => type switch
     {
-        MpiDataType.Byte => new Typed<byte>(inner),
-        MpiDataType.Int32 => new Typed<int>(inner),
-        MpiDataType.Int64 => new Typed<long>(inner),
-        MpiDataType.Float32 => new Typed<float>(inner),
-        _ => new Typed<double>(inner),
+        MpiDataType.Byte => new Typed<byte>(_adopted),
+        MpiDataType.Int32 => new Typed<int>(_adopted),
+        MpiDataType.Int64 => new Typed<long>(_adopted),
+        MpiDataType.Float32 => new Typed<float>(_adopted),
+        _ => new Typed<double>(_adopted),
     };
 
     private static int[] Ints(ReadOnlySpan<long> values)
@@ -199,37 +219,37 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
     {
         public override void Broadcast(MpiBuffer buffer, int root)
         {
-            T[] values = Read(buffer);
+            T[] values = Elements(buffer).ToArray();
             Call("MPI_Bcast", () => inner.Broadcast(ref values, root));
-            Write(values, buffer);
+            values.CopyTo(Elements(buffer));
         }
 
         public override void Allgatherv(MpiBuffer send, MpiBuffer receive, int[] counts, int[] displacements)
         {
             T[]? all = null;
-            Call("MPI_Allgatherv", () => inner.AllgatherFlattened(Read(send), counts, ref all));
-            Spread(all!, receive, counts, displacements);
+            Call("MPI_Allgatherv", () => inner.AllgatherFlattened(Elements(send).ToArray(), counts, ref all));
+            Spread(all, receive, counts, displacements);
         }
 
         public override void Reduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation, int root)
         {
             T[]? result = null;
-            Call("MPI_Reduce", () => inner.Reduce(Read(send), Operation(operation), root, ref result));
-            if (inner.Rank == root) Write(result!, receive);
+            Call("MPI_Reduce", () => inner.Reduce(Elements(send).ToArray(), Operation(operation), root, ref result));
+            if (inner.Rank == root) result.CopyTo(Elements(receive));
         }
 
         public override void Allreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation)
         {
             T[]? result = null;
-            Call("MPI_Allreduce", () => inner.Allreduce(Read(send), Operation(operation), ref result));
-            Write(result!, receive);
+            Call("MPI_Allreduce", () => inner.Allreduce(Elements(send).ToArray(), Operation(operation), ref result));
+            result.CopyTo(Elements(receive));
         }
 
         public override void ReduceScatter(MpiBuffer send, MpiBuffer receive, int[] counts, MpiOperation operation)
         {
             T[]? result = null;
-            Call("MPI_Reduce_scatter", () => inner.ReduceScatter(Read(send), Operation(operation), counts, ref result));
-            Write(result!, receive.Slice(0, counts[inner.Rank]));
+            Call("MPI_Reduce_scatter", () => inner.ReduceScatter(Elements(send).ToArray(), Operation(operation), counts, ref result));
+            result.CopyTo(Elements(receive));
         }
 
         public override void Alltoallv(
@@ -240,27 +260,21 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
             int start = 0;
             for (int r = 0; r < sendCounts.Length; r++)
             {
-                Read(send.Slice(sendDisplacements[r], sendCounts[r])).CopyTo(packed, start);
+                Elements(send.Slice(sendDisplacements[r], sendCounts[r])).CopyTo(packed.AsSpan(start));
                 start += sendCounts[r];
             }
             T[]? received = null;
             Call("MPI_Alltoallv", () => inner.AlltoallFlattened(packed, sendCounts, receiveCounts, ref received));
-            Spread(received!, receive, receiveCounts, receiveDisplacements);
+            Spread(received, receive, receiveCounts, receiveDisplacements);
         }
 
-        public override IMpiRequest StartSend(MpiBuffer buffer, int destination, int tag)
-        {
-            Request? request = null;
-            Call("MPI_Isend", () => request = inner.ImmediateSend(Read(buffer), destination, tag));
-            return new ArrayRequest(request!, null);
-        }
+        public override IMpiRequest StartSend(MpiBuffer buffer, int destination, int tag) =>
+            ArrayRequest.Start("MPI_Isend", () => inner.ImmediateSend(Elements(buffer).ToArray(), destination, tag));
 
         public override IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag)
         {
             T[] values = new T[Int(buffer.Count)];
-            Request? request = null;
-            Call("MPI_Irecv", () => request = inner.ImmediateReceive(source, tag, values));
-            return new ArrayRequest(request!, () => Write(values, buffer));
+            return ArrayRequest.Start("MPI_Irecv", () => inner.ImmediateReceive(source, tag, values), () => values.CopyTo(Elements(buffer)));
         }
 
         private static ReductionOperation<T> Operation(MpiOperation operation) => operation switch
@@ -270,17 +284,15 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
             _ => Operation<T>.Max,
         };
 
-        private static T[] Read(MpiBuffer buffer) => new Span<T>((void*)buffer.Address, Int(buffer.Count)).ToArray();
+        private static Span<T> Elements(MpiBuffer buffer) => new((void*)buffer.Address, Int(buffer.Count));
 
-        private static void Write(T[] values, MpiBuffer buffer) => values.CopyTo(new Span<T>((void*)buffer.Address, Int(buffer.Count)));
-
-        private static void Spread(T[] values, MpiBuffer receive, int[] counts, int[] displacements)
+        /// <summary>Puts parts that stand one after the other where they belong.</summary>
+        private static void Spread(ReadOnlySpan<T> parts, MpiBuffer receive, int[] counts, int[] displacements)
         {
-            int start = 0;
             for (int r = 0; r < counts.Length; r++)
             {
-                Write(values[start..(start + counts[r])], receive.Slice(displacements[r], counts[r]));
-                start += counts[r];
+                parts[..counts[r]].CopyTo(Elements(receive.Slice(displacements[r], counts[r])));
+                parts = parts[counts[r]..];
             }
         }
     }
@@ -289,6 +301,13 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
     private sealed class ArrayRequest(Request request, Action? finish) : IMpiRequest
     {
         private bool _done;
+
+        public static ArrayRequest Start(string name, Func<Request> call, Action? finish = null)
+        {
+            Request? request = null;
+            Call(name, () => request = call());
+            return new ArrayRequest(request!, finish);
+        }
 
         public void Wait()
         {
@@ -299,7 +318,9 @@ internal sealed class MpiNetCommunicator(Intracommunicator inner, bool owned) : 
 
         public bool Test()
         {
-            if (!_done && request.Test() is not null) Finish();
+            CompletedStatus? status = null;
+            if (!_done) Call("MPI_Test", () => status = request.Test());
+            if (status is not null) Finish();
             return _done;
         }
 
