@@ -1,249 +1,27 @@
 using System.Globalization;
-using System.Numerics;
 using LoftHpc.Communication;
 using LoftHpc.Mpi;
+using LoftHpc.SelfTest;
 
 namespace LoftHpc.RankProgram;
 
-/// <summary>Every call of the communicator against values worked out in plain C#.</summary>
+/// <summary>The calls of a communicator: those of the self-test, and what a user's machine is not put through.</summary>
 public static class Collectives
 {
-    /// <summary>Elements behind every buffer that no call may touch.</summary>
-    private const int Guard = 3;
-
-    /// <summary>
-    /// All calls through the binding that the world is of. Through our own three times: as they are; with a count limit of
-    /// 5 elements, so that counts past it take the large-count calls where the library has them; and with that limit and in
-    /// pieces.
-    /// </summary>
+    /// <summary>Every call gives the values of its definition; errors are told; what cannot be done is refused.</summary>
     public static void All(ICommunicator world, string[] arguments)
     {
-        Calls(world);
+        Findings findings = new();
+        new CollectiveChecks(findings).All(world);
+        Check.Passed(findings);
         if (world is MpiCommunicator mpi)
         {
-            foreach (bool large in new[] { true, false })
-            {
-                using MpiCommunicator limited = mpi.Duplicate(countLimit: 5, useLargeCounts: large);
-                Calls(limited);
-            }
             using MpiCommunicator pieces = mpi.Duplicate(countLimit: 5, useLargeCounts: false);
-            PointToPoint(pieces);
             Refusal(pieces);
         }
-        if (world is not SelfCommunicator)
-        {
-            PointToPoint(world);
-            Errors(world);
-        }
-        Splits(world);
-        Spans(world);
+        if (world is not SelfCommunicator) Errors(world);
         string binding = world is MpiNetCommunicator ? " through MPI.NET" : "";
         if (world.Rank == 0) Console.WriteLine($"all collectives right{binding}");
-    }
-
-    private static void Calls(ICommunicator world)
-    {
-        // Every call in one type, and in the other types what depends on the type.
-        Calls<float>(world);
-        Types<byte>(world);
-        Types<int>(world);
-        Types<long>(world);
-        Types<double>(world);
-    }
-
-    private static void Calls<T>(ICommunicator world) where T : unmanaged, INumber<T>
-    {
-        Barriers(world);
-        foreach (int count in new[] { 0, 5, 17 })
-        {
-            foreach (int root in new[] { 0, world.Size - 1 }.Distinct())
-            {
-                Broadcast<T>(world, count, root);
-                Reduce<T>(world, count, root);
-            }
-            Allreduce<T>(world, count);
-            Allgather<T>(world, count);
-        }
-        foreach (long[] counts in CountSets(world.Size))
-        {
-            Allgatherv<T>(world, counts);
-            ReduceScatter<T>(world, counts);
-        }
-        Alltoallv<T>(world);
-    }
-
-    private static void Types<T>(ICommunicator world) where T : unmanaged, INumber<T>
-    {
-        Allreduce<T>(world, 6);
-        Allgatherv<T>(world, CountSets(world.Size)[0]);
-    }
-
-    private static void Barriers(ICommunicator world)
-    {
-        world.Barrier();
-        IMpiRequest request = world.StartBarrier();
-        request.Wait();
-        Check.True(request.Test(), "a request that was waited for has completed");
-    }
-
-    private static void Broadcast<T>(ICommunicator world, int count, int root) where T : unmanaged, INumber<T>
-    {
-        foreach (bool start in new[] { false, true })
-        {
-            using Memory<T> buffer = new(count, i => world.Rank == root ? Value<T>(root, i) : T.Zero);
-            if (start) Finish(world.StartBroadcast(buffer.View, root));
-            else world.Broadcast(buffer.View, root);
-            buffer.MustEqual(i => Value<T>(root, i), $"broadcast of {count} from {root}, start {start}");
-        }
-    }
-
-    private static void Reduce<T>(ICommunicator world, int count, int root) where T : unmanaged, INumber<T>
-    {
-        foreach (MpiOperation operation in Enum.GetValues<MpiOperation>())
-        {
-            foreach (bool inPlace in new[] { false, true })
-            {
-                using Memory<T> send = new(count, i => Value<T>(world.Rank, i));
-                using Memory<T> receive = new(count, i => inPlace ? Value<T>(world.Rank, i) : T.Zero);
-                bool isRoot = world.Rank == root;
-                world.Reduce(
-                    inPlace && isRoot ? MpiBuffer.InPlace : send.View, isRoot ? receive.View : default, operation, root);
-                string what = $"reduce of {count} by {operation} to {root}, in place {inPlace}";
-                if (isRoot) receive.MustEqual(i => Reduced<T>(world.Size, i, operation), what);
-                send.MustEqual(i => Value<T>(world.Rank, i), what + ", send buffer");
-            }
-        }
-    }
-
-    private static void Allreduce<T>(ICommunicator world, int count) where T : unmanaged, INumber<T>
-    {
-        foreach (MpiOperation operation in Enum.GetValues<MpiOperation>())
-        {
-            if (typeof(T) == typeof(byte) && operation != MpiOperation.Sum) continue;
-            foreach ((bool inPlace, bool start) in Ways)
-            {
-                using Memory<T> send = new(count, i => Value<T>(world.Rank, i));
-                using Memory<T> receive = new(count, i => inPlace ? Value<T>(world.Rank, i) : T.Zero);
-                MpiBuffer from = inPlace ? MpiBuffer.InPlace : send.View;
-                if (start) Finish(world.StartAllreduce(from, receive.View, operation));
-                else world.Allreduce(from, receive.View, operation);
-                receive.MustEqual(
-                    i => Reduced<T>(world.Size, i, operation), $"allreduce of {count} by {operation}, in place {inPlace}, start {start}");
-            }
-        }
-    }
-
-    private static void Allgather<T>(ICommunicator world, int count) where T : unmanaged, INumber<T>
-    {
-        foreach (bool inPlace in new[] { false, true })
-        {
-            using Memory<T> send = new(count, i => Value<T>(world.Rank, i));
-            using Memory<T> receive = new(
-                count * world.Size, i => inPlace && i / count == world.Rank ? Value<T>(world.Rank, i % count) : T.Zero);
-            world.Allgather(inPlace ? MpiBuffer.InPlace : send.View, receive.View);
-            receive.MustEqual(i => Value<T>(i / count, i % count), $"allgather of {count}, in place {inPlace}");
-        }
-    }
-
-    private static void Allgatherv<T>(ICommunicator world, long[] counts) where T : unmanaged, INumber<T>
-    {
-        foreach ((bool inPlace, bool start) in Ways)
-        {
-            // The parts stand in reverse order of the ranks, with a gap after each where no limit forbids it.
-            int gap = world is MpiCommunicator { CountLimit: < int.MaxValue } ? 0 : 1;
-            long[] displacements = new long[world.Size];
-            long end = 0;
-            for (int r = world.Size - 1; r >= 0; r--)
-            {
-                displacements[r] = end;
-                end += counts[r] + gap;
-            }
-            T[] expected = Enumerable.Repeat(T.CreateChecked(99), (int)end).ToArray();
-            T[] before = [.. expected];
-            for (int r = 0; r < world.Size; r++)
-            {
-                for (int i = 0; i < counts[r]; i++)
-                {
-                    expected[displacements[r] + i] = Value<T>(r, i);
-                    if (inPlace && r == world.Rank) before[displacements[r] + i] = Value<T>(r, i);
-                }
-            }
-            using Memory<T> send = new((int)counts[world.Rank], i => Value<T>(world.Rank, i));
-            using Memory<T> receive = new((int)end, i => before[i]);
-            MpiBuffer from = inPlace ? MpiBuffer.InPlace : send.View;
-            if (start) Finish(world.StartAllgatherv(from, receive.View, counts, displacements));
-            else world.Allgatherv(from, receive.View, counts, displacements);
-            receive.MustEqual(i => expected[i], $"allgatherv of [{string.Join(",", counts)}], in place {inPlace}, start {start}");
-        }
-    }
-
-    private static void ReduceScatter<T>(ICommunicator world, long[] counts) where T : unmanaged, INumber<T>
-    {
-        int total = (int)counts.Sum(), own = (int)counts[world.Rank], first = (int)counts[..world.Rank].Sum();
-        foreach (MpiOperation operation in Enum.GetValues<MpiOperation>())
-        {
-            foreach ((bool inPlace, bool start) in Ways)
-            {
-                using Memory<T> send = new(total, i => Value<T>(world.Rank, i));
-                using Memory<T> receive = new(inPlace ? total : own, i => inPlace ? Value<T>(world.Rank, i) : T.Zero);
-                MpiBuffer from = inPlace ? MpiBuffer.InPlace : send.View;
-                if (start) Finish(world.StartReduceScatter(from, receive.View, counts, operation));
-                else world.ReduceScatter(from, receive.View, counts, operation);
-                receive.MustEqual(
-                    i => Reduced<T>(world.Size, first + i, operation),
-                    $"reduce-scatter of [{string.Join(",", counts)}] by {operation}, in place {inPlace}, start {start}", upTo: own);
-                send.MustEqual(i => Value<T>(world.Rank, i), "reduce-scatter's send buffer");
-            }
-        }
-    }
-
-    private static void Alltoallv<T>(ICommunicator world) where T : unmanaged, INumber<T>
-    {
-        int rank = world.Rank;
-        // Rank s sends (2 s + d) mod 3 elements to rank d: zero among them, and at most 5 in all from 2 ranks on.
-        static int Count(int source, int destination) => ((2 * source) + destination) % 3;
-        long[] sendCounts = [.. Enumerable.Range(0, world.Size).Select(d => (long)Count(rank, d))];
-        long[] receiveCounts = [.. Enumerable.Range(0, world.Size).Select(s => (long)Count(s, rank))];
-        long[] sendAt = Starts(sendCounts), receiveAt = Starts(receiveCounts);
-        foreach (bool start in new[] { false, true })
-        {
-            using Memory<T> send = new((int)sendCounts.Sum(), i =>
-            {
-                int destination = Array.FindLastIndex(sendAt, a => a <= i);
-                return Value<T>(rank, (10 * destination) + i - (int)sendAt[destination]);
-            });
-            using Memory<T> receive = new((int)receiveCounts.Sum(), _ => T.Zero);
-            if (start) Finish(world.StartAlltoallv(send.View, sendCounts, sendAt, receive.View, receiveCounts, receiveAt));
-            else world.Alltoallv(send.View, sendCounts, sendAt, receive.View, receiveCounts, receiveAt);
-            receive.MustEqual(
-                i =>
-                {
-                    int source = Array.FindLastIndex(receiveAt, a => a <= i);
-                    return Value<T>(source, (10 * rank) + i - (int)receiveAt[source]);
-                },
-                $"alltoallv, start {start}");
-        }
-    }
-
-    private static void PointToPoint(ICommunicator world)
-    {
-        int next = (world.Rank + 1) % world.Size, last = (world.Rank + world.Size - 1) % world.Size;
-        foreach (int count in new[] { 0, 3, 12 })
-        {
-            using Memory<float> send = new(count, i => Value<float>(world.Rank, i));
-            using Memory<float> receive = new(count, _ => 0);
-            IMpiRequest receiving = world.StartReceive(receive.View, last, 7), sending = world.StartSend(send.View, next, 7);
-            while (!receiving.Test()) Thread.Yield();
-            Finish(sending);
-            receive.MustEqual(i => Value<float>(last, i), $"non-blocking ring of {count}");
-
-            if (world.Size == 1) continue;
-            if (world.Rank == 0) world.Send(send.View, next, 8);
-            receive.Fill(_ => 0);
-            world.Receive(receive.View, last, 8);
-            if (world.Rank != 0) world.Send(send.View, next, 8);
-            receive.MustEqual(i => Value<float>(last, i), $"blocking ring of {count}");
-        }
     }
 
     /// <summary>MPI's errors become exceptions with the call's name and MPI's text, and the next call works.</summary>
@@ -251,19 +29,20 @@ public static class Collectives
     {
         // Through MPI.NET a send is started and waited for, and a broadcast that is started has completed.
         (string sending, string broadcasting) = world is MpiNetCommunicator ? ("MPI_Isend", "MPI_Bcast") : ("MPI_Send", "MPI_Ibcast");
-        using Memory<int> buffer = new(4, i => i);
-        MpiException send = Check.Throws<MpiException>(() => world.Send(buffer.View, world.Size, 1), "send to a rank that does not exist");
+        using NativeBuffer memory = new();
+        MpiBuffer buffer = memory.View(4, MpiDataType.Int32);
+        MpiException send = Check.Throws<MpiException>(() => world.Send(buffer, world.Size, 1), "send to a rank that does not exist");
         Check.True(send.Call == sending && send.Code != 0, send.Message);
         Check.True(send.Message.Contains("rank", StringComparison.OrdinalIgnoreCase), send.Message);
-        MpiException start = Check.Throws<MpiException>(() => world.StartBroadcast(buffer.View, world.Size), "broadcast from no rank");
+        MpiException start = Check.Throws<MpiException>(() => world.StartBroadcast(buffer, world.Size), "broadcast from no rank");
         Check.True(start.Call == broadcasting && start.Message.Contains("root", StringComparison.OrdinalIgnoreCase), start.Message);
 
         long[] counts = new long[world.Size], displacements = new long[world.Size];
         counts[^1] = 5;
         Check.Throws<ArgumentException>(
-            () => world.Allgatherv(MpiBuffer.InPlace, buffer.View, counts, displacements), "more than the buffer holds");
+            () => world.Allgatherv(MpiBuffer.InPlace, buffer, counts, displacements), "more than the buffer holds");
         Check.Throws<ArgumentException>(
-            () => world.Allreduce(buffer.View, new MpiBuffer(1, 4, MpiDataType.Float32), MpiOperation.Sum), "two types");
+            () => world.Allreduce(buffer, new MpiBuffer(1, 4, MpiDataType.Float32), MpiOperation.Sum), "two types");
         Check.Throws<ArgumentException>(() => world.Allreduce((byte)200, MpiOperation.Max), "largest byte");
         Check.True(world.Allreduce(1, MpiOperation.Sum) == world.Size, "a call after errors");
     }
@@ -274,54 +53,16 @@ public static class Collectives
         long[] counts = new long[world.Size];
         counts[0] = 6;
         long[] displacements = new long[world.Size];
-        using Memory<int> send = new(6, i => i), receive = new(6 * world.Size, _ => 0);
+        using NativeBuffer sending = new(), receiving = new();
+        MpiBuffer send = sending.View(6, MpiDataType.Int32), receive = receiving.View(6 * world.Size, MpiDataType.Int32);
         // Every rank would send 6 elements to rank 0, which gets 6 from each.
         long[] receiveCounts = [.. counts.Select(_ => world.Rank == 0 ? 6L : 0L)];
         MpiException error = Check.Throws<MpiException>(
-            () => world.Allgatherv(MpiBuffer.InPlace, receive.View, new long[world.Size], counts), "a displacement past the limit");
+            () => world.Allgatherv(MpiBuffer.InPlace, receive, new long[world.Size], counts), "a displacement past the limit");
         Check.True(error.Message.Contains("a displacement of 6 elements"), error.Message);
         error = Check.Throws<MpiException>(
-            () => world.Alltoallv(send.View, counts, displacements, receive.View, receiveCounts, Starts(receiveCounts)), "alltoallv");
+            () => world.Alltoallv(send, counts, displacements, receive, receiveCounts, Starts(receiveCounts)), "alltoallv");
         Check.True(error.Message.Contains("MPI_Alltoallv") && error.Message.Contains("large counts"), error.Message);
-    }
-
-    private static void Splits(ICommunicator world)
-    {
-        using (ICommunicator half = world.Split(world.Rank % 2, -world.Rank))
-        {
-            int[] members = [.. Enumerable.Range(0, world.Size).Where(r => r % 2 == world.Rank % 2).Reverse()];
-            Check.True(half.Size == members.Length && half.Rank == Array.IndexOf(members, world.Rank), "rank after a split");
-            int[] gathered = new int[half.Size];
-            half.Allgather<int>([world.Rank], gathered);
-            Check.Equal<int>(members, gathered, "members of a split");
-        }
-        using ICommunicator host = world.SplitByHost();
-        Check.True(host.Size == world.Size && host.Rank == world.Rank, "the ranks of one host");
-    }
-
-    private static void Spans(ICommunicator world)
-    {
-        long[] counts = CountSets(world.Size)[0];
-        double[] own = [.. Enumerable.Range(0, (int)counts[world.Rank]).Select(i => Value<double>(world.Rank, i))];
-        double[] all = new double[counts.Sum()];
-        world.Allgatherv<double>(own, all, counts);
-        double[] expected = [.. counts.SelectMany((c, r) => Enumerable.Range(0, (int)c).Select(i => Value<double>(r, i)))];
-        Check.Equal<double>(expected, all, "allgatherv of spans");
-
-        double[] part = new double[own.Length];
-        world.ReduceScatter<double>(all, part, counts, MpiOperation.Sum);
-        int first = (int)counts[..world.Rank].Sum();
-        Check.Equal<double>([.. expected[first..(first + own.Length)].Select(v => v * world.Size)], part, "reduce-scatter of spans");
-
-        int[] values = [world.Rank, 1];
-        world.Reduce(values.AsSpan(), MpiOperation.Max, world.Size - 1);
-        Check.Equal<int>([world.Rank, 1], values, "reduce of spans");
-        world.Broadcast(values.AsSpan(), world.Size - 1);
-        Check.Equal<int>([world.Size - 1, 1], values, "broadcast of spans");
-
-        string[] texts = world.Allgather(string.Concat(Enumerable.Repeat("é", world.Rank)));
-        Check.Equal<string>([.. Enumerable.Range(0, world.Size).Select(r => new string('é', r))], texts, "texts");
-        Check.True(world.Broadcast(world.Rank == 0 ? "naïve" : "", 0) == "naïve", "broadcast of a text");
     }
 
     /// <summary>
@@ -397,88 +138,10 @@ public static class Collectives
     private static unsafe Span<byte> Window(MpiBuffer buffer, long start, long end) =>
         new((byte*)buffer.Address + start, (int)Math.Min(end - start, 1 << 30));
 
-    private static readonly (bool InPlace, bool Start)[] Ways = [(false, false), (false, true), (true, false), (true, true)];
-
-    /// <summary>Counts of each rank: uneven, with empty ones, one rank alone, nothing at all.</summary>
-    private static long[][] CountSets(int size) =>
-    [
-        [.. Enumerable.Range(0, size).Select(r => (3L * r) + 2)],
-        [.. Enumerable.Range(0, size).Select(r => r % 2 == 0 ? 0L : 4)],
-        [.. Enumerable.Range(0, size).Select(r => r == 0 ? 1L : 5)],
-        [.. Enumerable.Range(0, size).Select(r => r == size - 1 ? 7L : 0)],
-        new long[size],
-    ];
-
     private static long[] Starts(long[] counts)
     {
         long[] starts = new long[counts.Length];
         for (int r = 1; r < counts.Length; r++) starts[r] = starts[r - 1] + counts[r - 1];
         return starts;
-    }
-
-    /// <summary>A small number of rank and position, negative too where the type has such; the sum over 4 ranks fits into a byte.</summary>
-    private static T Value<T>(int rank, int i) where T : INumber<T> =>
-        T.CreateChecked(((rank * 31) + (i * 17) + 5) % 60) - (typeof(T) == typeof(byte) ? T.Zero : T.CreateChecked(30));
-
-    private static T Reduced<T>(int ranks, int i, MpiOperation operation) where T : INumber<T>
-    {
-        T result = Value<T>(0, i);
-        for (int r = 1; r < ranks; r++)
-        {
-            T value = Value<T>(r, i);
-            result = operation switch
-            {
-                MpiOperation.Sum => result + value,
-                MpiOperation.Min => T.Min(result, value),
-                _ => T.Max(result, value),
-            };
-        }
-        return result;
-    }
-
-    private static void Finish(IMpiRequest request)
-    {
-        request.Wait();
-        request.Wait();
-    }
-
-    /// <summary>Native elements with a guard behind them.</summary>
-    private sealed class Memory<T> : IDisposable where T : unmanaged, INumber<T>
-    {
-        private readonly NativeBuffer _memory = new();
-        private readonly int _count;
-
-        public Memory(int count, Func<int, T> value)
-        {
-            _count = count;
-            Fill(value);
-        }
-
-        public MpiBuffer View
-        {
-            get
-            {
-                MpiDataType type =
-                    typeof(T) == typeof(byte) ? MpiDataType.Byte : typeof(T) == typeof(int) ? MpiDataType.Int32
-                    : typeof(T) == typeof(long) ? MpiDataType.Int64 : typeof(T) == typeof(float) ? MpiDataType.Float32 : MpiDataType.Float64;
-                return _memory.View(_count, type);
-            }
-        }
-
-        public void Fill(Func<int, T> value)
-        {
-            Span<T> span = _memory.Span<T>(_count + Guard);
-            for (int i = 0; i < span.Length; i++) span[i] = i < _count ? value(i) : T.CreateChecked(77);
-        }
-
-        public void MustEqual(Func<int, T> expected, string what, int? upTo = null)
-        {
-            Span<T> span = _memory.Span<T>(_count + Guard);
-            T[] values = [.. Enumerable.Range(0, upTo ?? _count).Select(expected)];
-            Check.Equal<T>(values, span[..values.Length], $"{what} ({typeof(T).Name})");
-            Check.True(span[_count..].IndexOfAnyExcept(T.CreateChecked(77)) < 0, what + " wrote past the end");
-        }
-
-        public void Dispose() => _memory.Dispose();
     }
 }

@@ -7,6 +7,7 @@ using LoftHpc.Distances;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Results;
+using LoftHpc.SelfTest;
 using LoftHpc.Training;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -16,73 +17,17 @@ namespace LoftHpc.RankProgram;
 /// <summary>Methods whose ranks run apart between exchanges, against a replay of all ranks in one process.</summary>
 internal static partial class LoftScenarios
 {
-    private const double LearningRate = 0.05;
-    private const long Seed = 3;
+    private const double LearningRate = MethodChecks.LearningRate;
+    private const long Seed = MethodChecks.Seed;
 
-    /// <summary>
-    /// Arguments: family, depth, width, form, then keys of the pretrain section as name=value. All steps of the training,
-    /// with measurements in between, against the replay: weights, and running statistics where they are averaged, at the
-    /// start, in the middle of rounds and at the end; the norms and the evaluation against the saved file; and the bytes
-    /// of the rounds against the filters that moved.
-    /// </summary>
+    /// <summary>Arguments: family, depth, width, form, then keys of the pretrain section as name=value. All steps of a training against the replay.</summary>
     public static void Replay(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(arguments[..4]);
-        PretrainSection config = TrainingScenarios.Pretrain(arguments[4..]);
-        bool perBatch = config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
-        foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.Float64 })
-        {
-            // The bits at up to 2 ranks; with more, the order of a sum is MPI's, and rounds of float32 amplify it: there one step counts.
-            bool oneStep = type is ScalarType.Float32 && world.Size > 2;
-            double tolerance = world.Size <= 2 ? 0 : oneStep ? 1e-4 : 1e-10;
-            CommunicationLedger ledger = new();
-            using MeteredCommunicator metered = new(world, ledger);
-            using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU, type);
-            using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-            using SerialReplay replay = new(network, data, config, world.Size, type);
-
-            ModelState state = method is LoftTraining loft ? loft.State : ((LocalSgdTraining)method).State;
-            foreach (TensorSlice slice in state.Slices) MustEqual(slice.Take(replay.Whole[slice.Name]), state[slice.Name].detach(), $"initial {slice.Name}");
-            using Folder folder = new();
-            int steps = config.Epochs * method.StepsPerEpoch;
-            for (int step = 0; step < steps; step++)
-            {
-                method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
-                replay.Step(step, steps);
-                // Also in the middle of rounds, where it must change nothing.
-                if (step % 2 != 0) continue;
-                replay.AverageStatistics();
-                Measure(world, method, data, network, folder.File("middle.safetensors"), type, perBatch);
-                if (world.Rank == 0) CompareSaved(folder.File("middle.safetensors"), tensor => tensor.IsParameter || replay.HasStatistics ? replay.Now(tensor) : null);
-                if (oneStep) break;
-            }
-            if (oneStep) continue;
-            replay.AverageStatistics();
-            Measure(world, method, data, network, folder.File("end.safetensors"), type, perBatch);
-            if (world.Rank == 0)
-            {
-                CompareSaved(folder.File("end.safetensors"), tensor => tensor.IsParameter || replay.HasStatistics ? replay.Whole[tensor.Name] : replay.RecomputedStatistics[tensor.Name]);
-                Console.WriteLine($"{type}: as replayed");
-            }
-            CheckBytes(ledger, replay.RoundTransfers(world.Rank), world);
-
-            void CompareSaved(string path, Func<TensorSpec, Tensor?> expected)
-            {
-                using SafetensorsFile saved = SafetensorsFile.Open(path);
-                foreach (TensorSpec tensor in network.Tensors)
-                {
-                    using DisposeScope scope = NewDisposeScope();
-                    if (expected(tensor) is not Tensor value) continue;
-                    // Running statistics that are recomputed, or averaged by images, are rounded in another order.
-                    double allowed = tensor.IsParameter || (config.Method is PretrainMethod.Loft && replay.HasStatistics) ? tolerance
-                        : replay.HasStatistics ? Math.Max(tolerance, type is ScalarType.Float32 ? 1e-6 : 1e-14)
-                        : type is ScalarType.Float32 ? 1e-5 : 1e-10;
-                    double error = Error(saved.Read(tensor.Name), value);
-                    if (!(error <= allowed)) throw new InvalidOperationException($"{type} {Path.GetFileName(path)}: {tensor.Name} is off by {error}");
-                }
-            }
-        }
+        PretrainSection config = MethodChecks.Pretrain(arguments[4..]);
+        Findings findings = new();
+        new MethodChecks(world, CPU, findings).Rounds("rounds", network, data, config);
+        Check.Passed(findings);
     }
 
     /// <summary>
@@ -154,7 +99,7 @@ internal static partial class LoftScenarios
             (Tensor actual, Tensor expected) = slice.Spec.IsParameter
                 ? (method.State.Momentum(slice.Name), serial.Tensors[slice.Name].grad!)
                 : (method.State[slice.Name], serial.Tensors[slice.Name]);
-            double error = Error(actual, expected);
+            double error = MethodChecks.Error(actual, expected);
             Check.True(error <= 1e-10, $"{slice.Name} is off by {error}");
         }
     }
@@ -262,57 +207,6 @@ internal static partial class LoftScenarios
     private static void MustEqual(Tensor expected, Tensor actual, string what)
     {
         if (!expected.shape.SequenceEqual(actual.shape) || !expected.equal(actual).all().item<bool>()) throw new InvalidOperationException($"{what} is not as marked");
-    }
-
-    private static double Error(Tensor value, Tensor expected)
-    {
-        using DisposeScope scope = NewDisposeScope();
-        double difference = (value.to(float64) - expected.detach().to(float64)).norm().item<double>();
-        return difference == 0 ? 0 : difference / expected.detach().to(float64).norm().item<double>();
-    }
-
-    /// <summary>The norms and the evaluation are those of the network that is saved at the same time.</summary>
-    private static void Measure(ICommunicator world, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch)
-    {
-        IReadOnlyList<FilterNorms> own = method.MeasureNorms();
-        StepTotals evaluated = method.Evaluate(data, 10);
-        method.Save(path, Identity(network), 1);
-        using RankingTracker tracker = new(world);
-        RankingMeasurement measured = tracker.Measure(0, own);
-        if (world.Rank != 0) return;
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        foreach ((string layer, double[] norms) in measured.Norms)
-        {
-            using DisposeScope scope = NewDisposeScope();
-            double[] expected = [.. file.Read($"{layer}.weight").to(float64).square().sum([1, 2, 3]).sqrt().data<double>()];
-            Check.True(norms.Length == expected.Length && norms.Zip(expected).All(pair => Math.Abs(pair.First - pair.Second) <= 1e-12 * pair.Second), $"norms of {layer}");
-        }
-        using ModelState state = ModelState.Load([.. network.Tensors.Select(TensorSlice.Whole)], tensor => file.Read(tensor.Name), type, CPU);
-        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-        using SelfCommunicator self = new();
-        RankContext alone = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), CPU, type);
-        StepTotals read = Evaluation.Of(new ResidualNetwork(network, state, new SerialExchange()), data, 10, alone, Shard.Whole);
-        if (perBatch)
-        {
-            // All images are one batch.
-            using DisposeScope scope = NewDisposeScope();
-            using SerialReference reference = new(network, state);
-            Batch batch = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, CPU, type);
-            Tensor logits = reference.Forward(batch.Images, training: true);
-            double loss = nn.functional.cross_entropy(logits, batch.Labels).to(float64).item<double>();
-            Check.True(Math.Abs(loss - evaluated.Loss) <= 1e-5 * loss && evaluated.Correct == logits.argmax(1).eq(batch.Labels).sum().item<long>(), $"evaluated {evaluated}, by hand {loss}");
-            return;
-        }
-        Check.True(Math.Abs(read.Loss - evaluated.Loss) <= 1e-5 * read.Loss && read.Images == evaluated.Images, $"evaluated {evaluated}, saved {read}");
-    }
-
-    private static void CheckBytes(CommunicationLedger ledger, IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> expected, ICommunicator world)
-    {
-        string Lines(IEnumerable<(string Name, long Calls, long Sent, long Received)> lines) => string.Join('\n', lines.Order());
-        string counted = Lines(ledger.Totals.Where(total => total.Purpose is CommunicationPurpose.Round && world.Size > 1)
-            .Select(total => (total.Collective, total.Calls, total.BytesSent, total.BytesReceived)));
-        string formula = Lines(expected.Where(_ => world.Size > 1).Select(pair => (pair.Key, pair.Value.Calls, pair.Value.Sent, pair.Value.Received)));
-        Check.True(counted == formula, $"rank {world.Rank} counted\n{counted}\nbut the formula says\n{formula}");
     }
 
     private static WeightsIdentity Identity(NetworkSpec network) => new(new NetworkSection(), network.ImageChannels, 28, network.Classes);

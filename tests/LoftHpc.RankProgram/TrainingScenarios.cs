@@ -5,50 +5,32 @@ using LoftHpc.Data;
 using LoftHpc.Distances;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
+using LoftHpc.SelfTest;
 using LoftHpc.Training;
 using TorchSharp;
-using TorchSharp.Modules;
 using static TorchSharp.torch;
 
 namespace LoftHpc.RankProgram;
 
-/// <summary>Parallel training against <see cref="SerialReference"/>, tensor by tensor.</summary>
+/// <summary>Parallel training: against one process, its bytes, its memory, its distances.</summary>
 internal static class TrainingScenarios
 {
-    internal const double LearningRate = 0.05;
-    private const int Batch = 4;
-
-    /// <summary>Arguments: family, depth, width, form, assignment, backward. One step in float32, five in float64.</summary>
+    /// <summary>Arguments: family, depth, width, form, assignment, backward.</summary>
     public static void FilterParallel(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = Setting(arguments);
-        PretrainSection config = new()
-        {
-            Batch = Batch,
-            Assignment = Enum.Parse<AssignmentKind>(arguments[4]),
-            Backward = Enum.Parse<BackwardKind>(arguments[5]),
-        };
-        FilterAssignment assignment = FilterAssignment.Create(network, config.Assignment, seed: 3, world.Size);
-        FilterAssignment? cut = config.Backward is BackwardKind.Local ? assignment : null;
-
-        Compare(world, network, data, cut, Reference.WholeBatch, (context, optimizer) =>
-        {
-            FilterParallelTraining training = new(context, network, config with { Optimizer = optimizer }, data, seed: 3);
-            return (training, training.State);
-        });
+        Findings findings = new();
+        new MethodChecks(world, CPU, findings).FilterParallel("filter-parallel", network, data, Enum.Parse<AssignmentKind>(arguments[4]), Enum.Parse<BackwardKind>(arguments[5]));
+        Check.Passed(findings);
     }
 
     /// <summary>Arguments: family, depth, width, form, batch norm scope.</summary>
     public static void DataParallel(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = Setting(arguments);
-        BatchNormScope batchNorm = Enum.Parse<BatchNormScope>(arguments[4]);
-        Reference reference = batchNorm is BatchNormScope.Synchronised ? Reference.WholeBatch : Reference.EachShard;
-        Compare(world, network, data, null, reference, (context, optimizer) =>
-        {
-            DataParallelTraining training = new(context, network, WholeState(network, context.Type), Batch, batchNorm, optimizer, data);
-            return (training, training.State);
-        });
+        Findings findings = new();
+        new MethodChecks(world, CPU, findings).DataParallel("data-parallel", network, data, Enum.Parse<BatchNormScope>(arguments[4]));
+        Check.Passed(findings);
     }
 
     /// <summary>Arguments: backward. One step's messages and bytes against the closed formula.</summary>
@@ -61,8 +43,8 @@ internal static class TrainingScenarios
         using MeteredCommunicator metered = new(world, ledger);
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
-        using FilterParallelTraining training = new(context, network, new PretrainSection { Batch = Batch, Backward = backward }, data, 3);
-        training.Step(0, 0, LearningRate);
+        using FilterParallelTraining training = new(context, network, new PretrainSection { Batch = MethodChecks.Batch, Backward = backward }, data, 3);
+        training.Step(0, 0, MethodChecks.LearningRate);
 
         // The inputs that are gathered, as (channels, side): of each block's first convolution (shared with its
         // shortcut) and of its second. Stages halve the side and double the channels.
@@ -78,8 +60,8 @@ internal static class TrainingScenarios
         long calls = 0, messages = 0, sent = 0, received = 0;
         foreach ((int channels, int imageSide) in gathered)
         {
-            long image = (long)imageSide * imageSide * element, pieces = (Batch + (int)Math.Max(1, (1 << 20) / (channels * image)) - 1) / (int)Math.Max(1, (1 << 20) / (channels * image));
-            long own = Batch * image * Own(channels, rank), all = Batch * image * channels;
+            long image = (long)imageSide * imageSide * element, pieces = (MethodChecks.Batch + (int)Math.Max(1, (1 << 20) / (channels * image)) - 1) / (int)Math.Max(1, (1 << 20) / (channels * image));
+            long own = MethodChecks.Batch * image * Own(channels, rank), all = MethodChecks.Batch * image * channels;
             calls += pieces;
             if (own > 0) messages += pieces * (ranks - 1);
             sent += own * (ranks - 1);
@@ -88,7 +70,7 @@ internal static class TrainingScenarios
         // Of the pieces of a reduce-scatter a rank sends to each other rank that owns something.
         long reduceMessages = gathered.Sum(g => Enumerable.Range(0, ranks).Count(r => r != rank && Own(g.Channels, r) > 0));
         // An allreduce of the logits: a reduce-scatter and an allgather over parts of (near) equal size.
-        long logits = Batch * classes, part = logits / ranks, larger = logits % ranks, mine = (part + (rank < larger ? 1 : 0)) * element;
+        long logits = MethodChecks.Batch * classes, part = logits / ranks, larger = logits % ranks, mine = (part + (rank < larger ? 1 : 0)) * element;
         long otherwise = (logits * element) - mine;
 
         List<CommunicationTotal> expected = [];
@@ -143,19 +125,9 @@ internal static class TrainingScenarios
     public static void LiveTensors(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
-        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
-        using ITrainingMethod method = TrainingMethods.Create(context, network, Pretrain(arguments), data, 3);
-        method.Step(0, 0, LearningRate);
-        method.Evaluate(data, 4);
-        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
-        for (int step = 0; step < 100; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
-        method.Evaluate(data, 4);
-        long after = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
-        if (after != before || before == 0) throw new InvalidOperationException($"{before} live tensors after one step, {after} after 101");
-        // Native memory that no C# tensor stands for would show here; a step of this network makes some 10 MB.
-        long grown = Environment.WorkingSet - resident;
-        if (grown > 200 << 20) throw new InvalidOperationException($"the process has grown by {grown} bytes in 100 steps");
+        Findings findings = new();
+        new MethodChecks(world, CPU, findings).LiveTensors("method", network, data, MethodChecks.Pretrain(arguments));
+        Check.Passed(findings);
     }
 
     /// <summary>The distances of several measurements, with filters dealt at random, against one process's own computation.</summary>
@@ -205,132 +177,21 @@ internal static class TrainingScenarios
         }
     }
 
-    private enum Reference { WholeBatch, EachShard }
-
-    /// <summary>A pretrain section with some keys, given as name=value.</summary>
-    internal static PretrainSection Pretrain(IEnumerable<string> keys)
-    {
-        OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = 5e-4 };
-        string yaml = RunConfigLoader.ToYaml(new RunConfig { Pretrain = new PretrainSection { Batch = Batch, Epochs = 3, Optimizer = optimizer } });
-        return RunConfigLoader.Parse(yaml, "test", keys.Select(key => $"pretrain.{key}")).Pretrain;
-    }
-
     /// <summary>A network and synthetic images for it. Arguments: family, depth, width, form.</summary>
     /// <param name="imageSide">Null: 64 in the imagenet form, else 28.</param>
     /// <param name="trainImages">10 in batches of 4: the last batch of an epoch is odd, and smaller than 3 or 4 ranks.</param>
     internal static (NetworkSpec, BatchLoader) Setting(string[] arguments, int? imageSide = null, int trainImages = 10, int classes = 5)
     {
         set_num_threads(1);
-        NetworkSection section = new()
-        {
-            Family = Enum.Parse<NetworkFamily>(arguments[0]),
-            Depth = int.Parse(arguments[1], CultureInfo.InvariantCulture),
-            Width = int.Parse(arguments[2], CultureInfo.InvariantCulture),
-            WidenFactor = 2,
-            Form = Enum.Parse<NetworkForm>(arguments[3]),
-        };
-        DataSection images = new()
-        {
-            Set = DataSetName.Synthetic,
-            TrainImages = trainImages,
-            TestImages = 4,
-            Synthetic = new SyntheticSection { Channels = 3, Size = imageSide ?? (section.Form is NetworkForm.Imagenet ? 64 : 28), Classes = classes },
-        };
-        return (NetworkCatalog.Create(section, 3, classes), new BatchLoader(ImageDataLoader.Load(images, 3).Train, images, 3));
-    }
-
-    internal static ModelState WholeState(NetworkSpec network, ScalarType type) => ModelState.InitializeWhole(network, 3, type, CPU);
-
-    private static void Compare(
-        ICommunicator world, NetworkSpec network, BatchLoader data, FilterAssignment? cut, Reference reference,
-        Func<RankContext, OptimizerSection, (ITrainingMethod, ModelState)> create)
-    {
-        // No weight decay in the single step: the velocity after it is the gradient.
-        foreach ((ScalarType type, int steps, double tolerance, double decay) in
-            new[] { (ScalarType.Float32, 1, 1e-4, 0.0), (ScalarType.Float64, 5, 1e-10, 5e-4) })
-        {
-            OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
-            using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU, type);
-            (ITrainingMethod method, ModelState state) = create(context, optimizer);
-            using SerialReference serial = new(network, WholeState(network, type), cut);
-            double loss = TrainSerially(serial, data, optimizer, steps, context, reference);
-
-            for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
-            if (reference is Reference.EachShard) method.Evaluate(data, 10);
-            StepTotals totals = method.TakeTotals();
-
-            Report(world, $"{type} loss", Math.Abs(totals.Loss - loss) / loss, tolerance);
-            foreach (TensorSlice slice in state.Slices)
+        return MethodChecks.Setting(
+            new NetworkSection
             {
-                Report(world, $"{type} {slice.Name}", RelativeError(world, slice, state[slice.Name], serial.Tensors[slice.Name]), tolerance);
-                if (steps == 1 && slice.Spec.IsParameter)
-                {
-                    double error = RelativeError(world, slice, state.Momentum(slice.Name), serial.Tensors[slice.Name].grad!);
-                    Report(world, $"{type} gradient of {slice.Name}", error, tolerance);
-                }
-            }
-            method.Dispose();
-        }
-    }
-
-    /// <summary>The mean loss of an image over all steps; the gradient of the last step stays in the tensors.</summary>
-    private static double TrainSerially(
-        SerialReference serial, BatchLoader data, OptimizerSection optimizer, int steps, RankContext context, Reference reference)
-    {
-        using DisposeScope scope = NewDisposeScope();
-        EpochBatches batches = new(data, Batch);
-        Shard[] shards = reference is Reference.WholeBatch
-            ? [Shard.Whole]
-            : [.. Enumerable.Range(0, context.Size).Select(rank => new Shard(rank, context.Size))];
-        optim.Optimizer sgd = optim.SGD(
-            serial.Tensors.Values.OfType<Parameter>().ToArray(),
-            optimizer.LearningRate, optimizer.Momentum, weight_decay: optimizer.WeightDecay);
-        string[] statistics = [.. serial.Tensors.Keys.Except(serial.ParameterNames)];
-        Dictionary<string, Tensor[]> byShard = statistics.ToDictionary(name => name, name => shards.Select(_ => serial.Tensors[name].clone()).ToArray());
-        long[] seen = new long[shards.Length];
-        double lossSum = 0;
-        for (int step = 0; step < steps; step++)
-        {
-            sgd.zero_grad();
-            for (int s = 0; s < shards.Length; s++)
-            {
-                foreach (string name in statistics) serial.Tensors[name].copy_(byShard[name][s]);
-                Batch shard = batches.Load(step / batches.StepsPerEpoch, step % batches.StepsPerEpoch, shards[s], context);
-                if (shard.Count == 0) continue;
-                Tensor loss = nn.functional.cross_entropy(serial.Forward(shard.Images), shard.Labels, reduction: nn.Reduction.Sum);
-                (loss / batches.SizeOf(step % batches.StepsPerEpoch)).backward();
-                lossSum += loss.to(float64).item<double>();
-                seen[s] += shard.Count;
-                foreach (string name in statistics) byShard[name][s].copy_(serial.Tensors[name]);
-            }
-            sgd.step();
-        }
-        foreach (string name in statistics)
-        {
-            serial.Tensors[name].zero_();
-            for (int s = 0; s < shards.Length; s++) serial.Tensors[name].add_(byShard[name][s], alpha: (double)seen[s] / seen.Sum());
-        }
-        return lossSum / seen.Sum();
-    }
-
-    /// <summary>||difference|| / ||value|| over all ranks' parts of a tensor.</summary>
-    internal static double RelativeError(ICommunicator world, TensorSlice slice, Tensor part, Tensor whole)
-    {
-        using DisposeScope scope = NewDisposeScope();
-        using IDisposable frozen = no_grad();
-        Tensor expected = slice.Take(whole.detach());
-        Span<double> sums =
-        [
-            (part.detach() - expected).to(float64).square().sum().item<double>(), expected.to(float64).square().sum().item<double>(),
-        ];
-        world.Allreduce(sums, MpiOperation.Sum);
-        return sums[0] == 0 ? 0 : Math.Sqrt(sums[0] / sums[1]);
-    }
-
-    internal static void Report(ICommunicator world, string what, double error, double tolerance)
-    {
-        if (world.Rank == 0) Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{what} {error:e1}"));
-        if (!(error <= tolerance)) throw new InvalidOperationException($"{what}: relative error {error} is above {tolerance}");
+                Family = Enum.Parse<NetworkFamily>(arguments[0]),
+                Depth = int.Parse(arguments[1], CultureInfo.InvariantCulture),
+                Width = int.Parse(arguments[2], CultureInfo.InvariantCulture),
+                WidenFactor = 2,
+                Form = Enum.Parse<NetworkForm>(arguments[3]),
+            },
+            imageSide, trainImages, classes);
     }
 }

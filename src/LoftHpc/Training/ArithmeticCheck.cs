@@ -40,7 +40,7 @@ public static class ArithmeticCheck
     }
 
     /// <summary>One step of momentum SGD with weight decay on some weights, from a momentum and gradients that are not zero.</summary>
-    private static ArithmeticFault? Optimizer(ScalarType type, Device device)
+    internal static ArithmeticFault? Optimizer(ScalarType type, Device device)
     {
         const int count = 100;
         const double rate = 0.1;

@@ -5,7 +5,7 @@ using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
 
-namespace LoftHpc.RankProgram;
+namespace LoftHpc.SelfTest;
 
 /// <summary>
 /// What all ranks of loft or local-sgd do, one rank after the other in one process: the whole network in plain tensors,
@@ -27,11 +27,13 @@ internal sealed class SerialReplay : IDisposable
     private FilterPartition _partition;
     private Dictionary<string, Tensor>? _recomputed;
 
-    public SerialReplay(NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type)
+    /// <param name="prepare">Changes the initial network.</param>
+    public SerialReplay(NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare)
     {
         (_network, _data, _config, _ranks, _type) = (network, data, config, ranks, type);
         _blocks = IsLoft ? FilterPartition.BlocksOf(network, config.Loft.Stages, config.Loft.FirstBlocks) : [];
-        using ModelState initial = ModelState.InitializeWhole(network, 3, type, CPU);
+        using ModelState initial = ModelState.InitializeWhole(network, MethodChecks.Seed, type, CPU);
+        prepare(initial);
         using IDisposable frozen = no_grad();
         foreach (TensorSlice slice in initial.Slices) Whole.Add(slice.Name, initial[slice.Name].detach().clone().DetachFromDisposeScope());
         _partition = Deal(0);
@@ -132,7 +134,7 @@ internal sealed class SerialReplay : IDisposable
         using SerialReference reference = new(_network, whole);
         string[] statistics = [.. _network.Tensors.Where(tensor => !tensor.IsParameter).Select(tensor => tensor.Name)];
         Dictionary<string, Tensor> sums = statistics.ToDictionary(name => name, name => zeros_like(reference.Tensors[name]));
-        int[] images = [.. RandomStream.For(3, "loft/statistics").Permutation(_data.Count).Take(_config.Loft.StatisticsImages)];
+        int[] images = [.. RandomStream.For(MethodChecks.Seed, "loft/statistics").Permutation(_data.Count).Take(_config.Loft.StatisticsImages)];
         for (int start = 0; start < images.Length; start += _config.Batch)
         {
             int[] batch = images[start..Math.Min(images.Length, start + _config.Batch)];
@@ -156,7 +158,7 @@ internal sealed class SerialReplay : IDisposable
             velocity.mul_(_config.Optimizer.Momentum);
             if (weight.grad is Tensor gradient) velocity.add_(gradient);
             velocity.add_(weight, alpha: _config.Optimizer.WeightDecay);
-            weight.add_(velocity, alpha: -0.05);
+            weight.add_(velocity, alpha: -MethodChecks.LearningRate);
             weight.grad = null;
         }
     }
@@ -237,8 +239,8 @@ internal sealed class SerialReplay : IDisposable
     {
         if (!IsLoft || round < _config.Loft.WarmupRounds) return FilterPartition.None;
         return _config.Loft.Deal is DealKind.Norm && round > _config.Loft.WarmupRounds && _ranks > 1
-            ? FilterPartition.ByNorm(_blocks, 3, round, _ranks, space => FilterNorms.OfRows(Whole[$"{_blocks.Single(b => b.Inner == space).Conv1.Name}.weight"], null))
-            : FilterPartition.AtRandom(_blocks, 3, round, _ranks);
+            ? FilterPartition.ByNorm(_blocks, MethodChecks.Seed, round, _ranks, space => FilterNorms.OfRows(Whole[$"{_blocks.Single(b => b.Inner == space).Conv1.Name}.weight"], null))
+            : FilterPartition.AtRandom(_blocks, MethodChecks.Seed, round, _ranks);
     }
 
     private int ElementBytes => _type is ScalarType.Float64 ? 8 : 4;

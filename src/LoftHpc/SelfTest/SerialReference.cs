@@ -1,14 +1,16 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Networks;
 using TorchSharp;
 using TorchSharp.Modules;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
 
-namespace LoftHpc.RankProgram;
+namespace LoftHpc.SelfTest;
 
 /// <summary>
-/// A residual network as one would write it in a notebook: whole tensors, autograd, no exchange. It shares with the
-/// product only the names of the weights, so it can serve as the reference of every parallel path.
+/// A residual network as one would write it in a notebook: whole tensors, autograd, no exchange, and convolutions by their
+/// definition. It shares with the networks that are trained only the names of the weights, so it can serve as the reference
+/// of every parallel path, on machines too whose convolutions are wrong.
 /// </summary>
 internal sealed class SerialReference : IDisposable
 {
@@ -76,8 +78,7 @@ internal sealed class SerialReference : IDisposable
     {
         ConvSpec conv = _spec.Convolutions.Single(c => c.Name == name);
         Tensor weight = Tensors[$"{name}.weight"];
-        Tensor Plain(Tensor input, Tensor filters) =>
-            functional.conv2d(input, filters, strides: [conv.Stride, conv.Stride], padding: [conv.Padding, conv.Padding]);
+        Tensor Plain(Tensor input, Tensor filters) => Reference.Convolve(input, filters, conv.Stride, conv.Padding);
         if (_cut is null || conv.In is null) return Plain(x, weight);
 
         // Each rank makes its filters from the input as it sees it: its own channels, and the others' as constants.

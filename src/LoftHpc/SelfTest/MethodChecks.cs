@@ -1,0 +1,352 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using LoftHpc.Results;
+using LoftHpc.Training;
+using TorchSharp;
+using TorchSharp.Modules;
+using static TorchSharp.torch;
+
+namespace LoftHpc.SelfTest;
+
+/// <summary>How the images of a batch go through the serial reference.</summary>
+/// <param name="Parts">Parts of a batch that go one after the other, their gradients added up.</param>
+/// <param name="OwnStatistics">Whether each part has running statistics of its own, averaged in the end.</param>
+internal readonly record struct SerialBatches(int Parts, bool OwnStatistics)
+{
+    public static SerialBatches Whole => new(1, false);
+}
+
+/// <summary>
+/// Training methods on real ranks against one process that does the same by plain autograd (<see cref="SerialReference"/>)
+/// or rank after rank (<see cref="SerialReplay"/>), tensor by tensor: in float32 after one step, in float64 after five. All
+/// members are collective.
+/// </summary>
+/// <param name="tamper">Changes what this rank holds before it trains, to see that a fault is found; null: nothing.</param>
+internal sealed class MethodChecks(ICommunicator world, Device device, Findings findings, Action<ModelState>? tamper = null)
+{
+    internal const double LearningRate = 0.05;
+
+    internal const long Seed = 3;
+
+    /// <summary>Images of a step: 10 images are then two batches of 4 and one of 2, which is smaller than 3 or 4 ranks.</summary>
+    internal const int Batch = 4;
+
+    /// <summary>Relative error that is allowed in float64.</summary>
+    internal const double Tolerance64 = 1e-10;
+
+    /// <summary>The same in float32 after one step; on a GPU cuDNN rounds factors to 10 bits.</summary>
+    private double Tolerance32 => device.type is DeviceType.CUDA ? 5e-2 : 1e-4;
+
+    /// <summary>A network and synthetic images for it.</summary>
+    internal static (NetworkSpec, BatchLoader) Setting(NetworkSection network, int? imageSide = null, int trainImages = 10, int classes = 5)
+    {
+        DataSection images = new()
+        {
+            Set = DataSetName.Synthetic,
+            TrainImages = trainImages,
+            TestImages = 4,
+            Synthetic = new SyntheticSection { Channels = 3, Size = imageSide ?? (network.Form is NetworkForm.Imagenet ? 64 : 28), Classes = classes },
+        };
+        return (NetworkCatalog.Create(network, 3, classes), new BatchLoader(ImageDataLoader.Load(images, 3).Train, images, 3));
+    }
+
+    /// <summary>A pretrain section with some keys, given as name=value.</summary>
+    internal static PretrainSection Pretrain(IEnumerable<string> keys)
+    {
+        OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = 5e-4 };
+        string yaml = RunConfigLoader.ToYaml(new RunConfig { Pretrain = new PretrainSection { Batch = Batch, Epochs = 3, Optimizer = optimizer } });
+        return RunConfigLoader.Parse(yaml, "test", keys.Select(key => $"pretrain.{key}")).Pretrain;
+    }
+
+    /// <summary>
+    /// Norms whose channels differ: with the initial ones, which are all alike, a rank could hold another rank's channels and
+    /// nobody would see it.
+    /// </summary>
+    internal static void Vary(ModelState state)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice slice in state.Slices)
+        {
+            if (slice.Spec.Role is not (TensorRole.NormWeight or TensorRole.NormBias)) continue;
+            Tensor wave = arange(slice.Spec.Count, dtype: state.Type).add(1).sin().mul(0.2);
+            state[slice.Name].copy_(slice.Take(slice.Spec.Role is TensorRole.NormWeight ? wave + 1 : wave));
+        }
+    }
+
+    /// <summary>Filter-parallel training, with exact gradients or with local ones.</summary>
+    public void FilterParallel(string name, NetworkSpec network, BatchLoader data, AssignmentKind assignment, BackwardKind backward)
+    {
+        PretrainSection config = new() { Batch = Batch, Assignment = assignment, Backward = backward };
+        FilterAssignment? cut = backward is BackwardKind.Local ? FilterAssignment.Create(network, assignment, Seed, world.Size) : null;
+        Compare(name, network, data, Batch, SerialBatches.Whole, cut, (context, optimizer) =>
+        {
+            FilterParallelTraining training = new(context, network, config with { Optimizer = optimizer }, data, Seed);
+            return (training, training.State);
+        });
+    }
+
+    /// <summary>Data-parallel training.</summary>
+    public void DataParallel(string name, NetworkSpec network, BatchLoader data, BatchNormScope batchNorm) => Compare(
+        name, network, data, Batch, batchNorm is BatchNormScope.Synchronised ? SerialBatches.Whole : new SerialBatches(world.Size, OwnStatistics: true), null, (context, optimizer) =>
+        {
+            DataParallelTraining training = new(
+                context, network, ModelState.InitializeWhole(network, Seed, context.Type, context.Device), Batch, batchNorm, optimizer, data);
+            return (training, training.State);
+        });
+
+    /// <summary>Pipeline-parallel training.</summary>
+    /// <param name="tolerances">Null: the usual ones.</param>
+    /// <param name="prepare">Changes the initial network; null: <see cref="Vary"/>.</param>
+    /// <param name="inspect">Looks at the method after its steps, with the images that it trained on.</param>
+    public void Gpipe(
+        string name, NetworkSpec network, BatchLoader data, GpipeSection gpipe, int batch = Batch, (double Float32, double Float64)? tolerances = null,
+        Action<ModelState>? prepare = null, Action<GpipeTraining, long>? inspect = null) => Compare(
+        name, network, data, batch, new SerialBatches(gpipe.MicroBatches, OwnStatistics: false), null, (context, optimizer) =>
+        {
+            GpipeTraining training = new(context, network, new PretrainSection { Batch = batch, Gpipe = gpipe, Optimizer = optimizer }, data, Seed);
+            return (training, training.State);
+        },
+        tolerances, prepare, (method, images) => inspect?.Invoke((GpipeTraining)method, images));
+
+    /// <summary>
+    /// LoFT or local SGD against the replay: weights, and running statistics where they are averaged, at the start, in the
+    /// middle of rounds and at the end; the norms and the evaluation against the saved file; and the bytes of the rounds
+    /// against the filters that moved. On the CPU the bits at up to 2 ranks; with more, the order of a sum is MPI's, and
+    /// rounds of float32 amplify it: there one step counts.
+    /// </summary>
+    public void Rounds(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
+    {
+        bool onHost = device.type is DeviceType.CPU, perBatch = config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
+        foreach (ScalarType type in onHost ? new[] { ScalarType.Float32, ScalarType.Float64 } : [ScalarType.Float64])
+        {
+            bool oneStep = type is ScalarType.Float32 && world.Size > 2;
+            double tolerance = onHost && world.Size <= 2 ? 0 : oneStep ? 1e-4 : Tolerance64;
+            CommunicationLedger ledger = new();
+            // Not disposed: that would free the world.
+            MeteredCommunicator metered = new(world, ledger);
+            using TensorTransport transport = TensorTransport.For(device, direct: false);
+            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, type);
+            using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+            using SerialReplay replay = new(network, data, config, world.Size, type, Vary);
+            ModelState state = method is LoftTraining loft ? loft.State : ((LocalSgdTraining)method).State;
+            Vary(state);
+            foreach (TensorSlice slice in state.Slices)
+                findings.True(Error(state[slice.Name], slice.Take(replay.Whole[slice.Name])) == 0, $"{name} {type}: initial {slice.Name} differs");
+            tamper?.Invoke(state);
+            string folder = world.Broadcast(world.Rank == 0 ? Directory.CreateTempSubdirectory("lofthpc-").FullName : "", 0), file = Path.Combine(folder, "network.safetensors");
+            int steps = config.Epochs * method.StepsPerEpoch;
+            for (int step = 0; step < steps; step++)
+            {
+                method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+                replay.Step(step, steps);
+                // Also in the middle of rounds, where it must change nothing.
+                if (step % 2 != 0) continue;
+                replay.AverageStatistics();
+                Measure(name, method, data, network, file, type, perBatch);
+                if (world.Rank == 0) CompareSaved($"in step {step + 1}", tensor => tensor.IsParameter || replay.HasStatistics ? replay.Now(tensor) : null);
+                if (oneStep) break;
+            }
+            if (!oneStep)
+            {
+                replay.AverageStatistics();
+                Measure(name, method, data, network, file, type, perBatch);
+                if (world.Rank == 0) CompareSaved("at the end", tensor => tensor.IsParameter || replay.HasStatistics ? replay.Whole[tensor.Name] : replay.RecomputedStatistics[tensor.Name]);
+                CheckBytes(name, ledger, replay.RoundTransfers(world.Rank));
+            }
+            if (world.Rank == 0) Directory.Delete(folder, recursive: true);
+
+            void CompareSaved(string when, Func<TensorSpec, Tensor?> expected)
+            {
+                using SafetensorsFile saved = SafetensorsFile.Open(file);
+                foreach (TensorSpec tensor in network.Tensors)
+                {
+                    using DisposeScope scope = NewDisposeScope();
+                    if (expected(tensor) is not Tensor value) continue;
+                    // Running statistics that are recomputed, or averaged by images, are rounded in another order.
+                    double allowed = tensor.IsParameter || (config.Method is PretrainMethod.Loft && replay.HasStatistics) ? tolerance
+                        : replay.HasStatistics ? Math.Max(tolerance, type is ScalarType.Float32 ? 1e-6 : 1e-14)
+                        : type is ScalarType.Float32 ? 1e-5 : Tolerance64;
+                    findings.Within($"{name} {type} {when}: {tensor.Name}", Error(saved.Read(tensor.Name), value), allowed);
+                }
+            }
+        }
+    }
+
+    /// <summary>Live tensors do not grow with steps, nor does the process.</summary>
+    public void LiveTensors(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
+    {
+        using TensorTransport transport = TensorTransport.For(device, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device);
+        using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
+        method.Step(0, 0, LearningRate);
+        method.Evaluate(data, 4);
+        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
+        for (int step = 0; step < 100; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+        method.Evaluate(data, 4);
+        long after = DisposeScopeManager.Statistics.ThreadTotalLiveCount, grown = Environment.WorkingSet - resident;
+        findings.True(after == before && before > 0, $"{name}: {before} live tensors after one step, {after} after 101");
+        // Native memory that no C# tensor stands for would show here; a step of this network makes some 10 MB.
+        findings.True(grown < 200 << 20, $"{name}: the process has grown by {grown} bytes in 100 steps");
+    }
+
+    /// <summary>Relative error ||value - expected|| / ||expected||, on this rank.</summary>
+    internal static double Error(Tensor value, Tensor expected)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        if (!value.shape.SequenceEqual(expected.shape)) return double.PositiveInfinity;
+        Tensor exact = expected.detach().cpu().to(float64);
+        double difference = (value.detach().cpu().to(float64) - exact).norm().item<double>();
+        return difference == 0 ? 0 : difference / exact.norm().item<double>();
+    }
+
+    /// <summary>The same over all ranks' parts of a tensor. Collective.</summary>
+    internal static double Error(ICommunicator world, TensorSlice slice, Tensor part, Tensor whole)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        Tensor expected = slice.Take(whole.detach().cpu());
+        Span<double> sums =
+        [
+            (part.detach().cpu() - expected).to(float64).square().sum().item<double>(), expected.to(float64).square().sum().item<double>(),
+        ];
+        world.Allreduce(sums, MpiOperation.Sum);
+        return sums[0] == 0 ? 0 : Math.Sqrt(sums[0] / sums[1]);
+    }
+
+    private void Compare(
+        string name, NetworkSpec network, BatchLoader data, int batch, SerialBatches reference, FilterAssignment? cut,
+        Func<RankContext, OptimizerSection, (ITrainingMethod, ModelState)> create,
+        (double Float32, double Float64)? tolerances = null, Action<ModelState>? prepare = null, Action<ITrainingMethod, long>? inspect = null)
+    {
+        (double tolerance32, double tolerance64) = tolerances ?? (Tolerance32, Tolerance64);
+        // No weight decay in the single step: the velocity after it is the gradient.
+        foreach ((ScalarType type, int steps, double tolerance, double decay) in
+            new[] { (ScalarType.Float32, 1, tolerance32, 0.0), (ScalarType.Float64, 5, tolerance64, 5e-4) })
+        {
+            using DisposeScope scope = NewDisposeScope();
+            OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
+            using TensorTransport transport = TensorTransport.For(device, direct: false);
+            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, type);
+            (ITrainingMethod method, ModelState state) = create(context, optimizer);
+            using ITrainingMethod disposed = method;
+            using ModelState whole = ModelState.InitializeWhole(network, Seed, type, device);
+            foreach (ModelState each in new[] { state, whole }) (prepare ?? Vary)(each);
+            tamper?.Invoke(state);
+            using SerialReference serial = new(network, whole, cut);
+            (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context, reference);
+            for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+
+            inspect?.Invoke(method, Enumerable.Range(0, steps).Sum(step => (long)new EpochBatches(data, batch).SizeOf(step % method.StepsPerEpoch)));
+            StepTotals totals = method.TakeTotals(), tested = method.Evaluate(data, 4);
+            string what = $"{name} {type}";
+            findings.Within($"{what}: loss", Math.Abs(totals.Loss - loss) / loss, tolerance);
+            findings.True(totals.Accuracy == accuracy, $"{what}: accuracy {totals.Accuracy} instead of {accuracy}");
+            findings.True(method.TakeTotals() == default, $"{what}: totals do not start anew");
+
+            // Every rank walks through all tensors, also those that it holds nothing of.
+            Dictionary<string, TensorSlice> held = state.Slices.ToDictionary(slice => slice.Name);
+            foreach (TensorSpec tensor in network.Tensors)
+            {
+                Tensor expected = serial.Tensors[tensor.Name];
+                TensorSlice slice = held.GetValueOrDefault(tensor.Name) ?? new TensorSlice(tensor, [], null);
+                Tensor Part(Func<string, Tensor> of) => held.ContainsKey(tensor.Name) ? of(tensor.Name) : empty(slice.Shape, type);
+                findings.Within($"{what}: {tensor.Name}", Error(world, slice, Part(of => state[of]), expected), tolerance);
+                if (steps == 1 && tensor.IsParameter)
+                    findings.Within($"{what}: gradient of {tensor.Name}", Error(world, slice, Part(state.Momentum), expected.grad!), tolerance);
+            }
+
+            using IDisposable frozen = no_grad();
+            Batch all = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, device, type);
+            Tensor logits = serial.Forward(all.Images, training: false);
+            StepTotals serially = StepTotals.Of(logits, all.Labels, nn.functional.cross_entropy(logits, all.Labels, reduction: nn.Reduction.Sum));
+            findings.Within($"{what}: loss in evaluation", Math.Abs(tested.LossSum - serially.LossSum) / serially.LossSum, tolerance);
+            findings.True((tested.Correct, tested.Images) == (serially.Correct, serially.Images), $"{what}: evaluation {tested} instead of {serially}");
+        }
+    }
+
+    /// <summary>The mean loss of an image and the accuracy over all steps; the gradient of the last step stays in the tensors.</summary>
+    private static (double Loss, double Accuracy) TrainSerially(
+        SerialReference serial, BatchLoader data, int batch, OptimizerSection optimizer, int steps, RankContext context, SerialBatches reference)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        EpochBatches batches = new(data, batch);
+        Shard[] parts = [.. Enumerable.Range(0, reference.Parts).Select(part => new Shard(part, reference.Parts))];
+        optim.Optimizer sgd = optim.SGD(
+            serial.Tensors.Values.OfType<Parameter>().ToArray(),
+            optimizer.LearningRate, optimizer.Momentum, weight_decay: optimizer.WeightDecay);
+        string[] statistics = reference.OwnStatistics ? [.. serial.Tensors.Keys.Except(serial.ParameterNames)] : [];
+        Dictionary<string, Tensor[]> byPart = statistics.ToDictionary(name => name, name => parts.Select(_ => serial.Tensors[name].clone()).ToArray());
+        long[] seen = new long[parts.Length];
+        (double lossSum, long correct) = (0, 0);
+        for (int step = 0; step < steps; step++)
+        {
+            sgd.zero_grad();
+            for (int p = 0; p < parts.Length; p++)
+            {
+                Batch part = batches.Load(step / batches.StepsPerEpoch, step % batches.StepsPerEpoch, parts[p], context);
+                if (part.Count == 0) continue;
+                foreach (string name in statistics) serial.Tensors[name].copy_(byPart[name][p]);
+                Tensor logits = serial.Forward(part.Images), loss = nn.functional.cross_entropy(logits, part.Labels, reduction: nn.Reduction.Sum);
+                (loss / batches.SizeOf(step % batches.StepsPerEpoch)).backward();
+                lossSum += loss.to(float64).item<double>();
+                correct += logits.argmax(1).eq(part.Labels).sum().item<long>();
+                seen[p] += part.Count;
+                foreach (string name in statistics) byPart[name][p].copy_(serial.Tensors[name]);
+            }
+            sgd.step();
+        }
+        foreach (string name in statistics)
+        {
+            serial.Tensors[name].zero_();
+            for (int p = 0; p < parts.Length; p++) serial.Tensors[name].add_(byPart[name][p], alpha: (double)seen[p] / seen.Sum());
+        }
+        return (lossSum / seen.Sum(), (double)correct / seen.Sum());
+    }
+
+    /// <summary>The norms and the evaluation are those of the network that is saved at the same time.</summary>
+    private void Measure(string name, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch)
+    {
+        IReadOnlyList<Distances.FilterNorms> own = method.MeasureNorms();
+        StepTotals evaluated = method.Evaluate(data, 10);
+        method.Save(path, new WeightsIdentity(new NetworkSection(), network.ImageChannels, data.ImageSide, network.Classes), 1);
+        using Distances.RankingTracker tracker = new(world);
+        Distances.RankingMeasurement measured = tracker.Measure(0, own);
+        if (world.Rank != 0) return;
+        using SafetensorsFile file = SafetensorsFile.Open(path);
+        foreach ((string layer, double[] norms) in measured.Norms)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            Tensor expected = file.Read($"{layer}.weight").to(float64).square().sum([1, 2, 3]).sqrt();
+            findings.Within($"{name} {type}: norms of {layer}", Error(tensor(norms), expected), 1e-12);
+        }
+        using ModelState state = ModelState.Load([.. network.Tensors.Select(TensorSlice.Whole)], tensor => file.Read(tensor.Name), type, device);
+        double loss;
+        long correct;
+        // All images are one batch.
+        using (DisposeScope scope = NewDisposeScope())
+        {
+            using IDisposable frozen = no_grad();
+            using SerialReference reference = new(network, state);
+            Batch batch = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, device, type);
+            Tensor logits = reference.Forward(batch.Images, training: perBatch);
+            loss = nn.functional.cross_entropy(logits, batch.Labels).to(float64).item<double>();
+            correct = logits.argmax(1).eq(batch.Labels).sum().item<long>();
+        }
+        findings.Within($"{name} {type}: evaluation of the saved network", Math.Abs(evaluated.Loss - loss) / loss, 1e-5);
+        findings.True((evaluated.Images, evaluated.Correct) == (data.Count, correct), $"{name} {type}: evaluated {evaluated}, of the saved network {correct} are right");
+    }
+
+    private void CheckBytes(string name, CommunicationLedger ledger, IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> expected)
+    {
+        if (world.Size == 1) return;
+        string Lines(IEnumerable<(string Name, long Calls, long Sent, long Received)> lines) => string.Join("; ", lines.Order());
+        string counted = Lines(ledger.Totals.Where(total => total.Purpose is CommunicationPurpose.Round)
+            .Select(total => (total.Collective, total.Calls, total.BytesSent, total.BytesReceived)));
+        string formula = Lines(expected.Select(pair => (pair.Key, pair.Value.Calls, pair.Value.Sent, pair.Value.Received)));
+        findings.True(counted == formula, $"{name}: counted {counted}, but the formula says {formula}");
+    }
+}

@@ -1,0 +1,196 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Text.Json;
+using LoftHpc.Arithmetic;
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Data;
+using LoftHpc.Mpi;
+using LoftHpc.Networks;
+using LoftHpc.Output;
+using LoftHpc.Training;
+using TorchSharp;
+using static TorchSharp.torch;
+
+namespace LoftHpc.SelfTest;
+
+/// <summary>
+/// Proves an installation on the ranks, devices and MPI that a job would use: arithmetic, collectives, every training method
+/// against one process, and memory; and measures bandwidth and speed. All ranks do the same.
+/// </summary>
+/// <param name="world">All ranks.</param>
+/// <param name="config">Whose network is timed.</param>
+/// <param name="tamper">Changes what a rank holds before it trains, to see that the self-test finds it; null: nothing.</param>
+public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig config, Action<ModelState>? tamper = null)
+{
+    /// <summary>Failures that are shown; a broken machine has thousands.</summary>
+    private const int Shown = 40;
+
+    /// <summary>Channels of the convolutions looked at: multiples of the blocks of vector units, and counts beside them.</summary>
+    private static readonly int[] Channels = [1, 3, 8, 16, 17, 24, 48, 64], Kernels = [1, 3, 7], Strides = [1, 2], Sides = [32, 28, 14, 8, 7, 4, 2, 1];
+    private static readonly int[] Features = [1, 5, 64, 512], Classes = [2, 10, 100];
+    private static readonly string[] Methods = ["filter-parallel", "data-parallel", "local-sgd", "loft", "gpipe"];
+
+    private static readonly NetworkSection[] Families =
+    [
+        new() { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 3 },
+        new() { Family = NetworkFamily.Resnet, Depth = 18, Width = 3 },
+        new() { Family = NetworkFamily.WideResnet, Depth = 10, Width = 2, WidenFactor = 2 },
+    ];
+
+    /// <summary>What was found in one part, over all ranks.</summary>
+    private sealed record PartResult(string Name, long Checks, long Failed, double Worst, double Seconds, IReadOnlyList<string> Failures);
+
+    /// <summary>What one rank found.</summary>
+    private sealed record RankResult(long Checks, long Failed, double Worst, IReadOnlyList<string> Failures);
+
+    /// <summary>
+    /// The parts, in their order; what the later ones need the earlier ones prove. (The first two need no other rank.)
+    /// </summary>
+    private IReadOnlyList<(string Name, bool NeededByAll, Action<Findings> Run)> Parts =>
+    [
+        ("convolutions", true, Convolutions),
+        ("batch norm, head, loss, optimizer", true, OtherLayers),
+        ("collectives", true, findings => new CollectiveChecks(findings).All(world)),
+        ("training methods", false, TrainingMethods),
+        ("rounds of loft and local-sgd", false, Rounds),
+        ("live tensors over 100 steps", false, LiveTensors),
+    ];
+
+    /// <summary>Does all of it and prints a table, and then how many checks passed, or what failed. Collective.</summary>
+    /// <param name="only">Parts that are done; null: all, and the measurements.</param>
+    /// <returns>Whether all passed; the same on every rank.</returns>
+    public bool Run(IReporter reporter, Func<string, bool>? only = null)
+    {
+        List<PartResult> results = [];
+        foreach ((string name, bool neededByAll, Action<Findings> run) in Parts.Where(part => only is null || only(part.Name)))
+        {
+            reporter.Verbose(name);
+            Stopwatch clock = Stopwatch.StartNew();
+            Findings findings = new();
+            run(findings);
+            results.Add(Gather(name, findings, clock.Elapsed.TotalSeconds));
+            if (neededByAll && results[^1].Failed > 0) break;
+        }
+        long checks = results.Sum(part => part.Checks), failed = results.Sum(part => part.Failed);
+        reporter.Table(Table(results), isResult: true);
+        (ArithmeticRepair repair, int convolutions) = Convolution.Repairs;
+        string[] repairs = world.Allgather(convolutions == 0 ? "" : string.Create(CultureInfo.InvariantCulture, $"{ConfigName.Of(repair)}, {convolutions} convolutions"));
+        foreach (var alike in repairs.Select((text, rank) => (text, rank)).Where(pair => pair.text.Length > 0).GroupBy(pair => pair.text))
+            reporter.Result($"repaired on rank{(alike.Count() == 1 ? "" : "s")} {string.Join(", ", alike.Select(pair => pair.rank))}: {alike.Key}");
+        if (failed == 0 && only is null) Measure(reporter);
+        string[] failures = [.. results.SelectMany(part => part.Failures)];
+        foreach (string failure in failures.Take(Shown)) reporter.Result($"failed: {failure}");
+        reporter.Result(failed == 0
+            ? string.Create(CultureInfo.InvariantCulture, $"{checks} checks passed")
+            : string.Create(CultureInfo.InvariantCulture, $"{failed} of {checks} checks FAILED{(results.Count < Parts.Count && only is null ? "; what depends on them was not done" : "")}"));
+        return failed == 0;
+    }
+
+    private PartResult Gather(string name, Findings findings, double seconds)
+    {
+        RankResult own = new(findings.Checks, findings.Failed, double.IsFinite(findings.Worst) ? findings.Worst : double.MaxValue, findings.Failures);
+        RankResult[] all = [.. world.Allgather(JsonSerializer.Serialize(own)).Select(text => JsonSerializer.Deserialize<RankResult>(text)!)];
+        return new PartResult(
+            name, all.Sum(rank => rank.Checks), all.Sum(rank => rank.Failed), all.Max(rank => rank.Worst), seconds,
+            [.. all.SelectMany((rank, number) => rank.Failures.Select(failure => string.Create(CultureInfo.InvariantCulture, $"rank {number}: {failure}")))]);
+    }
+
+    private static TextTable Table(IEnumerable<PartResult> results) => new(
+        "", ["part", "checks", "failed", "largest error / allowed", "seconds"],
+        [.. results.Select(part => (IReadOnlyList<string>)
+        [
+            part.Name, string.Create(CultureInfo.InvariantCulture, $"{part.Checks:N0}"), string.Create(CultureInfo.InvariantCulture, $"{part.Failed:N0}"),
+            part.Worst == 0 ? "" : part.Worst == double.MaxValue ? "no number" : string.Create(CultureInfo.InvariantCulture, $"{part.Worst:g2}"),
+            string.Create(CultureInfo.InvariantCulture, $"{part.Seconds:F1}"),
+        ])],
+        new HashSet<int> { 1, 2, 3, 4 });
+
+    /// <summary>Every pair of channel counts with every kernel and stride. The side goes round, from another one on each rank.</summary>
+    private void Convolutions(Findings findings)
+    {
+        int number = world.Rank;
+        foreach ((int inputs, int outputs, int kernel, int stride) in from i in Channels from o in Channels from k in Kernels from s in Strides select (i, o, k, s))
+        {
+            ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, Sides[number++ % Sides.Length], float32, device.type);
+            try
+            {
+                Convolution.Check("convolution", shape, device);
+                findings.True(true, "");
+            }
+            catch (UserError error)
+            {
+                findings.True(false, error.Message);
+            }
+        }
+    }
+
+    private void OtherLayers(Findings findings)
+    {
+        void Right(string what, ArithmeticFault? fault) => findings.True(fault is null, $"{what}: {fault}");
+        foreach (ScalarType type in (ScalarType[])[float32, float64])
+        {
+            foreach ((int channels, int side) in from c in Channels from s in Sides select (c, s))
+                Right($"batch norm of {channels} channels, {side} x {side}, {type}", LayerChecks.Norm(new NormShape(channels, side), type, device));
+            foreach ((int features, int classes) in from f in Features from c in Classes select (f, c))
+                Right($"head of {features} features and {classes} classes, {type}", LayerChecks.HeadAndLoss(new HeadShape(features, 4, classes), type, device));
+            Right($"step of the optimizer, {type}", ArithmeticCheck.Optimizer(type, device));
+        }
+    }
+
+    private void TrainingMethods(Findings findings)
+    {
+        MethodChecks methods = new(world, device, findings, tamper);
+        foreach (NetworkSection family in Families)
+        {
+            (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
+            string of = $"of {ConfigName.Of(family.Family)}";
+            methods.FilterParallel($"filter-parallel {of}", network, data, AssignmentKind.Random, BackwardKind.Exact);
+            methods.DataParallel($"data-parallel {of}", network, data, BatchNormScope.Synchronised);
+            // A stage a rank at most: the smallest family has five units.
+            if (world.Size <= network.UnitCount) methods.Gpipe($"gpipe {of}", network, data, new GpipeSection { MicroBatches = 3 });
+            if (family.Family is not NetworkFamily.PreactResnet) continue;
+            methods.FilterParallel($"filter-parallel, local backward, {of}", network, data, AssignmentKind.Contiguous, BackwardKind.Local);
+            methods.DataParallel($"data-parallel, batch norm per rank, {of}", network, data, BatchNormScope.PerRank);
+        }
+    }
+
+    /// <summary>Two epochs of three steps in rounds of two: each round's end lies at another place of an epoch.</summary>
+    private void Rounds(Findings findings)
+    {
+        MethodChecks methods = new(world, device, findings, tamper);
+        foreach (NetworkSection family in Families)
+        {
+            (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
+            string of = $"of {ConfigName.Of(family.Family)}";
+            string stages = family.Family is NetworkFamily.WideResnet ? "loft.first_blocks=true" : "loft.first_blocks=false";
+            methods.Rounds($"loft {of}", network, data, MethodChecks.Pretrain(["method=loft", "epochs=2", "local_steps=2", stages]));
+            if (family.Family is not NetworkFamily.PreactResnet) continue;
+            methods.Rounds($"loft, all travels, {of}", network, data, MethodChecks.Pretrain(
+                ["method=loft", "epochs=2", "local_steps=2", "loft.momentum=travel", "loft.running_statistics=average", "loft.deal=norm", "samples=shard"]));
+            methods.Rounds($"local-sgd {of}", network, data, MethodChecks.Pretrain(["method=local-sgd", "epochs=2", "local_steps=2"]));
+        }
+    }
+
+    private void LiveTensors(Findings findings)
+    {
+        MethodChecks methods = new(world, device, findings);
+        (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Families[^1] with { Width = 1 });
+        foreach (string method in Methods)
+        {
+            if (method == "gpipe" && world.Size > network.UnitCount) continue;
+            methods.LiveTensors(method, network, data, MethodChecks.Pretrain([$"method={method}", "local_steps=3", "epochs=100", "loft.first_blocks=true"]));
+        }
+    }
+
+    private void Measure(IReporter reporter)
+    {
+        if (world.Size > 1) reporter.Table(new BandwidthMeasurement(world, device).Run(), isResult: true);
+        double[] speeds = new double[world.Size];
+        world.Allgather<double>([SpeedMeasurement.ImagesPerSecond(device, config)], speeds);
+        NetworkSection network = config.Network;
+        reporter.Result(string.Create(
+            CultureInfo.InvariantCulture,
+            $"{ConfigName.Of(network.Family)} {network.Depth} of width {network.Width}, batch {SpeedMeasurement.Images}: {speeds.Min():F0} to {speeds.Max():F0} images/s a rank, each by itself, all at once"));
+    }
+}
