@@ -22,6 +22,8 @@ internal static class Program
         return MpiJob.Run(mpi =>
         {
             Runtime = mpi;
+            // Before a scenario uses TorchSharp, which would take a libtorch of LD_LIBRARY_PATH.
+            TorchLibrary.Load();
             scenario(mpi.World, arguments[1..]);
             return 0;
         });
