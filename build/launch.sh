@@ -9,7 +9,8 @@ flags=(-n "$ranks")
 if "$mpiexec" --version 2>/dev/null | grep -qE 'Open MPI|OpenRTE'; then
     # Ranks share out the cores themselves (threads: auto); Open MPI would bind each to a single core.
     flags+=(--bind-to none)
+    # More ranks than cores are allowed; with fewer the flag changes nothing.
+    flags+=(--oversubscribe)
     ((EUID == 0)) && flags+=(--allow-run-as-root)
-    (($(nproc) < ranks)) && flags+=(--oversubscribe)
 fi
 exec "$mpiexec" "${flags[@]}" "$@"

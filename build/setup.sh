@@ -20,7 +20,8 @@ need() { # PACKAGE CONDITION...: notes the package unless the condition holds
     shift
     "$@" || missing+=("$package")
 }
-command_exists() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+command_exists() { command -v "$1" >/dev/null; }
+daemon_exists() { PATH=$PATH:/usr/sbin:/sbin command_exists "$1"; }
 any_exists() {
     local path
     for path; do [[ -e $path ]] && return 0; done
@@ -78,10 +79,10 @@ case $what in
     test)
         need openmpi-bin command_exists mpiexec.openmpi
         need mpich command_exists mpiexec.mpich
-        need slurmctld command_exists slurmctld
-        need slurmd command_exists slurmd
+        need slurmctld daemon_exists slurmctld
+        need slurmd daemon_exists slurmd
         need slurm-client command_exists sbatch
-        need munge command_exists munged
+        need munge daemon_exists munged
         # Debian's Slurm loads PMIx, which Open MPI's ranks need, by a name that only this package has.
         need libpmix-dev any_exists /usr/lib/*/pmix2/lib/libpmix.so /usr/lib64/libpmix.so
         need python3-torch python_has torch

@@ -23,6 +23,8 @@ internal static class Program
         return MpiJob.Run(mpi =>
         {
             Runtime = mpi;
+            // Before a scenario uses TorchSharp, which would take a libtorch of LD_LIBRARY_PATH.
+            TorchLibrary.Load();
             bool mpiNet = Environment.GetEnvironmentVariable("RANKPROGRAM_MPI") == "mpi.net";
             scenario(mpiNet ? mpi.WorldThroughMpiNet() : mpi.World, arguments[1..]);
             return 0;

@@ -26,6 +26,13 @@ public class TorchLibraryTests
         Assert.DoesNotContain('\n', line);
     }
 
+    /// <summary>The loader is not asked here: it might find a libtorch of the system.</summary>
+    [Fact]
+    public void What_the_dynamic_loader_does_not_find_is_to_be_named() => Assert.StartsWith(
+        "libtorch.so is not found by the dynamic loader; name the folder of libtorch ",
+        TorchLibrary.Explain("libtorch.so", null, "found by the dynamic loader", "libtorch.so: cannot open shared object file: No such file or directory"),
+        StringComparison.Ordinal);
+
     [Fact]
     public void The_loaders_own_text_is_found_in_a_failed_load()
     {

@@ -10,7 +10,7 @@ namespace LoftHpc.Results;
 internal static class FilterDistancePlot
 {
     private const float Width = 900;
-    private const float LeftMargin = 64;
+    private const float LeftMargin = 70;
     private const float RightMargin = 92;
     private const float LargestMap = 340;
     private const float SmallMap = 130;
@@ -69,14 +69,14 @@ internal static class FilterDistancePlot
             (int row, int column) = Math.DivRem(i, columns);
             bool leftmost = column == 0, lowest = i + columns >= layers.Length;
             float x = left + (column * (size + Gap)), y = top + (row * (size + TitleHeight + Gap));
-            // On the right and above, room for half of the last number of the axis.
-            PixelPadding axes = new(leftmost ? 40 : 1, Gap - 2, lowest ? 20 : 1, 6);
-            plots.Add((Map(layers[i], steps, time, largest, leftmost, lowest, size < SmallMap ? 3 : 6, axes),
+            // On every side there is room for half of a number at the end of an axis.
+            PixelPadding axes = new(leftmost ? 52 : Gap / 2, Gap / 2, lowest ? 20 : 8, 6);
+            plots.Add((Map(layers[i], steps, time, largest, leftmost, lowest, size, axes),
                 new PixelRect(x - axes.Left, x + size + axes.Right, y + TitleHeight + size + axes.Bottom, y + TitleHeight - axes.Top)));
             texts.Add(new FigureText(layers[i].Name, new Pixel(x + (size / 2), y + (TitleHeight / 2)), size < SmallMap ? 9 : 11));
         }
         texts.Add(new FigureText($"{time.Unit} of the ranking that it is compared with", new Pixel(left + (gridWidth / 2), top + gridHeight + 31)));
-        texts.Add(new FigureText($"{time.Unit} of the ranking R", new Pixel(left - 52, top + TitleHeight + ((gridHeight - TitleHeight) / 2)), Rotation: -90));
+        texts.Add(new FigureText($"{time.Unit} of the ranking R", new Pixel(left - 60, top + TitleHeight + ((gridHeight - TitleHeight) / 2)), Rotation: -90));
 
         float barHeight = Math.Min(gridHeight - TitleHeight, 300), barTop = top + TitleHeight + ((gridHeight - TitleHeight - barHeight) / 2);
         PixelPadding barAxes = new(1, 40, 6, 6);
@@ -86,7 +86,7 @@ internal static class FilterDistancePlot
         return top + gridHeight + AxisHeight;
     }
 
-    private static Plot Map(Layer layer, long[] steps, Time time, double largest, bool leftAxis, bool bottomAxis, int ticks, PixelPadding axes)
+    private static Plot Map(Layer layer, long[] steps, Time time, double largest, bool leftAxis, bool bottomAxis, float size, PixelPadding axes)
     {
         Plot plot = PlotStyle.NewPlot();
         double[,] values = new double[steps.Length, steps.Length];
@@ -104,25 +104,39 @@ internal static class FilterDistancePlot
         map.NaNCellColor = Color.FromHex("#DDDDDD");
         plot.Axes.SetLimits(-0.5, steps.Length - 0.5, -0.5, steps.Length - 0.5);
         plot.HideGrid();
-        double[] times = [.. steps.Select(s => time.At[s])];
-        (double, string)[] numbers = [.. TickTimes(times, ticks).Select(t => ((double)Array.IndexOf(times, t), PlotStyle.Text(t)))];
+        (double, string)[] ticks = Ticks([.. steps.Select(s => time.At[s])], [.. steps.Select((_, i) => (double)i)], 0.5, size);
         foreach ((IAxis axis, bool visible) in new (IAxis, bool)[] { (plot.Axes.Left, leftAxis), (plot.Axes.Bottom, bottomAxis) })
         {
-            PlotStyle.SetTicks(axis, visible ? numbers : []);
+            PlotStyle.SetTicks(axis, visible ? ticks : []);
             axis.MajorTickStyle.Length = 3;
         }
         plot.Layout.Fixed(axes);
         return plot;
     }
 
-    /// <summary>All measurements where there are few; those at round times, or else evenly spaced ones, where there are many.</summary>
-    private static IEnumerable<double> TickTimes(double[] times, int count)
+    /// <summary>Round times, no more than have room: their texts stay apart, from those of the next plot too.</summary>
+    /// <param name="times">Of the measurements, rising.</param>
+    /// <param name="places">Of the measurements on the axis; a time between two of them stands between their places.</param>
+    /// <param name="margin">How far the axis goes on beyond the first and the last place.</param>
+    /// <param name="length">Of the axis, in units of the figure.</param>
+    internal static (double Place, string Text)[] Ticks(double[] times, double[] places, double margin, float length)
     {
-        if (times.Length <= count) return times;
-        double[] round = [.. PlotStyle.RoundNumbers(times[0], times[^1], count)];
-        if (round.Length > 1 && round.All(times.Contains)) return round;
-        int stride = (times.Length + count - 2) / count;
-        return times.Where((_, i) => i % stride == 0);
+        double unit = (places[^1] - places[0] + (2 * margin)) / length;
+        for (int count = 5; ; count--)
+        {
+            (double Place, string Text)[] ticks = [.. PlotStyle.RoundNumbers(times[0], times[^1], count).Select(t => (Place(t), PlotStyle.Text(t)))];
+            if (count > 1 && ticks.Zip(ticks.Skip(1)).Any(pair => pair.Second.Place - pair.First.Place < Half(pair.First.Text) + Half(pair.Second.Text))) continue;
+            return [.. ticks.Where(t => Math.Min(t.Place - places[0], places[^1] - t.Place) + margin + (unit * Gap / 2) >= Half(t.Text))];
+        }
+
+        // Half of a text's width and of the air between two of them.
+        double Half(string text) => unit * (PlotStyle.TickWidth(text) + 5) / 2;
+
+        double Place(double time)
+        {
+            int next = Math.Clamp(times.Count(t => t < time), 1, times.Length - 1);
+            return places[next] - ((places[next] - places[next - 1]) * (times[next] - time) / (times[next] - times[next - 1]));
+        }
     }
 
     private static Plot ColorBar(double largest, PixelPadding axes)
@@ -187,12 +201,13 @@ internal static class FilterDistancePlot
             plot.Axes.SetLimits(first - air, last + air, 0, 1.06 * largest);
             plot.XLabel(time.Unit);
             plot.Grid.XAxisStyle.IsVisible = false;
-            PlotStyle.SetTicks(plot.Axes.Bottom, TickTimes([.. steps.Select(s => time.At[s])], 6).Select(t => (t, PlotStyle.Text(t))));
             PlotStyle.SetTicks(plot.Axes.Left, PlotStyle.RoundNumbers(0, 1.06 * largest, 6).Select(d => (d, p == 0 ? PlotStyle.Text(d) : "")));
             if (p == 0) plot.YLabel("normalised distance");
             float left = 4 + (p * (width + 10)) + (p > 0 ? axisWidth : 0);
             PixelPadding axes = new(p == 0 ? axisWidth + 6 : 6, 9, 40, 4);
             float right = left + width + (p == 0 ? axisWidth : 0);
+            double[] times = [.. steps.Select(s => time.At[s])];
+            PlotStyle.SetTicks(plot.Axes.Bottom, Ticks(times, times, air, right - left - axes.Left - axes.Right));
             plot.Layout.Fixed(axes);
             plots.Add((plot, new PixelRect(left, right, top + CurvesHeight - legendHeight, top + titleTop + TitleHeight - axes.Top)));
             texts.Add(new FigureText(panels[p].Title, new Pixel((left + axes.Left + right - axes.Right) / 2, top + titleTop + (TitleHeight / 2) - 2)));

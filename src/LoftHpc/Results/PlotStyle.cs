@@ -10,6 +10,8 @@ internal static class PlotStyle
 {
     private const string FontName = "LoftHpc Sans";
 
+    private const float TickSize = 11;
+
     /// <summary>Pixels for each unit of a figure's size; 2 makes figures of the usual size sharp in print.</summary>
     private const float PixelsPerUnit = 2;
 
@@ -42,7 +44,7 @@ internal static class PlotStyle
         plot.Grid.MajorLineColor = Color.FromHex("#E4E4E4");
         foreach (IAxis axis in plot.Axes.GetAxes())
         {
-            axis.TickLabelStyle.FontSize = 11;
+            axis.TickLabelStyle.FontSize = TickSize;
             axis.TickLabelStyle.FontName = FontName;
             if (axis.Edge is Edge.Left or Edge.Right) axis.TickLabelStyle.OffsetY = TextDrop;
             axis.MinorTickStyle.Length = 0;
@@ -84,6 +86,9 @@ internal static class PlotStyle
         foreach ((double position, string text) in ticks) generator.AddMajor(position, text);
         axis.TickGenerator = generator;
     }
+
+    /// <summary>The width of a number at an axis, in units; a little too large where it has a point, which is narrower than a digit.</summary>
+    public static float TickWidth(string number) => 0.64f * TickSize * number.Length;
 
     /// <summary>The shortest text of a number of up to three decimals.</summary>
     public static string Text(double value) => value.ToString("0.###", CultureInfo.InvariantCulture);

@@ -1,3 +1,5 @@
+using LoftHpc.Tests.Mpi;
+using LoftHpc.Tests.Results;
 using Xunit;
 
 namespace LoftHpc.Tests.Build;
@@ -34,30 +36,31 @@ public sealed class NativeLibraryTests
         }
     }
 
-    [SkippableFact]
+    [Fact]
     public void A_build_without_libtorch_takes_it_from_a_folder_that_the_user_names()
     {
-        string folder = TorchLibrary.Load().Folder;
+        TorchLibraryInfo own = TorchLibrary.Load();
         string project = Repository.File("src", "LoftHpc");
         (int exitCode, string output, _) = Repository.Run(
-            "dotnet", ["build", project, "-c", "Release", "-p:Device=external", "-v", "quiet", "--nologo"], timeoutSeconds: 300);
+            "dotnet", ["build", project, "-c", "Release", "-p:Device=external", "-p:LibTorch=", "-v", "quiet", "--nologo"], timeoutSeconds: 300);
         Assert.True(exitCode == 0, output);
         string built = Path.Combine(project, "bin", "external", "Release", "net10.0", "linux-x64");
         Assert.False(File.Exists(Path.Combine(built, "libtorch_cpu.so")));
         Assert.True(File.Exists(Path.Combine(built, Library)));
 
-        (int, string Output, string) Doctor(string? named, string? path) => Repository.Run(
-            Path.Combine(built, "lofthpc"), ["doctor"],
-            new Dictionary<string, string?> { [TorchLibrary.FolderVariable] = named, ["LD_LIBRARY_PATH"] = path, ["OMP_NUM_THREADS"] = "1" });
+        LaunchResult Doctor(string named, string path) => MpiLauncher.RunAlone(
+            [Path.Combine(built, "lofthpc"), "doctor"],
+            environment: new Dictionary<string, string> { [TorchLibrary.FolderVariable] = named, ["LD_LIBRARY_PATH"] = path });
 
-        Assert.Contains($"2.10 in {folder} (LOFTHPC_LIBTORCH)", Doctor(folder, null).Output, StringComparison.Ordinal);
-        Assert.Contains($"2.10 in {folder} (found by the dynamic loader", Doctor(null, folder).Output, StringComparison.Ordinal);
+        Assert.Contains($"{own.Version} in {own.Folder} (LOFTHPC_LIBTORCH)", Doctor(own.Folder, "").Output, StringComparison.Ordinal);
+        Assert.Contains($"{own.Version} in {own.Folder} (found by the dynamic loader", Doctor("", own.Folder).Output, StringComparison.Ordinal);
 
-        (int code, string text, _) = Doctor(null, null);
-        Assert.Equal(ExitCodes.Environment, code);
-        Assert.Contains("is not found by the dynamic loader; name the folder of libtorch 2.10 in LOFTHPC_LIBTORCH",
-            Assert.Single(text.Split('\n'), l => l.StartsWith("wrong: ", StringComparison.Ordinal)), StringComparison.Ordinal);
-        Assert.Contains("no libtorch.so in /usr (LOFTHPC_LIBTORCH)", Doctor("/usr", null).Output, StringComparison.Ordinal);
+        using TemporaryFolder empty = new();
+        LaunchResult wrong = Doctor(empty.Path, own.Folder);
+        Assert.Equal(ExitCodes.Environment, wrong.ExitCode);
+        Assert.StartsWith(
+            $"wrong: no libtorch.so in {empty.Path} (LOFTHPC_LIBTORCH); name the folder of libtorch ",
+            Assert.Single(wrong.Output.Split('\n'), l => l.StartsWith("wrong: ", StringComparison.Ordinal)), StringComparison.Ordinal);
     }
 
     private static string PackageFolder() =>

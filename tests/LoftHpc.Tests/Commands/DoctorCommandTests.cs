@@ -1,3 +1,4 @@
+using System.Text.RegularExpressions;
 using LoftHpc.Mpi;
 using LoftHpc.Tests.Mpi;
 using Xunit;
@@ -14,7 +15,8 @@ public class DoctorCommandTests
     {
         LaunchResult result = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "doctor"]).MustSucceed();
         Assert.Matches("(?m)^launcher +none", result.Output);
-        Assert.Matches("(?m)^libtorch +2\\.10 in /.* \\(beside the program\\)$", result.Output);
+        TorchLibraryInfo own = TorchLibrary.Load();
+        Assert.Matches($"(?m)^libtorch +{Regex.Escape($"{own.Version} in {own.Folder} ({own.Reason})")}$", result.Output);
         Assert.Matches("(?m)^libstdc\\+\\+ +/.*libstdc\\+\\+\\.so.*, up to GLIBCXX_3\\.4\\.[0-9]+: (has|lacks) the 3\\.4\\.32", result.Output);
         Assert.Matches($"(?m)^rank 0 +{Environment.MachineName}, local rank 0, (cpu|cuda:0), [0-9]+ threads?$", result.Output);
         Assert.EndsWith("All is well.", result.Output.TrimEnd(), StringComparison.Ordinal);
@@ -44,7 +46,7 @@ public class DoctorCommandTests
         string line = Assert.Single(result.Output.Split('\n'), l => l.StartsWith("wrong: ", StringComparison.Ordinal));
         Assert.Contains($"{Nowhere}: cannot open shared object file", line, StringComparison.Ordinal);
         // The rest is shown all the same.
-        Assert.Matches("(?m)^libtorch +2\\.10", result.Output);
+        Assert.Matches("(?m)^libtorch +[0-9]", result.Output);
         Assert.DoesNotContain("All is well", result.Output, StringComparison.Ordinal);
     }
 

@@ -28,7 +28,7 @@ public class CollectivesTests
     [InlineData(MpiFamily.Mpich)]
     public void More_than_2_to_the_31_elements_in_one_call(MpiFamily family)
     {
-        Skip.If(Environment.GetEnvironmentVariable("LOFTHPC_TEST_LARGE") != "1", "LOFTHPC_TEST_LARGE=1 runs it; takes 14 GB of memory");
+        Skip.If(Environment.GetEnvironmentVariable(TestEnvironment.Large) != "1", $"{TestEnvironment.Large}=1 runs it; takes 14 GB of memory");
         LaunchResult result = MpiLauncher.RunScenario(family, 2, "Collectives.PastInt").MustSucceed();
         Assert.Equal("2147495993 elements right", result.Output.Trim());
     }

@@ -59,7 +59,7 @@ public static class MpiLauncher
 
     /// <summary>Runs a command on so many ranks; skips the test where the family is not installed.</summary>
     /// <param name="timeout">Then the whole process tree is killed; 5 minutes where not given.</param>
-    /// <param name="environment">Variables on top of those of this process, from which those of launchers are removed.</param>
+    /// <param name="environment">Variables on top of those of this process.</param>
     /// <param name="timeoutFrom">Text of a line of output from which on the time counts; from the start where not given.</param>
     public static LaunchResult Run(
         MpiFamily family, int ranks, IReadOnlyList<string> command,
@@ -87,11 +87,6 @@ public static class MpiLauncher
             RedirectStandardError = true,
             RedirectStandardInput = true,
         };
-        string[] launcherPrefixes = ["OMPI_", "PMI_", "PMIX_", "SLURM_", "MPI_LOCAL", "LOFTHPC_"];
-        foreach (string name in start.Environment.Keys.ToList())
-        {
-            if (launcherPrefixes.Any(p => name.StartsWith(p, StringComparison.Ordinal))) start.Environment.Remove(name);
-        }
         start.Environment["OMP_NUM_THREADS"] = "1";
         start.Environment["OMP_WAIT_POLICY"] = "PASSIVE";
         foreach ((string name, string value) in environment ?? new Dictionary<string, string>()) start.Environment[name] = value;

@@ -104,6 +104,56 @@ public sealed class PlotsTests : IDisposable
         Assert.True(font.ContainsGlyphs("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789 %().,:=_-"));
     }
 
+    /// <summary>Steps of the measurements, steps of an epoch (1: time is in steps), size of a heat-map, and the numbers at its axes.</summary>
+    public static TheoryData<long[], int, float, string> MeasurementTimes
+    {
+        get
+        {
+            // configs/quick.yaml: every 100 steps, and at the end.
+            long[] quick = [0, 100, 200, 300, 400, 500, 600, 700, 800, 900, 939];
+            long[] twoHundredEpochs = [.. Enumerable.Range(0, 101).Select(i => i * 782L)];
+            return new()
+            {
+                { quick, 313, 340, "0 1 2 3" },
+                { quick, 313, 70, "0 1 2 3" },
+                { quick, 1, 340, "0 200 400 600 800" },
+                { quick, 1, 139, "0 500" },
+                { [0, 100], 313, 340, "0 0.1 0.2 0.3" },
+                { [0, 313], 313, 139, "0 0.5 1" },
+                { [0, 900, 939], 313, 70, "0 2" },
+                // Where 200 would stand the 0 of the next heat-map is too near.
+                { twoHundredEpochs, 391, 139, "0 50 100 150" },
+                { twoHundredEpochs, 391, 70, "0 100" },
+                { twoHundredEpochs, 1, 139, "0 50000" },
+            };
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(MeasurementTimes))]
+    public void Numbers_at_the_axes_of_heat_maps_are_round_and_stay_apart(long[] steps, int stepsPerEpoch, float size, string expected)
+    {
+        double[] times = [.. steps.Select(step => (double)step / stepsPerEpoch)], places = [.. steps.Select((_, i) => (double)i)];
+        (double Place, string Text)[] ticks = FilterDistancePlot.Ticks(times, places, 0.5, size);
+        Assert.Equal(expected, string.Join(' ', ticks.Select(tick => tick.Text)));
+
+        PlotStyle.NewPlot().Dispose();
+        using SKFont font = new(ScottPlot.Fonts.GetTypeface(ScottPlot.Fonts.Default, bold: false, italic: false), 11);
+        (double Start, double End)[] texts = [.. ticks.Select(tick => (
+            Middle: (tick.Place + 0.5) / steps.Length * size, Half: font.MeasureText(tick.Text) / 2)).Select(t => (t.Middle - t.Half, t.Middle + t.Half))];
+        // The next heat-map begins 12 units to the right.
+        Assert.All(texts.Zip([.. texts.Skip(1), (size + 12 + texts[0].Start, 0)]), pair => Assert.InRange(pair.Second.Start - pair.First.End, 4, size));
+    }
+
+    [Fact]
+    public void A_round_time_between_two_measurements_lies_between_their_places()
+    {
+        double[] times = [0, 0.5, 1.5, 2.5, 3.5];
+        Assert.Equal([(0, "0"), (1.5, "1"), (2.5, "2"), (3.5, "3")], FilterDistancePlot.Ticks(times, [0, 1, 2, 3, 4], 0.5, 340));
+        // The curves have an axis of time itself.
+        Assert.Equal([(0, "0"), (1, "1"), (2, "2"), (3, "3")], FilterDistancePlot.Ticks(times, times, 0.09, 250));
+    }
+
     private RunFolder RunFolderAgain()
     {
         File.WriteAllText(_run.Config, "");

@@ -36,15 +36,7 @@ public sealed class SlurmCluster : IDisposable
     public (string State, string ExitCode, string Log) RunJob(
         string folder, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?> variables)
     {
-        // No variable of a launcher around the tests may reach the job.
-        Dictionary<string, string?> environment = Environment.GetEnvironmentVariables().Keys.Cast<string>()
-            .Where(name => name.StartsWith("SLURM_", StringComparison.Ordinal) || name.StartsWith("OMPI_", StringComparison.Ordinal)
-                || name.StartsWith("PMI", StringComparison.Ordinal) || name.StartsWith("LOFTHPC_", StringComparison.Ordinal)
-                || name == "OMP_NUM_THREADS")
-            .ToDictionary(name => name, _ => (string?)null);
-        environment["SLURM_CONF"] = Configuration;
-        foreach ((string name, string? value) in variables) environment[name] = value;
-
+        Dictionary<string, string?> environment = new(variables) { ["SLURM_CONF"] = Configuration };
         (int exitCode, string output, string error) = Repository.Run(
             "sbatch", ["--parsable", .. options, Repository.File("slurm", "run.sbatch"), .. arguments], environment, folder);
         Assert.True(exitCode == 0, $"sbatch: {output}{error}");
