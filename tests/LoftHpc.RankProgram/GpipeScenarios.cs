@@ -40,7 +40,7 @@ internal static class GpipeScenarios
         string[] cuts = arguments[6] is "none" ? [] : arguments[6].Split(',');
         GpipeSection gpipe = new() { MicroBatches = Number(arguments[4]), Cuts = cuts };
         Findings findings = new();
-        new MethodChecks(world, CPU, findings).Gpipe("gpipe", network, data, gpipe, Number(arguments[7]), tolerances, prepare, (training, images) =>
+        new MethodChecks(world, CPU, direct: false, findings).Gpipe("gpipe", network, data, gpipe, Number(arguments[7]), tolerances, prepare, (training, images) =>
         {
             if (cuts.Length > 0) MustBeginWith(training, world.Rank == 0 ? "conv1" : cuts[world.Rank - 1]);
             StepTotals running = training.RunningTotals;

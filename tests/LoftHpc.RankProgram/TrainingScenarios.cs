@@ -20,7 +20,7 @@ internal static class TrainingScenarios
     {
         (NetworkSpec network, BatchLoader data) = Setting(arguments);
         Findings findings = new();
-        new MethodChecks(world, CPU, findings).FilterParallel("filter-parallel", network, data, Enum.Parse<AssignmentKind>(arguments[4]), Enum.Parse<BackwardKind>(arguments[5]));
+        new MethodChecks(world, CPU, direct: false, findings).FilterParallel("filter-parallel", network, data, Enum.Parse<AssignmentKind>(arguments[4]), Enum.Parse<BackwardKind>(arguments[5]));
         Check.Passed(findings);
     }
 
@@ -29,7 +29,7 @@ internal static class TrainingScenarios
     {
         (NetworkSpec network, BatchLoader data) = Setting(arguments);
         Findings findings = new();
-        new MethodChecks(world, CPU, findings).DataParallel("data-parallel", network, data, Enum.Parse<BatchNormScope>(arguments[4]));
+        new MethodChecks(world, CPU, direct: false, findings).DataParallel("data-parallel", network, data, Enum.Parse<BatchNormScope>(arguments[4]));
         Check.Passed(findings);
     }
 
@@ -126,7 +126,7 @@ internal static class TrainingScenarios
     {
         (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
         Findings findings = new();
-        new MethodChecks(world, CPU, findings).LiveTensors("method", network, data, MethodChecks.Pretrain(arguments));
+        new MethodChecks(world, CPU, direct: false, findings).LiveTensors("method", network, data, MethodChecks.Pretrain(arguments));
         Check.Passed(findings);
     }
 

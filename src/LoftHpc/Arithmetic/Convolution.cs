@@ -82,25 +82,33 @@ public static class Convolution
     /// <exception cref="UserError">It is wrong and no repair helps.</exception>
     public static int Check(string layer, ConvolutionShape shape, Device device)
     {
+        (int multiple, ArithmeticFault? fault) = CheckAndRepair(shape, device);
+        if (fault is null) return multiple;
+        throw new UserError(
+            $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(_oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
+            $"({Processor.Model}, {TorchLibrary.Load()}); try ONEDNN_MAX_CPU_ISA=SSE41 in the environment, another libtorch ({TorchLibrary.FolderVariable}) " +
+            "or another machine; lofthpc selftest shows whether that helps",
+            ExitCodes.Environment);
+    }
+
+    /// <summary>As <see cref="Check"/>, with what stays wrong; null: nothing.</summary>
+    public static (int Multiple, ArithmeticFault? Fault) CheckAndRepair(ConvolutionShape shape, Device device)
+    {
         lock (Gate)
         {
-            if (Checked.TryGetValue(shape, out int multiple)) return multiple;
-            if (FaultOf(shape, device, 1) is not ArithmeticFault fault) return Checked[shape] = 1;
+            if (Checked.TryGetValue(shape, out int multiple)) return (multiple, null);
+            if (FaultOf(shape, device, 1) is not ArithmeticFault fault) return (Checked[shape] = 1, null);
             Wrong.Add(shape);
-            if (!_oneDnnOff && Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return Checked[shape] = helps;
+            if (!_oneDnnOff && Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return (Checked[shape] = helps, null);
             if (!_oneDnnOff && shape.Device is DeviceType.CPU && TorchContext.UseOneDnn(false))
             {
                 _oneDnnOff = true;
                 // All convolutions are now computed by other code.
                 Checked.Clear();
-                if (FaultOf(shape, device, 1) is not ArithmeticFault left) return Checked[shape] = 1;
+                if (FaultOf(shape, device, 1) is not ArithmeticFault left) return (Checked[shape] = 1, null);
                 fault = left;
             }
-            throw new UserError(
-                $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(_oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
-                $"({Processor.Model}, {TorchLibrary.Load()}); try ONEDNN_MAX_CPU_ISA=SSE41 in the environment, another libtorch ({TorchLibrary.FolderVariable}) " +
-                "or another machine; lofthpc selftest shows whether that helps",
-                ExitCodes.Environment);
+            return (1, fault);
         }
     }
 

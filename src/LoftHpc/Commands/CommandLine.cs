@@ -4,6 +4,7 @@ using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
+using LoftHpc.SelfTest;
 using LoftHpc.Stages;
 
 namespace LoftHpc.Commands;
@@ -26,6 +27,7 @@ public static class CommandLine
             Plan(),
             CommunicationTable(),
             Doctor(),
+            SelfTest(),
         };
         // Every rank parses the same line; only the first says what is wrong with it.
         LaunchEnvironment launch = LaunchEnvironment.Current;
@@ -46,18 +48,33 @@ public static class CommandLine
         return parsed.Invoke(invocation);
     }
 
-    private static Command Stage(string name, string description, Action<Session> run)
+    private static Command Stage(string name, string description, Action<Session> run) => OnRanks(name, description, configRequired: true, (mpi, options) =>
     {
-        (Option<string> config, Argument<string[]> overrides) = Config();
+        using Session session = new(mpi, options);
+        run(session);
+        return ExitCodes.Done;
+    });
+
+    private static Command SelfTest() => OnRanks(
+        "selftest", "Prove this installation on the ranks, devices and MPI of a job: arithmetic, collectives, every method against one process; in two minutes at most. Needs no data.",
+        configRequired: false, (mpi, options) =>
+        {
+            using Launch launch = new(mpi, options);
+            launch.ShowRanks();
+            return new SelfTestRun(launch.World, launch.Context.Device, launch.Direct, launch.Config).Run(launch.Reporter) ? ExitCodes.Done : ExitCodes.Failure;
+        });
+
+    /// <summary>A command on all ranks with a config.</summary>
+    private static Command OnRanks(string name, string description, bool configRequired, Func<MpiRuntime, LaunchOptions, int> run)
+    {
+        (Option<string> config, Argument<string[]> overrides) = Config(configRequired);
         Option<bool> quiet = new("--quiet") { Description = "Print errors, warnings and final results only." };
         Option<bool> verbose = new("--verbose") { Description = "Print more." };
         Command command = new(name, description) { config, quiet, verbose, overrides };
         command.SetAction(parsed => MpiJob.Run(mpi =>
         {
             Verbosity verbosity = parsed.GetValue(quiet) ? Verbosity.Quiet : parsed.GetValue(verbose) ? Verbosity.Verbose : Verbosity.Normal;
-            using Session session = Session.Start(mpi, new LaunchOptions(name, parsed.GetRequiredValue(config), parsed.GetValue(overrides) ?? [], verbosity));
-            run(session);
-            return ExitCodes.Done;
+            return run(mpi, new LaunchOptions(name, parsed.GetValue(config), parsed.GetValue(overrides) ?? [], verbosity));
         }));
         return command;
     }
@@ -72,8 +89,8 @@ public static class CommandLine
         return command;
     }
 
-    private static (Option<string>, Argument<string[]>) Config() => (
-        new Option<string>("--config") { Description = "The YAML file of the run.", Required = true, HelpName = "FILE" },
+    private static (Option<string>, Argument<string[]>) Config(bool required = true) => (
+        new Option<string>("--config") { Description = required ? "The YAML file of the run." : "A YAML file of a run; defaults without.", Required = required, HelpName = "FILE" },
         new Argument<string[]>("section.key=value") { Description = "Settings that win over the file's.", Arity = ArgumentArity.ZeroOrMore });
 
     private static Command Plan()

@@ -9,7 +9,7 @@ using static TorchSharp.torch;
 namespace LoftHpc.SelfTest;
 
 /// <summary>Bandwidth of collectives by size: of MPI on host memory, and on the way that tensors really go.</summary>
-internal sealed class BandwidthMeasurement(ICommunicator world, Device device)
+internal sealed class BandwidthMeasurement(ICommunicator world, Device device, bool direct)
 {
     /// <summary>Float32 values of the whole of what is gathered, reduced or exchanged.</summary>
     private static readonly int[] Sizes = [1 << 10, 1 << 14, 1 << 18, 1 << 22];
@@ -29,7 +29,7 @@ internal sealed class BandwidthMeasurement(ICommunicator world, Device device)
             double[] bandwidths = [.. OnHost(dealt, values).Concat(OfTensors(dealt, values))];
             rows.Add([
                 string.Create(CultureInfo.InvariantCulture, $"{(long)values * sizeof(float):N0}"),
-                .. bandwidths.Select(bandwidth => string.Create(CultureInfo.InvariantCulture, $"{bandwidth / 1e9:F2}"))]);
+                .. bandwidths.Select(bandwidth => string.Create(CultureInfo.InvariantCulture, $"{bandwidth / 1e9:g3}"))]);
         }
         string[] calls = ["allgatherv", "reduce-scatter", "allreduce", "alltoallv"];
         return new TextTable(
@@ -54,7 +54,7 @@ internal sealed class BandwidthMeasurement(ICommunicator world, Device device)
     private IEnumerable<double> OfTensors(int[] dealt, int values)
     {
         using DisposeScope scope = NewDisposeScope();
-        using TensorTransport transport = TensorTransport.For(device, direct: false);
+        using TensorTransport transport = TensorTransport.For(device, direct);
         ChannelExchange exchange = new(world, transport);
         Tensor whole = ones([1, values / Area, 8, 8], float32, device), part = ones([1, dealt[world.Rank], 8, 8], float32, device);
         Tensor flat = ones([values], float32, device), received = ones([values], float32, device);
@@ -65,22 +65,24 @@ internal sealed class BandwidthMeasurement(ICommunicator world, Device device)
         yield return Time(values, () => exchange.Alltoallv(flat, equal, received, equal));
     }
 
-    /// <summary>Bytes a second; the median of some calls after a first one.</summary>
+    /// <summary>Bytes a second: the median of some calls after a first one, which says how many there is time for.</summary>
     private double Time(int values, Action call)
     {
-        int calls = Math.Clamp((1 << 22) / values, 5, 50);
+        const double enoughSeconds = 0.25;
         call();
-        double[] seconds = new double[calls];
-        for (int i = 0; i < calls; i++)
-        {
-            world.Barrier();
-            long start = Stopwatch.GetTimestamp();
-            call();
-            seconds[i] = Stopwatch.GetElapsedTime(start).TotalSeconds;
-        }
-        world.Allreduce(seconds.AsSpan(), MpiOperation.Max);
+        int calls = (int)Math.Clamp(enoughSeconds / Once(call), 1, 50);
+        double[] seconds = [.. Enumerable.Range(0, calls).Select(_ => Once(call))];
         Array.Sort(seconds);
         return values * sizeof(float) / seconds[calls / 2];
+    }
+
+    /// <summary>Seconds that the slowest rank takes.</summary>
+    private double Once(Action call)
+    {
+        world.Barrier();
+        long start = Stopwatch.GetTimestamp();
+        call();
+        return world.Allreduce(Stopwatch.GetElapsedTime(start).TotalSeconds, MpiOperation.Max);
     }
 
     /// <summary>Equal parts to and from each rank.</summary>

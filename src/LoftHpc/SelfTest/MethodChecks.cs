@@ -21,11 +21,12 @@ internal readonly record struct SerialBatches(int Parts, bool OwnStatistics)
 
 /// <summary>
 /// Training methods on real ranks against one process that does the same by plain autograd (<see cref="SerialReference"/>)
-/// or rank after rank (<see cref="SerialReplay"/>), tensor by tensor: in float32 after one step, in float64 after five. All
-/// members are collective.
+/// or rank after rank (<see cref="SerialReplay"/>), tensor by tensor: in float32 after one step, in float64 after five. The
+/// reference computes in float64 always. All members are collective.
 /// </summary>
+/// <param name="direct">Whether MPI takes addresses in the device's memory.</param>
 /// <param name="tamper">Changes what this rank holds before it trains, to see that a fault is found; null: nothing.</param>
-internal sealed class MethodChecks(ICommunicator world, Device device, Findings findings, Action<ModelState>? tamper = null)
+internal sealed class MethodChecks(ICommunicator world, Device device, bool direct, Findings findings, Action<ModelState>? tamper = null)
 {
     internal const double LearningRate = 0.05;
 
@@ -128,7 +129,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, Findings 
             CommunicationLedger ledger = new();
             // Not disposed: that would free the world.
             MeteredCommunicator metered = new(world, ledger);
-            using TensorTransport transport = TensorTransport.For(device, direct: false);
+            using TensorTransport transport = TensorTransport.For(device, direct);
             RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, type);
             using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
             using SerialReplay replay = new(network, data, config, world.Size, type, Vary);
@@ -143,6 +144,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, Findings 
             {
                 method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
                 replay.Step(step, steps);
+                if (step == 0 && config.LocalSteps > 1) CompareGradients(name, state, network, data, config);
                 // Also in the middle of rounds, where it must change nothing.
                 if (step % 2 != 0) continue;
                 replay.AverageStatistics();
@@ -176,10 +178,21 @@ internal sealed class MethodChecks(ICommunicator world, Device device, Findings 
         }
     }
 
+    /// <summary>The momentum that the first step has left, which is its gradient with the weights' decay, against that of float64.</summary>
+    private void CompareGradients(string name, ModelState state, NetworkSpec network, BatchLoader data, PretrainSection config)
+    {
+        using SerialReplay exact = new(network, data, config, world.Size, float64, Vary, byDefinition: true);
+        exact.Step(0, int.MaxValue);
+        foreach (TensorSlice slice in state.Parameters)
+            findings.Within(
+                $"{name} {state.Type}: gradient of {slice.Name}", Error(state.Momentum(slice.Name), exact.Of(world.Rank).Momentum(slice.Name)),
+                state.Type is ScalarType.Float32 ? Tolerance32 : Tolerance64);
+    }
+
     /// <summary>Live tensors do not grow with steps, nor does the process.</summary>
     public void LiveTensors(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
     {
-        using TensorTransport transport = TensorTransport.For(device, direct: false);
+        using TensorTransport transport = TensorTransport.For(device, direct);
         RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device);
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         method.Step(0, 0, LearningRate);
@@ -229,15 +242,15 @@ internal sealed class MethodChecks(ICommunicator world, Device device, Findings 
         {
             using DisposeScope scope = NewDisposeScope();
             OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
-            using TensorTransport transport = TensorTransport.For(device, direct: false);
+            using TensorTransport transport = TensorTransport.For(device, direct);
             RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, type);
             (ITrainingMethod method, ModelState state) = create(context, optimizer);
             using ITrainingMethod disposed = method;
-            using ModelState whole = ModelState.InitializeWhole(network, Seed, type, device);
+            using ModelState whole = ModelState.InitializeWhole(network, Seed, float64, device);
             foreach (ModelState each in new[] { state, whole }) (prepare ?? Vary)(each);
             tamper?.Invoke(state);
             using SerialReference serial = new(network, whole, cut);
-            (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context, reference);
+            (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context with { Type = float64 }, reference);
             for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
 
             inspect?.Invoke(method, Enumerable.Range(0, steps).Sum(step => (long)new EpochBatches(data, batch).SizeOf(step % method.StepsPerEpoch)));
@@ -260,7 +273,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, Findings 
             }
 
             using IDisposable frozen = no_grad();
-            Batch all = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, device, type);
+            Batch all = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, device, float64);
             Tensor logits = serial.Forward(all.Images, training: false);
             StepTotals serially = StepTotals.Of(logits, all.Labels, nn.functional.cross_entropy(logits, all.Labels, reduction: nn.Reduction.Sum));
             findings.Within($"{what}: loss in evaluation", Math.Abs(tested.LossSum - serially.LossSum) / serially.LossSum, tolerance);

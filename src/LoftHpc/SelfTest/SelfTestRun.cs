@@ -19,15 +19,16 @@ namespace LoftHpc.SelfTest;
 /// against one process, and memory; and measures bandwidth and speed. All ranks do the same.
 /// </summary>
 /// <param name="world">All ranks.</param>
+/// <param name="direct">Whether MPI takes addresses in the device's memory.</param>
 /// <param name="config">Whose network is timed.</param>
 /// <param name="tamper">Changes what a rank holds before it trains, to see that the self-test finds it; null: nothing.</param>
-public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig config, Action<ModelState>? tamper = null)
+public sealed class SelfTestRun(ICommunicator world, Device device, bool direct, RunConfig config, Action<ModelState>? tamper = null)
 {
     /// <summary>Failures that are shown; a broken machine has thousands.</summary>
     private const int Shown = 40;
 
     /// <summary>Channels of the convolutions looked at: multiples of the blocks of vector units, and counts beside them.</summary>
-    private static readonly int[] Channels = [1, 3, 8, 16, 17, 24, 48, 64], Kernels = [1, 3, 7], Strides = [1, 2], Sides = [32, 28, 14, 8, 7, 4, 2, 1];
+    private static readonly int[] Channels = [1, 2, 3, 5, 8, 13, 16, 17, 24, 31, 32, 48, 63, 64], Kernels = [1, 3, 7], Strides = [1, 2], Sides = [32, 28, 14, 8, 7, 4, 2, 1];
     private static readonly int[] Features = [1, 5, 64, 512], Classes = [2, 10, 100];
     private static readonly string[] Methods = ["filter-parallel", "data-parallel", "local-sgd", "loft", "gpipe"];
 
@@ -81,6 +82,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
         if (failed == 0 && only is null) Measure(reporter);
         string[] failures = [.. results.SelectMany(part => part.Failures)];
         foreach (string failure in failures.Take(Shown)) reporter.Result($"failed: {failure}");
+        if (failed > Shown) reporter.Result(string.Create(CultureInfo.InvariantCulture, $"failed: {failed - Math.Min(Shown, failures.Length)} more"));
         reporter.Result(failed == 0
             ? string.Create(CultureInfo.InvariantCulture, $"{checks} checks passed")
             : string.Create(CultureInfo.InvariantCulture, $"{failed} of {checks} checks FAILED{(results.Count < Parts.Count && only is null ? "; what depends on them was not done" : "")}"));
@@ -113,15 +115,8 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
         foreach ((int inputs, int outputs, int kernel, int stride) in from i in Channels from o in Channels from k in Kernels from s in Strides select (i, o, k, s))
         {
             ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, Sides[number++ % Sides.Length], float32, device.type);
-            try
-            {
-                Convolution.Check("convolution", shape, device);
-                findings.True(true, "");
-            }
-            catch (UserError error)
-            {
-                findings.True(false, error.Message);
-            }
+            ArithmeticFault? fault = Convolution.CheckAndRepair(shape, device).Fault;
+            findings.True(fault is null, $"convolution {shape}: {fault}; no repair helps");
         }
     }
 
@@ -140,7 +135,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
 
     private void TrainingMethods(Findings findings)
     {
-        MethodChecks methods = new(world, device, findings, tamper);
+        MethodChecks methods = new(world, device, direct, findings, tamper);
         foreach (NetworkSection family in Families)
         {
             (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
@@ -158,7 +153,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
     /// <summary>Two epochs of three steps in rounds of two: each round's end lies at another place of an epoch.</summary>
     private void Rounds(Findings findings)
     {
-        MethodChecks methods = new(world, device, findings, tamper);
+        MethodChecks methods = new(world, device, direct, findings, tamper);
         foreach (NetworkSection family in Families)
         {
             (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
@@ -174,7 +169,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
 
     private void LiveTensors(Findings findings)
     {
-        MethodChecks methods = new(world, device, findings);
+        MethodChecks methods = new(world, device, direct, findings);
         (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Families[^1] with { Width = 1 });
         foreach (string method in Methods)
         {
@@ -185,7 +180,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, RunConfig co
 
     private void Measure(IReporter reporter)
     {
-        if (world.Size > 1) reporter.Table(new BandwidthMeasurement(world, device).Run(), isResult: true);
+        if (world.Size > 1) reporter.Table(new BandwidthMeasurement(world, device, direct).Run(), isResult: true);
         double[] speeds = new double[world.Size];
         world.Allgather<double>([SpeedMeasurement.ImagesPerSecond(device, config)], speeds);
         NetworkSection network = config.Network;

@@ -18,6 +18,7 @@ internal sealed class SerialReplay : IDisposable
     private readonly PretrainSection _config;
     private readonly int _ranks;
     private readonly ScalarType _type;
+    private readonly bool _byDefinition;
     private readonly IReadOnlyList<BlockSpec> _blocks;
     private readonly ModelState[] _states;
     private readonly Tensor?[] _shared;
@@ -28,9 +29,11 @@ internal sealed class SerialReplay : IDisposable
     private Dictionary<string, Tensor>? _recomputed;
 
     /// <param name="prepare">Changes the initial network.</param>
-    public SerialReplay(NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare)
+    /// <param name="byDefinition">Whether gradients come from <see cref="SerialReference"/>, and not from the code that is trained with, whose bits they else have.</param>
+    public SerialReplay(
+        NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare, bool byDefinition = false)
     {
-        (_network, _data, _config, _ranks, _type) = (network, data, config, ranks, type);
+        (_network, _data, _config, _ranks, _type, _byDefinition) = (network, data, config, ranks, type, byDefinition);
         _blocks = IsLoft ? FilterPartition.BlocksOf(network, config.Loft.Stages, config.Loft.FirstBlocks) : [];
         using ModelState initial = ModelState.InitializeWhole(network, MethodChecks.Seed, type, CPU);
         prepare(initial);
@@ -51,6 +54,9 @@ internal sealed class SerialReplay : IDisposable
     private bool IsLoft => _config.Method is PretrainMethod.Loft;
 
     private bool Travels => IsLoft && _config.Loft.Momentum is MomentumKind.Travel;
+
+    /// <summary>What a rank holds now.</summary>
+    public ModelState Of(int rank) => _states[rank];
 
     /// <summary>One step of every rank; and at the end of a round, what follows it.</summary>
     public void Step(int step, int steps)
@@ -149,9 +155,15 @@ internal sealed class SerialReplay : IDisposable
 
     private void Train(ModelState state, Batch batch)
     {
-        Tensor logits = new ResidualNetwork(_network, state, new SerialExchange()).Forward(batch.Images, training: true);
+        using SerialReference? reference = _byDefinition ? new(_network, state) : null;
+        Tensor logits = reference?.Forward(batch.Images) ?? new ResidualNetwork(_network, state, new SerialExchange()).Forward(batch.Images, training: true);
         nn.functional.cross_entropy(logits, batch.Labels).backward();
         using IDisposable frozen = no_grad();
+        foreach (string name in reference?.Tensors.Keys ?? Enumerable.Empty<string>())
+        {
+            if (reference!.Tensors[name].grad is Tensor gradient) state[name].grad = gradient.detach().clone();
+            else state[name].copy_(reference.Tensors[name]);
+        }
         foreach (TensorSlice parameter in state.Parameters)
         {
             Tensor weight = state[parameter.Name], velocity = state.Momentum(parameter.Name);

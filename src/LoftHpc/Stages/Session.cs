@@ -12,64 +12,23 @@ using LoftHpc.Training;
 
 namespace LoftHpc.Stages;
 
-/// <summary>What a launch asks for, from the command line.</summary>
-public sealed record LaunchOptions(string Command, string Config, IReadOnlyList<string> Overrides, Verbosity Verbosity);
-
-/// <summary>One launch on one rank: the config, the other ranks, the device, and who prints.</summary>
-public sealed class Session : IDisposable
+/// <summary>A launch that trains, measures or evaluates: with images, and with records for what it writes.</summary>
+public sealed class Session : Launch
 {
     private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
-    private readonly TensorTransport _transport;
-    private readonly MpiRuntime _mpi;
-    private readonly TorchLibraryInfo _torch;
-    private readonly Placement _placement;
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
 
-    private Session(MpiRuntime mpi, LaunchOptions options)
+    /// <summary>Starts a launch on all ranks. Collective.</summary>
+    /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
+    public Session(MpiRuntime mpi, LaunchOptions options) : base(mpi, options)
     {
-        (_mpi, Options) = (mpi, options);
-        Config = ReadConfig(mpi.World, options);
-        bool native = Config.Run.Mpi is MpiBinding.Native;
-        World = native ? mpi.World : mpi.WorldThroughMpiNet();
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
-        _torch = Agree.OnAllRanks(World, TorchLibrary.Load);
-        _placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
-        Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
-
-        // MPI.NET's calls take arrays of .NET, not addresses in GPU memory.
-        bool direct = Config.Run.CudaAwareMpi && mpi.IsCudaAware && native;
-        _transport = TensorTransport.For(_placement.Device, direct);
-        var ledger = new CommunicationLedger();
-        var metered = new MeteredCommunicator(World, ledger);
-        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), _placement.Device);
-
         Stop = new StopAgreement(Context);
-        foreach (string warning in _placement.Warnings) Reporter.Warning(warning);
-        if (Config.Run.CudaAwareMpi && !direct)
-        {
-            string reason = native ? "this MPI library does not say that it is CUDA-aware" : "MPI.NET does not take addresses in GPU memory";
-            Reporter.Warning($"run.cuda_aware_mpi: {reason}; tensors go through host memory");
-        }
-        Reporter.Table(ResultTables.Ranks(_placement.Ranks));
+        ShowRanks();
     }
-
-    public LaunchOptions Options { get; }
-
-    /// <summary>The same on every rank: rank 0 reads the file.</summary>
-    public RunConfig Config { get; }
-
-    /// <summary>All ranks, through the binding that the config names, not metered: for agreements and bookkeeping outside training.</summary>
-    public ICommunicator World { get; }
-
-    /// <summary>What training computes and communicates with.</summary>
-    public RankContext Context { get; }
-
-    public IReporter Reporter { get; }
 
     /// <summary>Whether the ranks were asked to stop, from the start of the launch on.</summary>
     public StopAgreement Stop { get; }
-
-    public bool IsRoot => World.Rank == 0;
 
     /// <summary>The images, on every rank.</summary>
     public ImageData Data { get; }
@@ -81,18 +40,11 @@ public sealed class Session : IDisposable
     /// <summary>The dense network of the config, for the images of the config.</summary>
     public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
 
-    /// <summary>Starts a launch on all ranks. Collective.</summary>
-    /// <exception cref="UserError">The config, the environment or the libraries are not as they must be; on all ranks.</exception>
-    public static Session Start(MpiRuntime mpi, LaunchOptions options) => new(mpi, options);
-
-    /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
-    public void OnRoot(Action action) => Agree.OnRoot(World, action);
-
     /// <summary>The record of this launch for the manifest.</summary>
     public LaunchRecord Record => new(
-        Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, _torch.Version,
-        new MpiRecord(_mpi.Family?.ToString() ?? "none", _mpi.LibraryVersion?.Split('\n')[0] ?? "", _mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
-        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), _placement.Ranks, _arithmetic);
+        Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Version,
+        new MpiRecord(Mpi.Family?.ToString() ?? "none", Mpi.LibraryVersion?.Split('\n')[0] ?? "", Mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic);
 
     /// <summary>
     /// Proves the arithmetic of every rank on the layers that it will compute, before anything is written. Where a rank had
@@ -147,17 +99,9 @@ public sealed class Session : IDisposable
         if (Stop.IsAsked()) throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays", ExitCodes.Stopped);
     }
 
-    public void Dispose()
+    protected override void Dispose(bool disposing)
     {
-        Stop.Dispose();
-        _transport.Dispose();
-    }
-
-    /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
-    private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
-    {
-        string yaml = "";
-        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(RunConfigLoader.Load(options.Config, options.Overrides)));
-        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config);
+        if (disposing) Stop.Dispose();
+        base.Dispose(disposing);
     }
 }

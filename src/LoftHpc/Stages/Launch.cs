@@ -1,0 +1,97 @@
+using LoftHpc.Communication;
+using LoftHpc.Configuration;
+using LoftHpc.Mpi;
+using LoftHpc.Output;
+using LoftHpc.Results;
+using LoftHpc.Training;
+
+namespace LoftHpc.Stages;
+
+/// <summary>What a launch asks for, from the command line.</summary>
+/// <param name="Config">The config file; null: every key has its default.</param>
+public sealed record LaunchOptions(string Command, string? Config, IReadOnlyList<string> Overrides, Verbosity Verbosity);
+
+/// <summary>One launch on one rank: the config, the other ranks, the device, and who prints.</summary>
+public class Launch : IDisposable
+{
+    private readonly TensorTransport _transport;
+
+    /// <summary>Starts a launch on all ranks. Collective.</summary>
+    /// <exception cref="UserError">The config, the environment or the libraries are not as they must be; on all ranks.</exception>
+    public Launch(MpiRuntime mpi, LaunchOptions options)
+    {
+        (Mpi, Options) = (mpi, options);
+        Config = ReadConfig(mpi.World, options);
+        bool native = Config.Run.Mpi is MpiBinding.Native;
+        World = native ? mpi.World : mpi.WorldThroughMpiNet();
+        Torch = Agree.OnAllRanks(World, TorchLibrary.Load);
+        Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
+        Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
+
+        // MPI.NET's calls take arrays of .NET, not addresses in GPU memory.
+        Direct = Config.Run.CudaAwareMpi && mpi.IsCudaAware && native;
+        _transport = TensorTransport.For(Placement.Device, Direct);
+        CommunicationLedger ledger = new();
+        MeteredCommunicator metered = new(World, ledger);
+        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device);
+    }
+
+    public LaunchOptions Options { get; }
+
+    /// <summary>The same on every rank: rank 0 reads the file.</summary>
+    public RunConfig Config { get; }
+
+    /// <summary>All ranks, through the binding that the config names, not metered: for agreements and bookkeeping outside training.</summary>
+    public ICommunicator World { get; }
+
+    /// <summary>What training computes and communicates with.</summary>
+    public RankContext Context { get; }
+
+    /// <summary>Whether MPI takes addresses in GPU memory.</summary>
+    public bool Direct { get; }
+
+    public IReporter Reporter { get; }
+
+    public bool IsRoot => World.Rank == 0;
+
+    protected MpiRuntime Mpi { get; }
+
+    protected TorchLibraryInfo Torch { get; }
+
+    protected Placement Placement { get; }
+
+    /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
+    public void OnRoot(Action action) => Agree.OnRoot(World, action);
+
+    /// <summary>Shows which ranks there are, and warns of what they lack.</summary>
+    public void ShowRanks()
+    {
+        foreach (string warning in Placement.Warnings) Reporter.Warning(warning);
+        if (Config.Run.CudaAwareMpi && !Direct)
+        {
+            string reason = Config.Run.Mpi is MpiBinding.Native ? "this MPI library does not say that it is CUDA-aware" : "MPI.NET does not take addresses in GPU memory";
+            Reporter.Warning($"run.cuda_aware_mpi: {reason}; tensors go through host memory");
+        }
+        Reporter.Table(ResultTables.Ranks(Placement.Ranks));
+    }
+
+    public void Dispose()
+    {
+        Dispose(true);
+        GC.SuppressFinalize(this);
+    }
+
+    protected virtual void Dispose(bool disposing)
+    {
+        if (disposing) _transport.Dispose();
+    }
+
+    /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
+    private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
+    {
+        string yaml = "";
+        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(
+            options.Config is null ? RunConfigLoader.Parse("", "", options.Overrides) : RunConfigLoader.Load(options.Config, options.Overrides)));
+        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config ?? "");
+    }
+}
