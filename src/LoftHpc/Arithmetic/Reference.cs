@@ -15,6 +15,8 @@ public static class Reference
     {
         long kernel = weight.size(2);
         long height = ((x.size(2) + (2 * padding) - kernel) / stride) + 1, width = ((x.size(3) + (2 * padding) - kernel) / stride) + 1;
+        // A rank may hold no filters, or see no channels.
+        if (weight.numel() == 0) return zeros([x.size(0), weight.size(0), height, width], x.dtype, x.device);
         return Rows(weight).matmul(Columns(x, kernel, stride, padding)).view(x.size(0), weight.size(0), height, width);
     }
 

@@ -68,6 +68,7 @@ internal sealed class SerialReference : IDisposable
 
     private Tensor Norm(string name, Tensor x, bool training)
     {
+        if (x.numel() == 0) return x;
         // The unbiased variance of one value is no number; such a batch leaves the running variance alone.
         Tensor variance = Tensors[$"{name}.running_var"];
         if (x.numel() == x.size(1)) variance = variance.clone();
