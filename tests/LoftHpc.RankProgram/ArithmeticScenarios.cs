@@ -1,9 +1,12 @@
 using System.Diagnostics;
 using System.Globalization;
 using LoftHpc.Arithmetic;
+using LoftHpc.Commands;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
+using LoftHpc.Output;
+using LoftHpc.Stages;
 using LoftHpc.Training;
 using static TorchSharp.torch;
 
@@ -12,6 +15,16 @@ namespace LoftHpc.RankProgram;
 /// <summary>The check of a launch's arithmetic.</summary>
 public static class ArithmeticScenarios
 {
+    /// <summary>Arguments: of "run", after --config. A whole run meets no convolution that its check at the start has not met.</summary>
+    public static void NothingUnchecked(ICommunicator world, string[] arguments)
+    {
+        using Session session = new(Program.Runtime!, new LaunchOptions("run", arguments[0], arguments[1..], Verbosity.Quiet));
+        session.CheckArithmetic(pretraining: true, RunCommands.TicketOf(session, session.Dense));
+        int known = Convolution.Known;
+        RunCommands.Run(session);
+        RankProgram.Check.True(known > 5 && Convolution.Known == known, $"{known} convolutions checked at the start, {Convolution.Known} in the end");
+    }
+
     /// <summary>Arguments: family, depth, width, form, side. Prints what the check of the whole network repaired, and how long it took.</summary>
     public static void Check(ICommunicator world, string[] arguments)
     {

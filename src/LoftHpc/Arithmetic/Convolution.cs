@@ -68,6 +68,15 @@ public static class Convolution
         }
     }
 
+    /// <summary>How many different convolutions were found right so far.</summary>
+    internal static int Known
+    {
+        get
+        {
+            lock (Gate) return Checked.Count;
+        }
+    }
+
     /// <summary>Convolution without bias: [N, outputs, H', W'] of input [N, inputs, H, W] and weight [outputs, inputs, k, k].</summary>
     /// <param name="layer">Its name, for errors.</param>
     /// <exception cref="UserError">It was not checked before, is wrong on this machine, and no repair helps.</exception>

@@ -105,7 +105,7 @@ public static class RunCommands
     }
 
     /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
-    private static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
+    internal static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
     {
         InnerCounts = TicketSelector.InnerCounts(dense.Describe(), session.Config.Extract.Ratio, session.Config.Extract.FirstBlocks),
     };

@@ -65,15 +65,14 @@ internal sealed class BandwidthMeasurement(ICommunicator world, Device device, b
         yield return Time(values, () => exchange.Alltoallv(flat, equal, received, equal));
     }
 
-    /// <summary>Bytes a second: the median of some calls after a first one, which says how many there is time for.</summary>
+    /// <summary>Bytes a second: the median of the calls that there is time for after a first one.</summary>
     private double Time(int values, Action call)
     {
-        const double enoughSeconds = 0.25;
-        call();
-        int calls = (int)Math.Clamp(enoughSeconds / Once(call), 1, 50);
-        double[] seconds = [.. Enumerable.Range(0, calls).Select(_ => Once(call))];
+        const double enoughSeconds = 0.2;
+        double first = Once(call);
+        double[] seconds = [.. Enumerable.Range(0, (int)Math.Min(enoughSeconds / first, 50)).Select(_ => Once(call)).DefaultIfEmpty(first)];
         Array.Sort(seconds);
-        return values * sizeof(float) / seconds[calls / 2];
+        return values * sizeof(float) / seconds[seconds.Length / 2];
     }
 
     /// <summary>Seconds that the slowest rank takes.</summary>

@@ -183,9 +183,10 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     {
         using SerialReplay exact = new(network, data, config, world.Size, float64, Vary, byDefinition: true);
         exact.Step(0, int.MaxValue);
+        ModelState expected = exact.Of(world.Rank);
         foreach (TensorSlice slice in state.Parameters)
             findings.Within(
-                $"{name} {state.Type}: gradient of {slice.Name}", Error(state.Momentum(slice.Name), exact.Of(world.Rank).Momentum(slice.Name)),
+                $"{name} {state.Type}: gradient of {slice.Name}", Error(world, state.Momentum(slice.Name), expected.Momentum(slice.Name)),
                 state.Type is ScalarType.Float32 ? Tolerance32 : Tolerance64);
     }
 
@@ -217,15 +218,12 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     }
 
     /// <summary>The same over all ranks' parts of a tensor. Collective.</summary>
-    internal static double Error(ICommunicator world, TensorSlice slice, Tensor part, Tensor whole)
+    internal static double Error(ICommunicator world, Tensor part, Tensor expectedPart)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        Tensor expected = slice.Take(whole.detach().cpu());
-        Span<double> sums =
-        [
-            (part.detach().cpu() - expected).to(float64).square().sum().item<double>(), expected.to(float64).square().sum().item<double>(),
-        ];
+        Tensor expected = expectedPart.detach().cpu().to(float64);
+        Span<double> sums = [(part.detach().cpu() - expected).square().sum().item<double>(), expected.square().sum().item<double>()];
         world.Allreduce(sums, MpiOperation.Sum);
         return sums[0] == 0 ? 0 : Math.Sqrt(sums[0] / sums[1]);
     }
@@ -267,9 +265,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
                 Tensor expected = serial.Tensors[tensor.Name];
                 TensorSlice slice = held.GetValueOrDefault(tensor.Name) ?? new TensorSlice(tensor, [], null);
                 Tensor Part(Func<string, Tensor> of) => held.ContainsKey(tensor.Name) ? of(tensor.Name) : empty(slice.Shape, type);
-                findings.Within($"{what}: {tensor.Name}", Error(world, slice, Part(of => state[of]), expected), tolerance);
+                findings.Within($"{what}: {tensor.Name}", Error(world, Part(of => state[of]), slice.Take(expected.detach())), tolerance);
                 if (steps == 1 && tensor.IsParameter)
-                    findings.Within($"{what}: gradient of {tensor.Name}", Error(world, slice, Part(state.Momentum), expected.grad!), tolerance);
+                    findings.Within($"{what}: gradient of {tensor.Name}", Error(world, Part(state.Momentum), slice.Take(expected.grad!)), tolerance);
             }
 
             using IDisposable frozen = no_grad();

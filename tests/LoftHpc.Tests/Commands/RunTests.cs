@@ -1,4 +1,3 @@
-using System.Text.Json;
 using LoftHpc.Mpi;
 using LoftHpc.Results;
 using LoftHpc.Tests.Mpi;
@@ -8,29 +7,8 @@ using Xunit;
 namespace LoftHpc.Tests.Commands;
 
 /// <summary>The program as its users start it: real ranks, run folders, exit codes.</summary>
-public sealed class RunTests : IDisposable
+public sealed class RunTests : ProgramTests
 {
-    private const string Config = """
-        run: {seed: 4, device: cpu, threads: 1}
-        network: {family: preact-resnet, depth: 18, width: 3}
-        data: {set: synthetic, train_images: 70, test_images: 30, synthetic: {channels: 1, size: 28, classes: 3}}
-        pretrain: {epochs: 2, batch: 32, snapshots: [1], optimizer: {learning_rate: 0.05, weight_decay: 1.0e-4}}
-        distance: {every: 2 steps}
-        retrain: {epochs: 1, batch: 32, optimizer: {learning_rate: 0.01}}
-        evaluate: {batch: 16}
-        """;
-
-    private readonly TemporaryFolder _folder = new();
-    private readonly string _config;
-
-    public RunTests()
-    {
-        _config = Path.Combine(_folder.Path, "test.yaml");
-        File.WriteAllText(_config, Config);
-    }
-
-    public void Dispose() => _folder.Dispose();
-
     [SkippableFact]
     public void Run_writes_every_file_and_never_over_another_run()
     {
@@ -78,12 +56,8 @@ public sealed class RunTests : IDisposable
         Start(family, 3, "run", "run.name=a", "pretrain.assignment=random").MustSucceed();
         foreach (string command in new[] { "pretrain", "extract", "retrain" })
             Start(family, 3, command, "run.name=b", "pretrain.assignment=random").MustSucceed();
-        (RunFolder a, RunFolder b) = (Folder("a"), Folder("b"));
-        foreach ((string one, string other) in new[]
-        {
-            (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterNorms.Path, b.FilterNorms.Path),
-            (a.FilterDistance.Path, b.FilterDistance.Path), (a.Ticket.Path, b.Ticket.Path), (a.Summary.Path, b.Summary.Path),
-        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
+        MustBeAlike("a", "b");
+        RunFolder b = Folder("b");
         Assert.Equal(["pretrain", "extract", "retrain"], RunManifest.Read(b.Manifest).Launches.Select(launch => launch.Command));
 
         // Each stage refuses where its files exist.
@@ -104,7 +78,7 @@ public sealed class RunTests : IDisposable
     public void One_pretraining_yields_many_tickets()
     {
         MpiFamily family = MpiLauncher.AnyFamily();
-        MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "pretrain", "--config", _config, $"run.folder={_folder.Path}/results", "run.name=a"]).MustSucceed();
+        MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "pretrain", "--config", ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a"]).MustSucceed();
         string from = $"extract.from={Folder("a").Path}";
         Start(family, 2, "extract", "run.name=small", from, "extract.ratio=0.8").MustSucceed();
         Start(family, 2, "retrain", "run.name=small").MustSucceed();
@@ -116,8 +90,8 @@ public sealed class RunTests : IDisposable
         Assert.Contains(Folder("all-blocks").Ticket.Read(), row => row.Layer == "layer2.0.conv1");
 
         // The source is never replaced, by whatever name it goes.
-        Directory.CreateSymbolicLink(Path.Combine(_folder.Path, "link"), Folder("a").Path);
-        foreach (string name in new[] { $"{Folder("a").Path}/", $"{_folder.Path}/./results/a", $"{_folder.Path}/link" })
+        Directory.CreateSymbolicLink(Path.Combine(TemporaryPath, "link"), Folder("a").Path);
+        foreach (string name in new[] { $"{Folder("a").Path}/", $"{TemporaryPath}/./results/a", $"{TemporaryPath}/link" })
         {
             LaunchResult refused = Start(family, 1, "extract", "run.name=a", "run.overwrite=true", $"extract.from={name}");
             Assert.Equal((ExitCodes.Configuration, 1), (refused.ExitCode, Occurrences(refused.Error, "own folder")));
@@ -171,12 +145,12 @@ public sealed class RunTests : IDisposable
         Assert.Equal(1, Occurrences(wrong.Error, "unknown key network.depht"));
         Assert.False(Directory.Exists(Folder("a").Path));
 
-        LaunchResult missing = Start(family, 3, "run", "run.name=a", "data.set=mnist", $"data.folder={_folder.Path}/nothing");
+        LaunchResult missing = Start(family, 3, "run", "run.name=a", "data.set=mnist", $"data.folder={TemporaryPath}/nothing");
         Assert.Equal(ExitCodes.Configuration, missing.ExitCode);
         Assert.Equal(1, Occurrences(missing.Error, "there is no folder"));
         Assert.False(Directory.Exists(Folder("a").Path));
 
-        LaunchResult unknown = MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "pretrian", "--config", _config]);
+        LaunchResult unknown = MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "pretrian", "--config", ConfigFile]);
         Assert.Equal(ExitCodes.Configuration, unknown.ExitCode);
         Assert.Equal(1, Occurrences(unknown.Error, "unknown command 'pretrian'"));
         Assert.Equal(1, Occurrences(MpiLauncher.Run(family, 3, [MpiLauncher.LoftHpc, "--version"]).MustSucceed().Output, "0.1.0"));
@@ -202,13 +176,9 @@ public sealed class RunTests : IDisposable
     {
         MpiFamily family = MpiLauncher.AnyFamily();
         foreach (string name in new[] { "a", "b" }) Start(family, ranks, "run", $"run.name={name}", $"pretrain.method={method}").MustSucceed();
-        (RunFolder a, RunFolder b) = (Folder("a"), Folder("b"));
-        Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], a.Summary.Read().Select(row => row.Network));
-        foreach ((string one, string other) in new[]
-        {
-            (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterDistance.Path, b.FilterDistance.Path), (a.Summary.Path, b.Summary.Path),
-        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
-        Assert.Equal(2 * ranks, a.Resources.Read().Count);
+        MustBeAlike("a", "b");
+        Assert.Equal([NetworkState.Dense, NetworkState.Pruned, NetworkState.Ticket], Folder("a").Summary.Read().Select(row => row.Network));
+        Assert.Equal(2 * ranks, Folder("a").Resources.Read().Count);
     }
 
     [SkippableTheory]
@@ -224,14 +194,9 @@ public sealed class RunTests : IDisposable
             Assert.Equal(binding == "native" ? 0 : 1, Occurrences(result.Output + result.Error, "MPI.NET does not take addresses in GPU memory"));
             Assert.Equal(binding, Assert.Single(RunManifest.Read(Folder(binding).Manifest).Launches).Mpi.Binding);
         }
-        (RunFolder native, RunFolder mpiNet) = (Folder("native"), Folder("mpi.net"));
-        foreach ((string one, string other) in new[]
-        {
-            (native.DenseWeights, mpiNet.DenseWeights), (native.TicketWeights, mpiNet.TicketWeights),
-            (native.FilterDistance.Path, mpiNet.FilterDistance.Path), (native.Summary.Path, mpiNet.Summary.Path),
-        }) Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(other)), one);
-        Assert.NotEmpty(native.Communication.Read());
-        Assert.Equal(Communication(native), Communication(mpiNet));
+        MustBeAlike("native", "mpi.net");
+        Assert.NotEmpty(Folder("native").Communication.Read());
+        Assert.Equal(Communication(Folder("native")), Communication(Folder("mpi.net")));
 
         static IEnumerable<CommunicationRow> Communication(RunFolder folder) => folder.Communication.Read().Select(row => row with { Seconds = 0 });
     }
@@ -243,26 +208,9 @@ public sealed class RunTests : IDisposable
         Assert.Equal((ExitCodes.Environment, 1), (openMpi.ExitCode, Occurrences(openMpi.Error, "lofthpc: ")));
         Assert.Matches("(?m)^lofthpc: error: run.mpi: mpi.net is bound to the interface of the MPICH family, but /.* is Open MPI .*: start it by MPICH's mpiexec, or leave run.mpi at native$", openMpi.Error);
 
-        LaunchResult alone = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "run", "--config", _config, $"run.folder={_folder.Path}/results", "run.name=a", "run.mpi=mpi.net"]);
+        LaunchResult alone = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "run", "--config", ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a", "run.mpi=mpi.net"]);
         Assert.Equal(ExitCodes.Environment, alone.ExitCode);
         Assert.StartsWith("lofthpc: error: run.mpi: mpi.net needs an MPI library of the MPICH family", Assert.Single(alone.Error.Trim().Split('\n')));
         Assert.False(Directory.Exists(Folder("a").Path));
     }
-
-    [SkippableFact]
-    public void A_loss_that_is_no_number_ends_the_job_with_a_code_of_its_own()
-    {
-        LaunchResult result = Start(MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "pretrain.optimizer.learning_rate=1e30");
-        Assert.Equal(ExitCodes.NonFiniteLoss, result.ExitCode);
-        Assert.Equal(1, Occurrences(result.Error, "lower the learning rate"));
-        using JsonDocument manifest = JsonDocument.Parse(File.ReadAllText(Folder("a").Manifest));
-        Assert.Equal(ExitCodes.NonFiniteLoss, RunManifest.Read(Folder("a").Manifest).Launches[0].ExitCode);
-    }
-
-    private static int Occurrences(string text, string part) => text.Split(part).Length - 1;
-
-    private RunFolder Folder(string name) => RunFolder.At(Path.Combine(_folder.Path, "results", name));
-
-    private LaunchResult Start(MpiFamily family, int ranks, string command, params string[] overrides) => MpiLauncher.Run(
-        family, ranks, [MpiLauncher.LoftHpc, command, "--config", _config, $"run.folder={_folder.Path}/results", .. overrides]);
 }

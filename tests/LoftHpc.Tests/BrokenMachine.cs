@@ -1,0 +1,37 @@
+using System.Runtime.Intrinsics.X86;
+using Xunit;
+
+namespace LoftHpc.Tests;
+
+/// <summary>Programs on a machine that computes wrongly: what LoftHpc.BrokenMachine does to them before their Main.</summary>
+internal static class BrokenMachine
+{
+    /// <summary>The libtorch_cpu.so in which the place of the sizes of the caches is known: that of libtorch 2.10.0 for the CPU.</summary>
+    private const long KnownLibraryBytes = 461_211_481;
+
+    /// <summary>Variables for a program.</summary>
+    /// <param name="what">What is broken: see the hook; with commas between.</param>
+    /// <param name="rank">The only rank on which it is broken; null: on all.</param>
+    public static Dictionary<string, string> With(string what, int? rank = null)
+    {
+        Dictionary<string, string> variables = new()
+        {
+            ["DOTNET_STARTUP_HOOKS"] = Path.Combine(AppContext.BaseDirectory, "broken-machine.dll"),
+            ["BROKEN_MACHINE"] = what,
+            // Small pieces of memory would come from a list that is not filled.
+            ["GLIBC_TUNABLES"] = "glibc.malloc.tcache_count=0",
+        };
+        if (rank is int one) variables["BROKEN_RANK"] = $"{one}";
+        return variables;
+    }
+
+    /// <summary>Skips a test, with the reason, where the sizes of the caches cannot be taken from oneDNN, or do not matter to it.</summary>
+    public static void SkipUnlessCachesMatter()
+    {
+        string library = Path.Combine(TorchLibrary.Load().Folder, "libtorch_cpu.so");
+        FileInfo file = new(library);
+        long bytes = ((file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo) ?? file).Length;
+        Skip.If(bytes != KnownLibraryBytes, $"{library} is not libtorch 2.10.0 for the CPU");
+        Skip.IfNot(Avx2.IsSupported, "oneDNN blocks channels with AVX2 and AVX-512 only");
+    }
+}

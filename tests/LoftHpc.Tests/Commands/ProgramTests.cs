@@ -1,0 +1,59 @@
+using LoftHpc.Mpi;
+using LoftHpc.Results;
+using LoftHpc.Tests.Mpi;
+using LoftHpc.Tests.Results;
+
+namespace LoftHpc.Tests.Commands;
+
+/// <summary>Tests that start the program as its users do, on a small network and synthetic images, in a folder of their own.</summary>
+public abstract class ProgramTests : IDisposable
+{
+    private const string Config = """
+        run: {seed: 4, device: cpu, threads: 1}
+        network: {family: preact-resnet, depth: 18, width: 3}
+        data: {set: synthetic, train_images: 70, test_images: 30, synthetic: {channels: 1, size: 28, classes: 3}}
+        pretrain: {epochs: 2, batch: 32, snapshots: [1], optimizer: {learning_rate: 0.05, weight_decay: 1.0e-4}}
+        distance: {every: 2 steps}
+        retrain: {epochs: 1, batch: 32, optimizer: {learning_rate: 0.01}}
+        evaluate: {batch: 16}
+        """;
+
+    private readonly TemporaryFolder _folder = new();
+
+    protected ProgramTests()
+    {
+        ConfigFile = Path.Combine(_folder.Path, "test.yaml");
+        File.WriteAllText(ConfigFile, Config);
+    }
+
+    protected string ConfigFile { get; }
+
+    protected string TemporaryPath => _folder.Path;
+
+    public void Dispose()
+    {
+        _folder.Dispose();
+        GC.SuppressFinalize(this);
+    }
+
+    protected static int Occurrences(string text, string part) => text.Split(part).Length - 1;
+
+    protected RunFolder Folder(string name) => RunFolder.At(Path.Combine(_folder.Path, "results", name));
+
+    protected LaunchResult Start(MpiFamily family, int ranks, string command, params string[] overrides) => Start(family, ranks, null, command, overrides);
+
+    /// <param name="environment">Variables for the ranks.</param>
+    protected LaunchResult Start(MpiFamily family, int ranks, IReadOnlyDictionary<string, string>? environment, string command, params string[] overrides) => MpiLauncher.Run(
+        family, ranks, [MpiLauncher.LoftHpc, command, "--config", ConfigFile, $"run.folder={_folder.Path}/results", .. overrides], environment: environment);
+
+    /// <summary>Two runs have the same weights, rankings and summary, to the last bit.</summary>
+    protected void MustBeAlike(string name, string other)
+    {
+        (RunFolder a, RunFolder b) = (Folder(name), Folder(other));
+        foreach ((string one, string two) in new[]
+        {
+            (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterNorms.Path, b.FilterNorms.Path),
+            (a.FilterDistance.Path, b.FilterDistance.Path), (a.Ticket.Path, b.Ticket.Path), (a.Summary.Path, b.Summary.Path),
+        }) Xunit.Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(two)), one);
+    }
+}
