@@ -68,9 +68,9 @@ internal sealed class BandwidthMeasurement(ICommunicator world, Device device, b
     /// <summary>Bytes a second: the median of the calls that there is time for after a first one.</summary>
     private double Time(int values, Action call)
     {
-        const double enoughSeconds = 0.2;
+        const double enoughSeconds = 0.1;
         double first = Once(call);
-        double[] seconds = [.. Enumerable.Range(0, (int)Math.Min(enoughSeconds / first, 50)).Select(_ => Once(call)).DefaultIfEmpty(first)];
+        double[] seconds = [.. Enumerable.Range(0, (int)Math.Min(enoughSeconds / first, 30)).Select(_ => Once(call)).DefaultIfEmpty(first)];
         Array.Sort(seconds);
         return values * sizeof(float) / seconds[seconds.Length / 2];
     }

@@ -21,7 +21,7 @@ internal readonly record struct SerialBatches(int Parts, bool OwnStatistics)
 
 /// <summary>
 /// Training methods on real ranks against one process that does the same by plain autograd (<see cref="SerialReference"/>)
-/// or rank after rank (<see cref="SerialReplay"/>), tensor by tensor: in float32 after one step, in float64 after five. The
+/// or rank after rank (<see cref="SerialReplay"/>), tensor by tensor: in float32 after one step, in float64 after some. The
 /// reference computes in float64 always. All members are collective.
 /// </summary>
 /// <param name="direct">Whether MPI takes addresses in the device's memory.</param>
@@ -40,6 +40,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
 
     /// <summary>The same in float32 after one step; on a GPU cuDNN rounds factors to 10 bits.</summary>
     private double Tolerance32 => device.type is DeviceType.CUDA ? 5e-2 : 1e-4;
+
+    /// <summary>Steps in float64; an epoch has 3.</summary>
+    public int Steps64 { get; init; } = 5;
 
     /// <summary>A network and synthetic images for it.</summary>
     internal static (NetworkSpec, BatchLoader) Setting(NetworkSection network, int? imageSide = null, int trainImages = 10, int classes = 5)
@@ -184,10 +187,12 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         using SerialReplay exact = new(network, data, config, world.Size, float64, Vary, byDefinition: true);
         exact.Step(0, int.MaxValue);
         ModelState expected = exact.Of(world.Rank);
+        CutErrors errors = new();
         foreach (TensorSlice slice in state.Parameters)
-            findings.Within(
-                $"{name} {state.Type}: gradient of {slice.Name}", Error(world, state.Momentum(slice.Name), expected.Momentum(slice.Name)),
+            errors.Add(
+                $"{name} {state.Type}: gradient of {slice.Name}", state.Momentum(slice.Name), expected.Momentum(slice.Name),
                 state.Type is ScalarType.Float32 ? Tolerance32 : Tolerance64);
+        errors.Note(world, findings);
     }
 
     /// <summary>Live tensors do not grow with steps, nor does the process.</summary>
@@ -217,15 +222,30 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         return difference == 0 ? 0 : difference / exact.norm().item<double>();
     }
 
-    /// <summary>The same over all ranks' parts of a tensor. Collective.</summary>
-    internal static double Error(ICommunicator world, Tensor part, Tensor expectedPart)
+    /// <summary>Relative errors of tensors that are cut over the ranks, found for all of them in one collective.</summary>
+    private sealed class CutErrors
     {
-        using DisposeScope scope = NewDisposeScope();
-        using IDisposable frozen = no_grad();
-        Tensor expected = expectedPart.detach().cpu().to(float64);
-        Span<double> sums = [(part.detach().cpu() - expected).square().sum().item<double>(), expected.square().sum().item<double>()];
-        world.Allreduce(sums, MpiOperation.Sum);
-        return sums[0] == 0 ? 0 : Math.Sqrt(sums[0] / sums[1]);
+        private readonly List<(string What, double Allowed)> _tensors = [];
+        private readonly List<double> _squares = [];
+
+        /// <summary>This rank's part of a tensor.</summary>
+        public void Add(string what, Tensor part, Tensor expectedPart, double allowed)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            using IDisposable frozen = no_grad();
+            Tensor expected = expectedPart.detach().cpu().to(float64);
+            _tensors.Add((what, allowed));
+            _squares.Add((part.detach().cpu() - expected).square().sum().item<double>());
+            _squares.Add(expected.square().sum().item<double>());
+        }
+
+        public void Note(ICommunicator world, Findings findings)
+        {
+            double[] squares = [.. _squares];
+            world.Allreduce(squares.AsSpan(), MpiOperation.Sum);
+            for (int i = 0; i < _tensors.Count; i++)
+                findings.Within(_tensors[i].What, squares[2 * i] == 0 ? 0 : Math.Sqrt(squares[2 * i] / squares[(2 * i) + 1]), _tensors[i].Allowed);
+        }
     }
 
     private void Compare(
@@ -236,7 +256,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         (double tolerance32, double tolerance64) = tolerances ?? (Tolerance32, Tolerance64);
         // No weight decay in the single step: the velocity after it is the gradient.
         foreach ((ScalarType type, int steps, double tolerance, double decay) in
-            new[] { (ScalarType.Float32, 1, tolerance32, 0.0), (ScalarType.Float64, 5, tolerance64, 5e-4) })
+            new[] { (ScalarType.Float32, 1, tolerance32, 0.0), (ScalarType.Float64, Steps64, tolerance64, 5e-4) })
         {
             using DisposeScope scope = NewDisposeScope();
             OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
@@ -259,16 +279,17 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             findings.True(method.TakeTotals() == default, $"{what}: totals do not start anew");
 
             // Every rank walks through all tensors, also those that it holds nothing of.
+            CutErrors errors = new();
             Dictionary<string, TensorSlice> held = state.Slices.ToDictionary(slice => slice.Name);
             foreach (TensorSpec tensor in network.Tensors)
             {
                 Tensor expected = serial.Tensors[tensor.Name];
                 TensorSlice slice = held.GetValueOrDefault(tensor.Name) ?? new TensorSlice(tensor, [], null);
                 Tensor Part(Func<string, Tensor> of) => held.ContainsKey(tensor.Name) ? of(tensor.Name) : empty(slice.Shape, type);
-                findings.Within($"{what}: {tensor.Name}", Error(world, Part(of => state[of]), slice.Take(expected.detach())), tolerance);
-                if (steps == 1 && tensor.IsParameter)
-                    findings.Within($"{what}: gradient of {tensor.Name}", Error(world, Part(state.Momentum), slice.Take(expected.grad!)), tolerance);
+                errors.Add($"{what}: {tensor.Name}", Part(of => state[of]), slice.Take(expected.detach()), tolerance);
+                if (steps == 1 && tensor.IsParameter) errors.Add($"{what}: gradient of {tensor.Name}", Part(state.Momentum), slice.Take(expected.grad!), tolerance);
             }
+            errors.Note(world, findings);
 
             using IDisposable frozen = no_grad();
             Batch all = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, device, float64);

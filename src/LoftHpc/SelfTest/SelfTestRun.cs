@@ -143,7 +143,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
 
     private void TrainingMethods(Findings findings)
     {
-        MethodChecks methods = new(world, device, direct, findings, tamper);
+        MethodChecks methods = new(world, device, direct, findings, tamper) { Steps64 = 3 };
         foreach (NetworkSection family in Families)
         {
             (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
@@ -182,7 +182,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         foreach (string method in Methods)
         {
             if (method == "gpipe" && world.Size > network.UnitCount) continue;
-            methods.LiveTensors(method, network, data, MethodChecks.Pretrain([$"method={method}", "local_steps=3", "epochs=100", "loft.first_blocks=true"]));
+            methods.LiveTensors(method, network, data, MethodChecks.Pretrain([$"method={method}", "local_steps=3", "epochs=100", "loft.first_blocks=true", "batch_norm=per-rank"]));
         }
     }
 
