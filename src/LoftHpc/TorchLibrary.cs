@@ -124,11 +124,15 @@ public static unsafe partial class TorchLibrary
     /// Loads a library with all the functions that it needs at once: .NET's own way looks for a function only when it is
     /// called, which may be days later.
     /// </summary>
-    private static nint LoadWhole(string library)
+    internal static nint LoadWhole(string library)
     {
         const int now = 2;
-        if (Open(library, now) == 0) throw new DllNotFoundException(Marshal.PtrToStringUTF8(LastError()));
-        return NativeLibrary.Load(library);
+        // The error is gone as soon as .NET looks for a function of its own: no other call may come between these two.
+        _ = LastError();
+        nint path = Marshal.StringToCoTaskMemUTF8(library);
+        string? error = Open(path, now) == 0 ? Marshal.PtrToStringUTF8(LastError()) ?? "" : null;
+        Marshal.FreeCoTaskMem(path);
+        return error is null ? NativeLibrary.Load(library) : throw new DllNotFoundException(error);
     }
 
     /// <summary>Whether a version such as "2.11" is the needed one or newer.</summary>
@@ -172,8 +176,8 @@ public static unsafe partial class TorchLibrary
     [GeneratedRegex(@"(lib[\w.+-]+\.so[.\d]*): cannot open shared object file")]
     private static partial Regex MissingLibrary();
 
-    [LibraryImport("libc", EntryPoint = "dlopen", StringMarshalling = StringMarshalling.Utf8)]
-    private static partial nint Open(string path, int flags);
+    [LibraryImport("libc", EntryPoint = "dlopen")]
+    private static partial nint Open(nint path, int flags);
 
     [LibraryImport("libc", EntryPoint = "dlerror")]
     private static partial nint LastError();

@@ -121,7 +121,7 @@ public static class CommandLine
 
     private static Command Doctor()
     {
-        Command command = new("doctor", "Say what every rank finds: MPI, libtorch, libstdc++, device, CPU; and what is wrong.");
+        Command command = new("doctor", "Say what every rank finds: MPI, libtorch and whether it computes rightly, libstdc++, device, CPU; and what is wrong.");
         command.SetAction(_ => DoctorCommand.Run(Console.Out));
         return command;
     }

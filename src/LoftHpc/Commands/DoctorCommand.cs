@@ -1,22 +1,25 @@
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
+using LoftHpc.Networks;
 using LoftHpc.Results;
+using LoftHpc.Training;
 using TorchSharp;
 
 namespace LoftHpc.Commands;
 
 /// <summary>
-/// Says what every rank found (MPI, libtorch, libstdc++, device, processor), does one collective, and tells in one plain
-/// line each what is wrong and how to mend it. Works where MPI or libtorch is missing, or launcher and library do not match.
+/// Says what every rank found (MPI, libtorch, libstdc++, device, processor), does one collective, checks the arithmetic, and
+/// tells in one plain line each what is wrong and how to mend it. Works where MPI or libtorch is missing, or launcher and library do not match.
 /// </summary>
 public static partial class DoctorCommand
 {
     private static readonly string[] Order =
-        ["program", "launcher", "MPI", "MPI library", "MPI threads", "collective", "libtorch", "libstdc++", "processor"];
+        ["program", "launcher", "MPI", "MPI library", "MPI threads", "collective", "libtorch", "arithmetic", "libstdc++", "processor"];
 
     /// <summary>What one rank found: pairs of what (one of <see cref="Order"/>) and finding, and problems.</summary>
     private sealed record Examination(IReadOnlyList<string[]> Findings, IReadOnlyList<string> Problems);
@@ -74,6 +77,7 @@ public static partial class DoctorCommand
         Placement? placement = world.Allreduce(torchLoads ? 1 : 0, MpiOperation.Min) == 1
             ? DeviceBinding.Bind(world, DeviceChoice.Auto, threads: null)
             : null;
+        if (placement is not null) DescribeArithmetic(placement.Device, findings, problems);
 
         Examination[] ranks = [.. world.Allgather(JsonSerializer.Serialize(new Examination(findings, problems)))
             .Select(text => JsonSerializer.Deserialize<Examination>(text)!)];
@@ -147,6 +151,33 @@ public static partial class DoctorCommand
         }
         findings.Add(["libstdc++", DescribeStandardLibrary(works)]);
         return works;
+    }
+
+    /// <summary>What the check at the start of a launch says of a usual network, with channels in whole blocks, and beside them.</summary>
+    private static void DescribeArithmetic(torch.Device device, List<string[]> findings, List<string> problems)
+    {
+        const int side = 32;
+        int[] widths = [64, 5];
+        LayerShapes layers = new();
+        foreach (int width in widths)
+        {
+            NetworkSpec network = NetworkCatalog.Create(new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = width }, 3, 10);
+            layers.Add(network, side, network.Tensors.Select(TensorSlice.Whole), torch.float32, device.type);
+        }
+        try
+        {
+            ArithmeticCheck.Run(layers, torch.float32, device);
+            (ArithmeticRepair repair, int repaired) = Convolution.Repairs;
+            string convolutions = $"{layers.Convolutions.Count()} convolutions of PreActResNet-18, widths {string.Join(" and ", widths)}";
+            findings.Add(["arithmetic", repaired == 0
+                ? $"right: {convolutions}, batch norm, loss and optimizer"
+                : $"right after a repair ({ConfigName.Of(repair)}): {repaired} of {convolutions}, were wrong; steps take longer"]);
+        }
+        catch (UserError error)
+        {
+            findings.Add(["arithmetic", "WRONG"]);
+            problems.Add(error.Message);
+        }
     }
 
     private static string DescribeStandardLibrary(bool torchWorks)

@@ -141,7 +141,8 @@ public sealed record RunComparison(
         return
         [
             .. Kinds("processor", all.SelectMany(launch => launch.Ranks).Select(rank => rank.CpuModel)),
-            .. Kinds("MPI", all.Select(launch => launch.Mpi).Where(mpi => mpi.Version.Length > 0).Select(mpi => mpi.Version)),
+            .. Kinds("MPI", all.Select(launch => launch.Mpi).Where(mpi => mpi.Version.Length > 0)
+                .Select(mpi => mpi.Binding == "native" ? mpi.Version : $"{mpi.Version}, through {mpi.Binding}")),
             .. Kinds("libtorch", all.Select(launch => launch.Libtorch)),
             .. Kinds("arithmetic", all.Select(launch => ArithmeticOf(new RunManifest([launch])))),
             .. Kinds("program", all.Select(launch =>

@@ -17,6 +17,7 @@ public class DoctorCommandTests
         Assert.Matches("(?m)^launcher +none", result.Output);
         TorchLibraryInfo own = TorchLibrary.Load();
         Assert.Matches($"(?m)^libtorch +{Regex.Escape($"{own.Version} in {own.Folder} ({own.Reason})")}$", result.Output);
+        Assert.Matches("(?m)^arithmetic +right: [0-9]+ convolutions of PreActResNet-18, widths 64 and 5, batch norm, loss and optimizer$|^arithmetic +right after a repair", result.Output);
         Assert.Matches("(?m)^libstdc\\+\\+ +/.*libstdc\\+\\+\\.so.*, up to GLIBCXX_3\\.4\\.[0-9]+: (has|lacks) the 3\\.4\\.32", result.Output);
         Assert.Matches($"(?m)^rank 0 +{Environment.MachineName}, local rank 0, (cpu|cuda:0), [0-9]+ threads?$", result.Output);
         Assert.EndsWith("All is well.", result.Output.TrimEnd(), StringComparison.Ordinal);
@@ -61,5 +62,26 @@ public class DoctorCommandTests
         Assert.NotEqual(0, result.ExitCode);
         string line = Assert.Single(result.Output.Split('\n'), l => l.StartsWith("wrong: ", StringComparison.Ordinal));
         Assert.Contains("started 2 tasks, but MPI sees 1", line, StringComparison.Ordinal);
+    }
+
+    [SkippableFact]
+    public void Arithmetic_that_is_repaired_is_shown_by_rank()
+    {
+        BrokenMachine.SkipUnlessCachesMatter();
+        LaunchResult result = MpiLauncher.Run(
+            MpiLauncher.AnyFamily(), 3, [MpiLauncher.LoftHpc, "doctor"], environment: BrokenMachine.With("caches", rank: 1)).MustSucceed();
+        // A machine may have the fault by itself, on all ranks then.
+        Assert.Matches("(?m)^arithmetic +(rank 1: )?right after a repair \\(channels-padded\\): [0-9]+ of [0-9]+ convolutions of PreActResNet-18, widths 64 and 5, were wrong", result.Output);
+    }
+
+    [SkippableFact]
+    public void Arithmetic_that_cannot_be_repaired_is_one_line()
+    {
+        LaunchResult result = MpiLauncher.Run(
+            MpiLauncher.AnyFamily(), 2, [MpiLauncher.LoftHpc, "doctor"], environment: BrokenMachine.With("convolution", rank: 1));
+        Assert.Equal(ExitCodes.Environment, result.ExitCode);
+        Assert.Matches("(?m)^arithmetic +rank 1: WRONG$", result.Output);
+        string line = Assert.Single(result.Output.Split('\n'), l => l.StartsWith("wrong: ", StringComparison.Ordinal));
+        Assert.StartsWith("wrong: rank 1: arithmetic: conv1, a convolution 3 x 3 from 3 to 64 channels", line, StringComparison.Ordinal);
     }
 }
