@@ -57,6 +57,17 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
         Assert.All((string[])["n1", "n2"], host => Assert.Contains($"\"{host}\"", manifest, StringComparison.Ordinal));
     }
 
+    /// <summary>It needs no config, and takes settings.</summary>
+    [SkippableFact]
+    public void A_self_test_over_two_nodes_passes()
+    {
+        (string state, string exitCode, string log) = Submit("openmpi", ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"], ["selftest", "network.width=3"]);
+        Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
+        Assert.Matches("(?m)^[0-9]+ checks passed$", log);
+        Assert.All((string[])["n1", "n2"], host => Assert.Matches($"(?m)^\\| +[01] \\| {host} ", log));
+        Assert.Empty(Directory.GetDirectories(_folder));
+    }
+
     [SkippableFact]
     public void The_wrong_pair_of_srun_and_library_is_refused_in_one_line()
     {
