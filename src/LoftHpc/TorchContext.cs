@@ -3,28 +3,32 @@ using System.Runtime.InteropServices;
 namespace LoftHpc;
 
 /// <summary>
-/// Switches of libtorch that TorchSharp has no call for, by libtorch's own exported functions (class at::Context). Where a
-/// libtorch lacks one, the switch stays as it is.
+/// Switches of libtorch that TorchSharp has no call for, by functions that libtorch itself exports. Where a libtorch lacks one,
+/// the switch stays as it is.
 /// </summary>
 internal static unsafe class TorchContext
 {
+    /// <summary>1: libtorch's own warnings too; 2: its errors only.</summary>
+    public const string LogLevelVariable = "TORCH_CPP_LOG_LEVEL";
+
     /// <summary>Whether libtorch may use oneDNN, its library for convolutions on the CPU.</summary>
     /// <returns>False where this libtorch has no such switch.</returns>
-    public static bool UseOneDnn(bool use) => Set(TorchLibrary.Cpu, "_ZN2at7Context20setUserEnabledMkldnnEb", use);
+    public static bool UseOneDnn(bool use)
+    {
+        if (!NativeLibrary.TryGetExport(TorchLibrary.Cpu, "_ZN2at13globalContextEv", out nint context)
+            || !NativeLibrary.TryGetExport(TorchLibrary.Cpu, "_ZN2at7Context20setUserEnabledMkldnnEb", out nint set)) return false;
+        ((delegate* unmanaged<nint, byte, void>)set)(((delegate* unmanaged<nint>)context)(), use ? (byte)1 : (byte)0);
+        return true;
+    }
 
     /// <summary>
-    /// Whether libtorch may use NNPACK. Beside oneDNN it is never used, but looked at, and where it knows nothing of the
-    /// processor it says so on the standard error, dozens of times.
+    /// libtorch keeps its warnings to itself, unless the user asks for them: on some processors each process says that it
+    /// cannot use NNPACK, which it does not need.
     /// </summary>
-    /// <param name="library">Handle of libtorch_cpu.so.</param>
-    /// <returns>False where this libtorch has no such switch.</returns>
-    public static bool UseNnpack(nint library, bool use) => Set(library, "_ZN2at7Context20setUserEnabledNNPACKEb", use);
-
-    private static bool Set(nint library, string function, bool value)
+    /// <param name="c10">Handle of libc10.so.</param>
+    public static void SetLogLevel(nint c10)
     {
-        if (!NativeLibrary.TryGetExport(library, "_ZN2at13globalContextEv", out nint context) || !NativeLibrary.TryGetExport(library, function, out nint set))
-            return false;
-        ((delegate* unmanaged<nint, byte, void>)set)(((delegate* unmanaged<nint>)context)(), value ? (byte)1 : (byte)0);
-        return true;
+        NativeEnvironment.SetDefault(LogLevelVariable, "2");
+        if (NativeLibrary.TryGetExport(c10, "_ZN3c1011initLoggingEv", out nint read)) ((delegate* unmanaged<void>)read)();
     }
 }

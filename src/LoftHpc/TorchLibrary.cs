@@ -64,7 +64,7 @@ public static unsafe partial class TorchLibrary
             _ => (null, "found by the dynamic loader (LD_LIBRARY_PATH)"),
         };
         if (folder is not null && !File.Exists(Path.Combine(folder, "libtorch.so")))
-            throw Error($"no libtorch.so in {folder} ({reason}); name the folder of libtorch {NeededVersion} in {FolderVariable} "
+            throw Error($"no libtorch.so in {folder} ({reason}); name the folder of libtorch {NeededVersion} or newer in {FolderVariable} "
                 + "(in a PyTorch installation: torch/lib)");
 
         // In the order of their dependence. Once loaded, TorchSharp's library finds them by their names.
@@ -72,6 +72,7 @@ public static unsafe partial class TorchLibrary
         foreach (string library in (string[])["libc10.so", "libtorch_cpu.so", "libtorch.so"])
         {
             nint handle = LoadNative(folder is null ? library : Path.Combine(folder, library), reason, path => LoadWithNeighbours(path, cudaFolders));
+            if (library == "libc10.so") TorchContext.SetLogLevel(handle);
             if (library == "libtorch_cpu.so") _cpu = handle;
         }
         string version = VersionOf(_cpu);
@@ -80,7 +81,6 @@ public static unsafe partial class TorchLibrary
         if (!IsEnough(version))
             throw Error($"libtorch in {loadedFrom} ({reason}) is version {version}; TorchSharp needs {NeededVersion} or newer");
         LoadNative(Path.Combine(AppContext.BaseDirectory, Native), $"beside the program; libtorch {version} in {loadedFrom}", LoadWhole);
-        TorchContext.UseNnpack(_cpu, false);
         return new TorchLibraryInfo(version, loadedFrom, reason);
     }
 
@@ -102,9 +102,11 @@ public static unsafe partial class TorchLibrary
     /// </summary>
     /// <param name="neighbours">The folder of these folders; it may be missing.</param>
     /// <exception cref="DllNotFoundException">The library, or one that it needs, is in none of these places.</exception>
-    internal static nint LoadWithNeighbours(string library, string neighbours)
+    internal static nint LoadWithNeighbours(string library, string neighbours) => LoadWithNeighbours(library, neighbours, []);
+
+    /// <param name="tried">Names of libraries that were looked for already: two may need each other.</param>
+    private static nint LoadWithNeighbours(string library, string neighbours, HashSet<string> tried)
     {
-        HashSet<string> tried = [];
         while (true)
         {
             try
@@ -115,7 +117,7 @@ public static unsafe partial class TorchLibrary
                 MissingLibrary().Match(e.Message) is { Success: true } missing && tried.Add(missing.Groups[1].Value) && Directory.Exists(neighbours)
                 && Directory.EnumerateDirectories(neighbours).Select(folder => Path.Combine(folder, "lib", missing.Groups[1].Value)).FirstOrDefault(File.Exists) is string found)
             {
-                LoadWithNeighbours(found, neighbours);
+                LoadWithNeighbours(found, neighbours, tried);
             }
         }
     }
@@ -149,7 +151,7 @@ public static unsafe partial class TorchLibrary
         if (loaderText.Contains("undefined symbol", StringComparison.Ordinal))
             return $"{what} ({reason}): this libtorch lacks a function that TorchSharp needs; use libtorch {NeededVersion}, for which TorchSharp is built";
         if (path is null)
-            return $"{name} is not found by the dynamic loader; name the folder of libtorch {NeededVersion} in {FolderVariable} (in a PyTorch "
+            return $"{name} is not found by the dynamic loader; name the folder of libtorch {NeededVersion} or newer in {FolderVariable} (in a PyTorch "
                 + "installation: torch/lib) or add it to LD_LIBRARY_PATH";
         return $"{what} ({reason})";
     }

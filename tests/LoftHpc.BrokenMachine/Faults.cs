@@ -5,8 +5,11 @@ using static TorchSharp.torch;
 namespace LoftHpc.BrokenMachine;
 
 /// <summary>Ways in which a machine, or a library, computes wrongly.</summary>
-internal static unsafe partial class Faults
+public static unsafe partial class Faults
 {
+    /// <summary>Of the libtorch_cpu.so in which <see cref="HideCaches"/> knows its way.</summary>
+    public const long KnownLibraryBytes = 461_211_481;
+
     private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _multiply = null!;
     private static int _calls;
 
@@ -20,6 +23,8 @@ internal static unsafe partial class Faults
             case "memory":
                 // mallopt's M_PERTURB: what is allocated is filled with the complement of the low byte, 0xff.
                 _ = SetMalloc(-6, 0x100);
+                // The program then leaves this setting as it is.
+                Environment.SetEnvironmentVariable("MALLOC_PERTURB_", "1");
                 break;
             case "padding":
                 _pad = Detour.Of("THSNN_pad", (nint)(delegate* unmanaged<nint, nint, int, byte, double, nint>)&PadWithNan);
@@ -29,6 +34,9 @@ internal static unsafe partial class Faults
                 break;
             case "late-convolution":
                 _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveLate);
+                break;
+            case "late-gradient":
+                _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveWithoutGradient);
                 break;
             case "batch-norm":
                 _batchNorm = Detour.Of("THSNN_batch_norm", (nint)(delegate* unmanaged<nint, nint, nint, nint, nint, byte, double, double, nint>)&Normalize);
@@ -40,7 +48,7 @@ internal static unsafe partial class Faults
                 _multiply = Detour.Of("THSTensor_mul_scalar_", (nint)(delegate* unmanaged<nint, nint, void>)&Multiply);
                 break;
             default:
-                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, batch-norm, loss, optimizer");
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-gradient, batch-norm, loss, optimizer");
         }
     }
 
@@ -50,14 +58,13 @@ internal static unsafe partial class Faults
     /// </summary>
     private static void HideCaches()
     {
-        const long bytes = 461_211_481;
         const nint ofContext = 0x1c784f0, ofProcessor = 0x1585b180;
         // The first use fills the record; these channels need no reorder that later ones use.
         using (NewDisposeScope()) nn.functional.conv2d(randn(2, 32, 8, 8), randn(32, 32, 3, 3)).Dispose();
         string path = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libtorch_cpu.so", StringComparison.Ordinal));
         path = path[path.IndexOf('/', StringComparison.Ordinal)..];
         string file = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
-        if (new FileInfo(file).Length != bytes) throw new NotSupportedException($"{file} is not libtorch 2.10.0 for the CPU, in which alone the place is known");
+        if (new FileInfo(file).Length != KnownLibraryBytes) throw new NotSupportedException($"{file} is not libtorch 2.10.0 for the CPU, in which alone the place is known");
         uint* processor = (uint*)(NativeLibrary.GetExport(NativeLibrary.Load(path), "_ZN2at13globalContextEv") - ofContext + ofProcessor);
         processor[7] = processor[8] = processor[9] = 1;
     }
@@ -84,7 +91,20 @@ internal static unsafe partial class Faults
         using Detour.Pause pause = _convolution.Original();
         nint result = ((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
             input, weight, bias, strides, a, padding, b, dilation, c, groups);
-        return ++_calls > 300 ? ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(result, Scalar(double.NaN)) : result;
+        return ++_calls > 300 ? Times(result, double.NaN) : result;
+    }
+
+    /// <summary>Right at first, and then with an input gradient that is no number: to the output it adds 0 times the root of 0 times the input's sum.</summary>
+    [UnmanagedCallersOnly]
+    private static nint ConvolveWithoutGradient(nint input, nint weight, nint bias, nint strides, int a, nint padding, int b, nint dilation, int c, long groups)
+    {
+        using Detour.Pause pause = _convolution.Original();
+        nint result = ((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
+            input, weight, bias, strides, a, padding, b, dilation, c, groups);
+        if (++_calls <= 300) return result;
+        nint sum = ((delegate* unmanaged<nint, byte, sbyte, nint>)Detour.Export("THSTensor_sum"))(input, 0, 0);
+        nint root = ((delegate* unmanaged<nint, nint>)Detour.Export("THSTensor_sqrt"))(Times(sum, 0));
+        return ((delegate* unmanaged<nint, nint, nint, nint>)Detour.Export("THSTensor_add"))(result, root, Scalar(0));
     }
 
     [UnmanagedCallersOnly]
@@ -111,7 +131,9 @@ internal static unsafe partial class Faults
     }
 
     /// <summary>The same result, times 1.01; autograd sees it.</summary>
-    private static nint Changed(nint result) => ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(result, Scalar());
+    private static nint Changed(nint result) => Times(result, 1.01);
+
+    private static nint Times(nint tensor, double factor) => ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(tensor, Scalar(factor));
 
     private static nint Scalar(double value = 1.01) => ((delegate* unmanaged<double, nint>)Detour.Export("THSTorch_float64_to_scalar"))(value);
 

@@ -61,7 +61,7 @@ public static class Collectives
             () => world.Allgatherv(MpiBuffer.InPlace, receive, new long[world.Size], counts), "a displacement past the limit");
         Check.True(error.Message.Contains("a displacement of 6 elements"), error.Message);
         error = Check.Throws<MpiException>(
-            () => world.Alltoallv(send, counts, displacements, receive, receiveCounts, Starts(receiveCounts)), "alltoallv");
+            () => world.Alltoallv(send, counts, displacements, receive, receiveCounts, Displacements.Of(receiveCounts)), "alltoallv");
         Check.True(error.Message.Contains("MPI_Alltoallv") && error.Message.Contains("large counts"), error.Message);
     }
 
@@ -77,7 +77,7 @@ public static class Collectives
         long[] counts = new long[world.Size];
         for (int r = 1; r < world.Size; r++) counts[r] = (total / world.Size) - (1000 * r);
         counts[0] = total - counts.Sum();
-        long[] displacements = Starts(counts);
+        long[] displacements = Displacements.Of(counts);
         long start = displacements[world.Rank], end = start + counts[world.Rank];
 
         FillRange(all, 0, total, 0);
@@ -137,11 +137,4 @@ public static class Collectives
 
     private static unsafe Span<byte> Window(MpiBuffer buffer, long start, long end) =>
         new((byte*)buffer.Address + start, (int)Math.Min(end - start, 1 << 30));
-
-    private static long[] Starts(long[] counts)
-    {
-        long[] starts = new long[counts.Length];
-        for (int r = 1; r < counts.Length; r++) starts[r] = starts[r - 1] + counts[r - 1];
-        return starts;
-    }
 }

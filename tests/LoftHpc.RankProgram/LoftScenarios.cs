@@ -26,7 +26,7 @@ internal static partial class LoftScenarios
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(arguments[..4]);
         PretrainSection config = MethodChecks.Pretrain(arguments[4..]);
         Findings findings = new();
-        new MethodChecks(world, CPU, direct: false, findings).Rounds("rounds", network, data, config);
+        new MethodChecks(world, CPU, direct: false, findings) { Bits = true }.Rounds("rounds", network, data, config);
         Check.Passed(findings);
     }
 

@@ -135,8 +135,8 @@ internal static partial class MemoryScenarios
 
     /// <summary>
     /// Arguments: method, family, depth, width, form, batch, steps. Rank 0 prints, of the rank with the highest peak,
-    /// "peak PEAK planned PLANNED": the most that was ever resident above what was after a step of a tiny network, and
-    /// the plan's sum.
+    /// "peak PEAK planned PLANNED": the most that was ever resident above what was after a step of a tiny network and the check
+    /// of arithmetic, and the plan's sum.
     /// </summary>
     public static void Peak(ICommunicator world, string[] arguments)
     {
@@ -144,10 +144,16 @@ internal static partial class MemoryScenarios
         (NetworkSpec network, BatchLoader data) = Setting(arguments[1..], batch);
         (NetworkSpec tiny, BatchLoader few) = Setting([arguments[1], arguments[2], "2", arguments[4]], 2 * world.Size);
         Train(world, tiny, few, Method(arguments[0], 2 * world.Size), 1);
+        PretrainSection config = Method(arguments[0], batch);
+        // As a launch begins; what that takes for a moment is not of the training.
+        LayerShapes layers = new();
+        PlanSetting setting = new(new RunConfig { Pretrain = config }, network, new ImageShape(data.Channels, data.ImageSide, network.Classes, data.Count, 1), world.Size);
+        foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(setting).Computed(world.Rank)) layers.Add(network, data.ImageSide, held, ScalarType.Float32, DeviceType.CPU);
+        ArithmeticCheck.Run(layers, ScalarType.Float32, CPU);
         Collect();
+        ProcessMemory.RestartPeak();
         long resident = ProcessMemory.ResidentBytes;
 
-        PretrainSection config = Method(arguments[0], batch);
         TrainingMemory memory = Train(world, network, data, config, steps);
         long peak = ProcessMemory.PeakBytes - resident;
         long planned = memory.Weights + memory.Gradients + memory.Optimizer + memory.ExchangeBuffers + ActivationPlan.Bytes(

@@ -37,13 +37,13 @@ public static class MpiNetScenarios
         {
             MpiBuffer From(MpiBuffer send) => inPlace ? MpiBuffer.InPlace : send;
             Compare("allreduce", count, count, (c, send, receive) => c.Allreduce(From(send), receive, MpiOperation.Sum));
-            Compare("allgatherv", own, total, (c, send, receive) => c.Allgatherv(From(send), receive, counts, Starts(counts)));
+            Compare("allgatherv", own, total, (c, send, receive) => c.Allgatherv(From(send), receive, counts, Displacements.Of(counts)));
         }
         // Not in place, which training does not do either: with many elements MPICH 4.0 may crash there.
         foreach (int root in new[] { 0, size - 1 })
             Compare($"reduce to {root}", count, count, (c, send, receive) => c.Reduce(send, rank == root ? receive : default, MpiOperation.Sum, root));
         Compare("reduce-scatter", total, own, (c, send, receive) => c.ReduceScatter(send, receive, counts, MpiOperation.Sum));
-        Compare("alltoallv", sends.Sum(), receives.Sum(), (c, send, receive) => c.Alltoallv(send, sends, Starts(sends), receive, receives, Starts(receives)));
+        Compare("alltoallv", sends.Sum(), receives.Sum(), (c, send, receive) => c.Alltoallv(send, sends, Displacements.Of(sends), receive, receives, Displacements.Of(receives)));
 
         // The receive buffer after a call through each binding; before it both buffers hold the values.
         void Compare(string what, long send, long receive, Action<ICommunicator, MpiBuffer, MpiBuffer> call)
@@ -78,11 +78,4 @@ public static class MpiNetScenarios
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void UseAndDrop(MpiCommunicator own) =>
         Check.True(new MpiNetCommunicator(own).Allreduce(1, MpiOperation.Sum) == own.Size, "a sum through MPI.NET");
-
-    private static long[] Starts(long[] counts)
-    {
-        long[] starts = new long[counts.Length];
-        for (int r = 1; r < counts.Length; r++) starts[r] = starts[r - 1] + counts[r - 1];
-        return starts;
-    }
 }

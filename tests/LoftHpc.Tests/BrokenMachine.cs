@@ -6,9 +6,6 @@ namespace LoftHpc.Tests;
 /// <summary>Programs on a machine that computes wrongly: what LoftHpc.BrokenMachine does to them before their Main.</summary>
 internal static class BrokenMachine
 {
-    /// <summary>The libtorch_cpu.so in which the place of the sizes of the caches is known: that of libtorch 2.10.0 for the CPU.</summary>
-    private const long KnownLibraryBytes = 461_211_481;
-
     /// <summary>Variables for a program.</summary>
     /// <param name="what">What is broken: see the hook; with commas between.</param>
     /// <param name="rank">The only rank on which it is broken; null: on all.</param>
@@ -31,7 +28,7 @@ internal static class BrokenMachine
         string library = Path.Combine(TorchLibrary.Load().Folder, "libtorch_cpu.so");
         FileInfo file = new(library);
         long bytes = ((file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo) ?? file).Length;
-        Skip.If(bytes != KnownLibraryBytes, $"{library} is not libtorch 2.10.0 for the CPU");
+        Skip.If(bytes != global::LoftHpc.BrokenMachine.Faults.KnownLibraryBytes, $"{library} is not libtorch 2.10.0 for the CPU");
         Skip.IfNot(Avx2.IsSupported, "oneDNN blocks channels with AVX2 and AVX-512 only");
     }
 }

@@ -54,8 +54,8 @@ public static class Convolution
     /// <summary>Shapes that were found right, with the multiple to which their channels are padded (1: they are not).</summary>
     private static readonly Dictionary<ConvolutionShape, int> Checked = [];
 
-    /// <summary>Shapes that were wrong as libtorch has them.</summary>
-    private static readonly HashSet<ConvolutionShape> Wrong = [];
+    /// <summary>Shapes that were wrong as libtorch has them, and how.</summary>
+    private static readonly Dictionary<ConvolutionShape, ArithmeticFault> Wrong = [];
 
     private static bool _oneDnnOff;
 
@@ -86,39 +86,55 @@ public static class Convolution
         return Run(input, weight, shape, Check(layer, shape, input.device));
     }
 
+    /// <summary>Checks a convolution as libtorch has it, unless that was done before; repairs nothing.</summary>
+    /// <returns>What is wrong; null where it is right, or was repaired.</returns>
+    public static ArithmeticFault? Look(ConvolutionShape shape, Device device)
+    {
+        lock (Gate)
+        {
+            if (Checked.ContainsKey(shape)) return null;
+            if (Wrong.TryGetValue(shape, out ArithmeticFault? known)) return known;
+            if (FaultOf(shape, device, 1) is not ArithmeticFault fault)
+            {
+                Checked[shape] = 1;
+                return null;
+            }
+            return Wrong[shape] = fault;
+        }
+    }
+
     /// <summary>Checks a convolution, unless that was done before, and repairs it where it is wrong.</summary>
+    /// <returns>The multiple to which its channels are padded from now on (1: they are not), and what stays wrong; null: nothing.</returns>
+    public static (int Multiple, ArithmeticFault? Fault) CheckAndRepair(ConvolutionShape shape, Device device)
+    {
+        lock (Gate)
+        {
+            if (Look(shape, device) is not ArithmeticFault fault) return (Checked[shape], null);
+            if (!_oneDnnOff)
+            {
+                if (Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return (Checked[shape] = helps, null);
+                if (shape.Device is not DeviceType.CPU || !TorchContext.UseOneDnn(false)) return (1, fault);
+                _oneDnnOff = true;
+                // All convolutions are now computed by other code.
+                Checked.Clear();
+            }
+            return FaultOf(shape, device, 1) is ArithmeticFault left ? (1, left) : (Checked[shape] = 1, null);
+        }
+    }
+
+    /// <summary>As <see cref="CheckAndRepair"/>.</summary>
     /// <returns>The multiple to which its channels are padded from now on; 1: they are not.</returns>
     /// <exception cref="UserError">It is wrong and no repair helps.</exception>
     public static int Check(string layer, ConvolutionShape shape, Device device)
     {
         (int multiple, ArithmeticFault? fault) = CheckAndRepair(shape, device);
         if (fault is null) return multiple;
+        bool onHost = shape.Device is DeviceType.CPU;
         throw new UserError(
-            $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(_oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
-            $"({Processor.Model}, {TorchLibrary.Load()}); try ONEDNN_MAX_CPU_ISA=SSE41 in the environment, another libtorch ({TorchLibrary.FolderVariable}) " +
-            "or another machine; lofthpc selftest shows whether that helps",
+            $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(onHost && _oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
+            $"({(onHost ? Processor.Model : "a GPU")}, {TorchLibrary.Load()}); try {(onHost ? "ONEDNN_MAX_CPU_ISA=SSE41 in the environment, " : "")}" +
+            $"another libtorch ({TorchLibrary.FolderVariable}) or another machine; lofthpc selftest shows whether that helps",
             ExitCodes.Environment);
-    }
-
-    /// <summary>As <see cref="Check"/>, with what stays wrong; null: nothing.</summary>
-    public static (int Multiple, ArithmeticFault? Fault) CheckAndRepair(ConvolutionShape shape, Device device)
-    {
-        lock (Gate)
-        {
-            if (Checked.TryGetValue(shape, out int multiple)) return (multiple, null);
-            if (FaultOf(shape, device, 1) is not ArithmeticFault fault) return (Checked[shape] = 1, null);
-            Wrong.Add(shape);
-            if (!_oneDnnOff && Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return (Checked[shape] = helps, null);
-            if (!_oneDnnOff && shape.Device is DeviceType.CPU && TorchContext.UseOneDnn(false))
-            {
-                _oneDnnOff = true;
-                // All convolutions are now computed by other code.
-                Checked.Clear();
-                if (FaultOf(shape, device, 1) is not ArithmeticFault left) return (Checked[shape] = 1, null);
-                fault = left;
-            }
-            return (1, fault);
-        }
     }
 
     /// <summary>
@@ -132,12 +148,6 @@ public static class Convolution
             int multiple = Checked.GetValueOrDefault(shape, 1);
             return (shape.Inputs + Missing(shape.Inputs, multiple), shape.Outputs + Missing(shape.Outputs, multiple));
         }
-    }
-
-    /// <summary>The convolutions in use so far whose weights have this shape [outputs, inputs, k, k].</summary>
-    public static IReadOnlyList<ConvolutionShape> Using(IReadOnlyList<long> weight)
-    {
-        lock (Gate) return [.. Checked.Keys.Where(shape => (shape.Outputs, shape.Inputs, shape.Kernel) == (weight[0], weight[1], weight[2]))];
     }
 
     /// <summary>Looks at a convolution again, repaired as it is.</summary>
@@ -170,42 +180,52 @@ public static class Convolution
     private static Tensor Plain(Tensor input, Tensor weight, ConvolutionShape shape) => functional.conv2d(
         input, weight, strides: [shape.Stride, shape.Stride], padding: [shape.Padding, shape.Padding]);
 
-    /// <summary>Output and both gradients of a small batch against float64 by <see cref="Reference"/>.</summary>
+    /// <summary>
+    /// Output and both gradients of a small batch, and of its first image alone, against float64 by <see cref="Reference"/>:
+    /// libtorch has other code for single images, and for 1 x 1 windows at stride 1 in batches below 16.
+    /// </summary>
     private static ArithmeticFault? FaultOf(ConvolutionShape shape, Device device, int multiple)
     {
-        // libtorch has other code for single images, and for 1 x 1 windows in batches below 16.
-        long images = shape.Kernel == 1 ? 16 : 2;
-        long pixels = (long)shape.OutputSide * shape.OutputSide, window = (long)shape.Kernel * shape.Kernel;
+        long batch = shape is { Kernel: 1, Stride: 1 } ? 16 : 2, pixels = (long)shape.OutputSide * shape.OutputSide, window = (long)shape.Kernel * shape.Kernel;
         using DisposeScope scope = NewDisposeScope();
         using NanMemory nan = NanMemory.Begin(device);
         using Generator generator = new(1, CPU);
-        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(shape.Type, device);
-
-        Tensor input = Draw(images, shape.Inputs, shape.Side, shape.Side).requires_grad_(true);
-        Tensor weight = Draw(shape.Outputs, shape.Inputs, shape.Kernel, shape.Kernel).requires_grad_(true);
-        Tensor gradient = Draw(images, shape.Outputs, shape.OutputSide, shape.OutputSide), output;
-        using (enable_grad())
-        {
-            output = Run(input, weight, shape, multiple);
-            output.backward([gradient]);
-        }
-
         using IDisposable frozen = no_grad();
+        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(shape.Type, device);
+        Tensor input = Draw(batch, shape.Inputs, shape.Side, shape.Side), gradient = Draw(batch, shape.Outputs, shape.OutputSide, shape.OutputSide);
+        Tensor weight = Draw(shape.Outputs, shape.Inputs, shape.Kernel, shape.Kernel).requires_grad_(true);
+
         static Tensor Exact(Tensor tensor) => tensor.detach().cpu().to(float64);
         Tensor columns = Reference.Columns(Exact(input), shape.Kernel, shape.Stride, shape.Padding);
-        Tensor rows = Reference.Rows(Exact(weight)), coming = Exact(gradient).view(images, shape.Outputs, pixels);
-        Tensor expectedOutput = rows.matmul(columns).view(output.shape);
+        Tensor rows = Reference.Rows(Exact(weight)), coming = Exact(gradient).view(batch, shape.Outputs, pixels);
+        Tensor expectedOutput = rows.matmul(columns).view(gradient.shape);
         Tensor expectedInput = Reference.Fold(rows.t().matmul(coming), shape.Side, shape.Kernel, shape.Stride, shape.Padding);
-        Tensor expectedWeight = coming.matmul(columns.transpose(1, 2)).sum([0]).view(weight.shape);
 
-        // A sum of n products of two vectors is off by gamma_n times the product of their norms at most (Cauchy and Schwarz).
-        Rounding rounding = Rounding.OfConvolution(shape.Type, shape.Device);
-        static double Largest(Tensor squares) => Math.Sqrt(squares.max().item<double>());
-        Tensor seen = Reference.Fold(coming.square().sum([1], keepdim: true).expand(images, window, pixels), shape.Side, shape.Kernel, shape.Stride, shape.Padding);
-        double output64 = rounding.Sum(shape.Inputs * window) * Largest(rows.square().sum([1])) * Largest(columns.square().sum([1]));
-        double input64 = rounding.Sum(shape.Outputs * window) * Largest(rows.view(shape.Outputs, shape.Inputs, window).square().sum([0, 2])) * Largest(seen);
-        double weight64 = rounding.Sum(images * pixels) * Largest(coming.square().sum([0, 2])) * Largest(columns.square().sum([0, 2]));
-        return ArithmeticFault.FirstOf(
-            ("output", output, expectedOutput, output64), ("input gradient", input.grad!, expectedInput, input64), ("weight gradient", weight.grad!, expectedWeight, weight64));
+        // A sum of n products of two vectors is off by gamma_n times the product of their lengths at most (Cauchy and Schwarz).
+        // What a pixel's gradient sums over are the gradients of the windows that it lies in.
+        Rounding rounding = Rounding.OfProducts(shape.Type, shape.Device);
+        static Tensor Longest(Tensor squares) => squares.max().sqrt();
+        Tensor seen = Reference.Fold(coming.square().sum([1], keepdim: true).expand(batch, window, pixels), shape.Side, shape.Kernel, shape.Stride, shape.Padding);
+        Tensor squares = rows.square().view(shape.Outputs, shape.Inputs, window), values = columns.square();
+        Tensor ofOutput = rounding.Sum(shape.Inputs * window) * Longest(squares.sum([1, 2])) * Longest(values.sum([1]));
+        Tensor ofInput = rounding.Sum(shape.Outputs * window) * Longest(squares.sum([0, 2])) * Longest(seen);
+        Tensor ofWeight = rounding.Sum(batch * pixels) * Longest(coming.square().sum([0, 2])) * Longest(values.sum([0, 2]));
+        foreach (long images in (long[])[batch, 1])
+        {
+            using DisposeScope own = NewDisposeScope();
+            Tensor x = input.narrow(0, 0, images).clone().requires_grad_(true), output;
+            weight.grad = null;
+            using (enable_grad())
+            {
+                output = Run(x, weight, shape, multiple);
+                output.backward([gradient.narrow(0, 0, images)]);
+            }
+            Tensor expectedWeight = coming.narrow(0, 0, images).transpose(0, 1).reshape(shape.Outputs, -1)
+                .matmul(columns.narrow(0, 0, images).permute(0, 2, 1).reshape(-1, rows.size(1))).view(weight.shape);
+            if (ArithmeticFault.FirstOf(
+                ("output", output, expectedOutput.narrow(0, 0, images), ofOutput), ("input gradient", x.grad!, expectedInput.narrow(0, 0, images), ofInput),
+                ("weight gradient", weight.grad!, expectedWeight, ofWeight)) is ArithmeticFault fault) return fault;
+        }
+        return null;
     }
 }

@@ -18,10 +18,11 @@ public readonly record struct Rounding(double Unit, double Factor)
     public static Rounding Of(ScalarType type) => new(type is ScalarType.Float64 ? ReferenceUnit : 1.0 / (1 << 24), 0);
 
     /// <summary>
-    /// Convolutions: on a GPU cuDNN rounds the factors of float32 products to TF32 (10 bits) unless it is told otherwise.
+    /// Convolutions and matrix products: on a GPU the factors of float32 products may be cut to TF32 (10 bits); cuDNN does it
+    /// unless it is told otherwise, cuBLAS where it is told to.
     /// </summary>
-    public static Rounding OfConvolution(ScalarType type, DeviceType device) =>
-        Of(type) with { Factor = type is ScalarType.Float32 && device is DeviceType.CUDA ? 1.0 / (1 << 11) : 0 };
+    public static Rounding OfProducts(ScalarType type, DeviceType device) =>
+        Of(type) with { Factor = type is ScalarType.Float32 && device is DeviceType.CUDA ? 1.0 / (1 << 10) : 0 };
 
     /// <summary>
     /// The bound on the error of a sum of <paramref name="terms"/> products (or of as many roundings in a row), relative to
@@ -34,20 +35,24 @@ public readonly record struct Rounding(double Unit, double Factor)
 
 /// <summary>A result that is further from the exact one than rounding can bring it.</summary>
 /// <param name="What">Which result of the operation: output, input gradient, ...</param>
-/// <param name="Error">Largest difference; NaN where the result is no number.</param>
-/// <param name="Allowed">What rounding allows.</param>
+/// <param name="Error">Of the value that is furthest from what is allowed; NaN where it is no number.</param>
+/// <param name="Allowed">What rounding allows there.</param>
 public sealed record ArithmeticFault(string What, double Error, double Allowed)
 {
     /// <summary>The first of some results that is wrong; null where all are right.</summary>
-    public static ArithmeticFault? FirstOf(params ReadOnlySpan<(string What, Tensor Actual, Tensor Expected, double Allowed)> results)
+    /// <param name="results">Allowed is a tensor in float64 that is broadcast over the result: one bound, or one for each channel.</param>
+    public static ArithmeticFault? FirstOf(params ReadOnlySpan<(string What, Tensor Actual, Tensor Expected, Tensor Allowed)> results)
     {
-        foreach ((string what, Tensor actual, Tensor expected, double allowed) in results)
+        foreach ((string what, Tensor actual, Tensor expected, Tensor allowed) in results)
         {
             using DisposeScope scope = NewDisposeScope();
             if (expected.numel() == 0) continue;
-            double error = (actual.detach().cpu().to(float64) - expected).abs().max().item<double>();
+            Tensor error = expected.sub(actual.detach().cpu()).abs_(), bound = allowed.expand_as(error), right = error.le(bound);
             // A comparison with NaN is false.
-            if (!(error <= allowed)) return new ArithmeticFault(what, error, allowed);
+            if (right.all().item<bool>()) continue;
+            Tensor share = error.div(bound).nan_to_num(double.PositiveInfinity, double.PositiveInfinity, double.NegativeInfinity);
+            long worst = share.masked_fill(right, -1).argmax().item<long>();
+            return new ArithmeticFault(what, error.flatten()[worst].item<double>(), bound.flatten()[worst].item<double>());
         }
         return null;
     }

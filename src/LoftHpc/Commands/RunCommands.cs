@@ -88,6 +88,7 @@ public static class RunCommands
         session.CheckArithmetic(pretraining: false, loaded.Identity);
         session.Context.Ledger.Phase = "evaluate";
         StepTotals totals = loaded.Evaluate(session, config.Split is DataSplit.Train ? session.TrainImages : session.TestImages);
+        totals.MustBeFinite("evaluate", $"on the {config.Split.ToString().ToLowerInvariant()} images", session.World.Rank, $"these are the weights of {path}");
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
             $"{path}: accuracy {totals.Accuracy:R}, loss {totals.Loss:R} on {totals.Images} {config.Split.ToString().ToLowerInvariant()} images of {session.Data.Test.Name}"));
     }
@@ -105,7 +106,7 @@ public static class RunCommands
     }
 
     /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
-    internal static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
+    private static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
     {
         InnerCounts = TicketSelector.InnerCounts(dense.Describe(), session.Config.Extract.Ratio, session.Config.Extract.FirstBlocks),
     };

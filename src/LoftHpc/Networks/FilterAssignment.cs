@@ -78,6 +78,9 @@ public sealed record TensorSlice(TensorSpec Spec, int[]? Rows, int[]? Columns)
 
     public string Name => Spec.Name;
 
+    /// <summary>The layer that it belongs to.</summary>
+    public string Layer => Name[..Name.LastIndexOf('.')];
+
     /// <summary>Values of the part.</summary>
     public long Count => Shape.Aggregate(1L, (product, side) => product * side);
 

@@ -6,11 +6,8 @@ using static TorchSharp.torch.nn;
 namespace LoftHpc.Networks;
 
 /// <summary>Sees a layer in the forward pass: what came in, the layer's weights, and what went out. The tensors are not its own.</summary>
-/// <param name="kind">Which arithmetic the layer is.</param>
-public delegate void LayerObserver(string layer, LayerKind kind, Tensor input, Tensor weight, Tensor output);
-
-/// <summary>Which arithmetic a layer is: a convolution with its shape, or, where that is null, a batch norm or the head.</summary>
-public readonly record struct LayerKind(ConvolutionShape? Convolution, bool IsHead = false);
+/// <param name="weight">[outputs, inputs, k, k] of a convolution, [C] of a batch norm, [classes, features] of the head.</param>
+public delegate void LayerObserver(string layer, Tensor input, Tensor weight, Tensor output);
 
 /// <summary>
 /// The forward pass of a residual network, or of one rank's share of it: the description, the tensors held here, and
@@ -18,12 +15,14 @@ public readonly record struct LayerKind(ConvolutionShape? Convolution, bool IsHe
 /// </summary>
 public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetworkExchange exchange, LayerObserver? observer = null)
 {
+    /// <summary>The whole network.</summary>
+    public NetworkSpec Spec => spec;
+
     /// <summary>What it computes with.</summary>
     public ModelState State => state;
 
     /// <summary>The same network, watched.</summary>
     public ResidualNetwork Observed(LayerObserver by) => new(spec, state, exchange, by);
-
 
     /// <summary>Logits [N, classes] of images [N, C, H, W].</summary>
     public Tensor Forward(Tensor images, bool training) => Forward(images, training, 0, spec.UnitCount);
@@ -65,7 +64,7 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
     {
         if (spec.FinalNorm is not null) x = NormRelu(spec.FinalNorm, x, training);
         Tensor logits = exchange.SumLogits(PartialLogits(x, state["linear.weight"])) + state["linear.bias"];
-        observer?.Invoke("linear", new LayerKind(null, IsHead: true), x, state["linear.weight"], logits);
+        observer?.Invoke("linear", x, state["linear.weight"], logits);
         return logits;
     }
 
@@ -106,7 +105,7 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         if (shape[0] == 0 || shape[1] == 0)
             return zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device);
         Tensor output = Convolution.Apply(conv.Name, input, weight, conv.Stride, conv.Padding);
-        observer?.Invoke(conv.Name, new LayerKind(ConvolutionShape.Of(input, weight, conv.Stride, conv.Padding)), input, weight, output);
+        observer?.Invoke(conv.Name, input, weight, output);
         return output;
     }
 
@@ -116,7 +115,7 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
             state[$"{norm.Name}.weight"], state[$"{norm.Name}.bias"],
             state[$"{norm.Name}.running_mean"], state[$"{norm.Name}.running_var"]);
         Tensor output = exchange.BatchNorm(x, tensors, training);
-        observer?.Invoke(norm.Name, default, x, tensors.Weight, output);
+        observer?.Invoke(norm.Name, x, tensors.Weight, output);
         return output;
     }
 

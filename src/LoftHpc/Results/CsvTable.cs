@@ -64,12 +64,12 @@ public sealed class CsvTable<T>(string path) where T : class
     /// <summary>Writes the whole table, whatever stood there before.</summary>
     public void Write(IEnumerable<T> rows) => DurableFile.Write(Path, stream => stream.Write(Serialize(rows, header: true)));
 
-    /// <summary>Takes rows out of the table, if it exists and has any of them.</summary>
+    /// <summary>Takes rows out of the table, if it exists. A table of an earlier version then has the columns of this one.</summary>
     public void Remove(Predicate<T> wanted)
     {
         if (!Exists) return;
         IReadOnlyList<T> rows = Read();
-        if (rows.Any(row => wanted(row))) Write(rows.Where(row => !wanted(row)));
+        if (rows.Any(row => wanted(row)) || File.ReadLines(Path).First() != string.Join(',', Header)) Write(rows.Where(row => !wanted(row)));
     }
 
     /// <summary>All rows, in the order of the file. Columns that this version does not know are passed over.</summary>

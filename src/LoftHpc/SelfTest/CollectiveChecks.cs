@@ -20,7 +20,7 @@ internal sealed class CollectiveChecks(Findings findings)
         Calls(world);
         if (world is MpiCommunicator mpi)
         {
-            // An alltoallv cannot go in pieces; each rank's is up to two elements longer than there are ranks.
+            // An alltoallv cannot go in pieces; each rank's has at most two elements more than there are ranks.
             int limit = Math.Max(5, world.Size + 2);
             foreach (bool large in new[] { true, false })
             {
@@ -194,11 +194,11 @@ internal sealed class CollectiveChecks(Findings findings)
     private void Alltoallv<T>(ICommunicator world) where T : unmanaged, INumber<T>
     {
         int rank = world.Rank;
-        // Rank s sends (2 s + d) mod 3 elements to rank d: zero among them, and at most 5 in all from 2 ranks on.
+        // Rank s sends (2 s + d) mod 3 elements to rank d, zero among them: three in a row are 3, so a rank's are at most two more than there are ranks.
         static int Count(int source, int destination) => ((2 * source) + destination) % 3;
         long[] sendCounts = [.. Enumerable.Range(0, world.Size).Select(d => (long)Count(rank, d))];
         long[] receiveCounts = [.. Enumerable.Range(0, world.Size).Select(s => (long)Count(s, rank))];
-        long[] sendAt = Starts(sendCounts), receiveAt = Starts(receiveCounts);
+        long[] sendAt = Displacements.Of(sendCounts), receiveAt = Displacements.Of(receiveCounts);
         foreach (bool start in new[] { false, true })
         {
             using Memory<T> send = new(findings, (int)sendCounts.Sum(), i =>
@@ -291,14 +291,7 @@ internal sealed class CollectiveChecks(Findings findings)
         new long[size],
     ];
 
-    private static long[] Starts(long[] counts)
-    {
-        long[] starts = new long[counts.Length];
-        for (int r = 1; r < counts.Length; r++) starts[r] = starts[r - 1] + counts[r - 1];
-        return starts;
-    }
-
-    /// <summary>A small number of rank and position, negative too where the type has such; the sum over 4 ranks fits into a byte.</summary>
+    /// <summary>A small number of rank and position, negative too where the type has such. Sums of bytes wrap around, in MPI and here.</summary>
     private static T Value<T>(int rank, int i) where T : INumber<T> =>
         T.CreateChecked(((rank * 31) + (i * 17) + 5) % 60) - (typeof(T) == typeof(byte) ? T.Zero : T.CreateChecked(30));
 

@@ -27,10 +27,13 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     /// <summary>Failures that are shown; a broken machine has thousands.</summary>
     private const int Shown = 40;
 
-    /// <summary>Channels of the convolutions looked at: multiples of the blocks of vector units, and counts beside them.</summary>
-    private static readonly int[] Channels = [1, 2, 3, 5, 8, 16, 17, 24, 31, 48, 63, 64], Kernels = [1, 3, 7], Strides = [1, 2], Sides = [32, 28, 14, 8, 7, 4, 2, 1];
+    /// <summary>
+    /// Of the convolutions looked at: channels that fill the blocks of vector units, and counts beside them. The sides, taken in
+    /// turn, meet every kernel with every stride, since 11 and 6 have no factor in common.
+    /// </summary>
+    private static readonly int[] Channels = [1, 2, 3, 5, 8, 16, 17, 24, 31, 48, 63, 64], Kernels = [1, 3, 7], Strides = [1, 2], Sides = [32, 28, 16, 14, 8, 7, 5, 4, 3, 2, 1];
     private static readonly int[] Features = [1, 5, 64, 512], Classes = [2, 10, 100];
-    private static readonly string[] Methods = ["filter-parallel", "data-parallel", "local-sgd", "loft", "gpipe"];
+    private static readonly string[] MethodNames = ["filter-parallel", "data-parallel", "local-sgd", "loft", "gpipe"];
 
     private static readonly NetworkSection[] Families =
     [
@@ -45,16 +48,20 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     /// <summary>What one rank found.</summary>
     private sealed record RankResult(long Checks, long Failed, double Worst, IReadOnlyList<string> Failures);
 
-    /// <summary>
-    /// The parts, in their order; what the later ones need the earlier ones prove. (The first two need no other rank.)
-    /// </summary>
+    /// <summary>Ranks whose rounds are replayed in one process, at most: its time grows with them.</summary>
+    private const int ReplayedRanks = 8;
+
+    private LargeMessages? _messages;
+
+    /// <summary>The parts, in their order: each proves what later ones rely on.</summary>
     private IReadOnlyList<(string Name, bool NeededByAll, Action<Findings> Run)> Parts =>
     [
         ("convolutions", true, Convolutions),
         ("batch norm, head, loss, optimizer", true, OtherLayers),
         ("collectives", true, findings => new CollectiveChecks(findings).All(world)),
-        ("training methods", false, TrainingMethods),
-        ("rounds of loft and local-sgd", false, Rounds),
+        ("large messages", false, LargeMessages),
+        ("training methods", false, findings => InFullPrecision(() => TrainingMethods(findings))),
+        ("rounds of loft and local-sgd", false, findings => InFullPrecision(() => Rounds(findings))),
         ("live tensors over 100 steps", false, LiveTensors),
     ];
 
@@ -73,9 +80,9 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
             {
                 run(findings);
             }
-            catch (NonFiniteException error)
+            catch (Exception error) when (error is NonFiniteException or UserError)
             {
-                // The other ranks are in the middle of a step: the job ends here.
+                // The other ranks may be in the middle of a step: the job ends here.
                 throw new UserError($"self-test, {name}: {error.Message}", ExitCodes.Failure);
             }
             results.Add(Gather(name, findings, clock.Elapsed.TotalSeconds));
@@ -90,7 +97,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         if (failed == 0 && only is null) Measure(reporter);
         string[] failures = [.. results.SelectMany(part => part.Failures)];
         foreach (string failure in failures.Take(Shown)) reporter.Result($"failed: {failure}");
-        if (failed > Shown) reporter.Result(string.Create(CultureInfo.InvariantCulture, $"failed: {failed - Math.Min(Shown, failures.Length)} more"));
+        if (failed > Shown || failed > failures.Length) reporter.Result(string.Create(CultureInfo.InvariantCulture, $"failed: {failed - Math.Min(Shown, failures.Length)} more"));
         reporter.Result(failed == 0
             ? string.Create(CultureInfo.InvariantCulture, $"{checks} checks passed")
             : string.Create(CultureInfo.InvariantCulture, $"{failed} of {checks} checks FAILED{(results.Count < Parts.Count && only is null ? "; what depends on them was not done" : "")}"));
@@ -133,25 +140,54 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         void Right(string what, ArithmeticFault? fault) => findings.True(fault is null, $"{what}: {fault}");
         foreach (ScalarType type in (ScalarType[])[float32, float64])
         {
-            foreach ((int channels, int side) in from c in Channels from s in Sides select (c, s))
-                Right($"batch norm of {channels} channels, {side} x {side}, {type}", LayerChecks.Norm(new NormShape(channels, side), type, device));
+            foreach (NormShape shape in from c in Channels from s in Sides select new NormShape(c, s))
+            {
+                string what = $"batch norm of {shape.Channels} channels, {shape.Side} x {shape.Side}, {type}";
+                Right(what, LayerChecks.Norm(shape, type, device, new SerialExchange()));
+                Right($"synchronised {what}", ArithmeticCheck.SynchronisedNorm(shape, type, device));
+            }
             foreach ((int features, int classes) in from f in Features from c in Classes select (f, c))
                 Right($"head of {features} features and {classes} classes, {type}", LayerChecks.HeadAndLoss(new HeadShape(features, 4, classes), type, device));
             Right($"step of the optimizer, {type}", ArithmeticCheck.Optimizer(type, device));
         }
     }
 
+    private void LargeMessages(Findings findings)
+    {
+        if (world.Size == 1) return;
+        _messages = new LargeMessages(world, device, direct, findings);
+        _messages.Run();
+    }
+
+    private MethodChecks Methods(ICommunicator ranks, Findings findings) => new(ranks, device, direct, findings, tamper) { Steps64 = 3 };
+
+    /// <summary>Does a check in groups of neighbouring ranks, all at the same time.</summary>
+    private void InGroups(int atMost, Findings findings, Action<MethodChecks> check)
+    {
+        using ICommunicator? group = world.Size > atMost ? world.Split(world.Rank / atMost, world.Rank) : null;
+        check(Methods(group ?? world, findings));
+    }
+
+    /// <summary>Without TF32 on GPUs, which the part of convolutions proves: methods are then held to the limits of float32.</summary>
+    private void InFullPrecision(Action check)
+    {
+        bool onGpu = device.type is DeviceType.CUDA, convolutions = onGpu && backends.cudnn.allow_tf32, products = onGpu && backends.cuda.matmul.allow_tf32;
+        if (onGpu) backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = false;
+        check();
+        if (onGpu) (backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32) = (convolutions, products);
+    }
+
     private void TrainingMethods(Findings findings)
     {
-        MethodChecks methods = new(world, device, direct, findings, tamper) { Steps64 = 3 };
+        MethodChecks methods = Methods(world, findings);
         foreach (NetworkSection family in Families)
         {
             (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
             string of = $"of {ConfigName.Of(family.Family)}";
             methods.FilterParallel($"filter-parallel {of}", network, data, AssignmentKind.Random, BackwardKind.Exact);
             methods.DataParallel($"data-parallel {of}", network, data, BatchNormScope.Synchronised);
-            // A stage a rank at most: the smallest family has five units.
-            if (world.Size <= network.UnitCount) methods.Gpipe($"gpipe {of}", network, data, new GpipeSection { MicroBatches = 3 });
+            // A stage has one unit at least.
+            InGroups(network.UnitCount, findings, group => group.Gpipe($"gpipe {of}", network, data, new GpipeSection { MicroBatches = 3 }));
             if (family.Family is not NetworkFamily.PreactResnet) continue;
             methods.FilterParallel($"filter-parallel, local backward, {of}", network, data, AssignmentKind.Contiguous, BackwardKind.Local);
             methods.DataParallel($"data-parallel, batch norm per rank, {of}", network, data, BatchNormScope.PerRank);
@@ -159,41 +195,39 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     }
 
     /// <summary>Two epochs of three steps in rounds of two: each round's end lies at another place of an epoch.</summary>
-    private void Rounds(Findings findings)
+    private void Rounds(Findings findings) => InGroups(ReplayedRanks, findings, group =>
     {
-        MethodChecks methods = new(world, device, direct, findings, tamper);
         foreach (NetworkSection family in Families)
         {
             (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(family);
             string of = $"of {ConfigName.Of(family.Family)}";
             string stages = family.Family is NetworkFamily.WideResnet ? "loft.first_blocks=true" : "loft.first_blocks=false";
-            methods.Rounds($"loft {of}", network, data, MethodChecks.Pretrain(["method=loft", "epochs=2", "local_steps=2", stages]));
+            group.Rounds($"loft {of}", network, data, MethodChecks.Pretrain(["method=loft", "epochs=2", "local_steps=2", stages]));
+            group.Rounds($"local-sgd {of}", network, data, MethodChecks.Pretrain(["method=local-sgd", "epochs=2", "local_steps=2"]));
             if (family.Family is not NetworkFamily.PreactResnet) continue;
-            methods.Rounds($"loft, all travels, {of}", network, data, MethodChecks.Pretrain(
+            group.Rounds($"loft, all travels, {of}", network, data, MethodChecks.Pretrain(
                 ["method=loft", "epochs=2", "local_steps=2", "loft.momentum=travel", "loft.running_statistics=average", "loft.deal=norm", "samples=shard"]));
-            methods.Rounds($"local-sgd {of}", network, data, MethodChecks.Pretrain(["method=local-sgd", "epochs=2", "local_steps=2"]));
         }
-    }
+    });
 
     private void LiveTensors(Findings findings)
     {
-        MethodChecks methods = new(world, device, direct, findings);
         (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Families[^1] with { Width = 1 });
-        foreach (string method in Methods)
+        foreach (string method in MethodNames)
         {
-            if (method == "gpipe" && world.Size > network.UnitCount) continue;
-            methods.LiveTensors(method, network, data, MethodChecks.Pretrain([$"method={method}", "local_steps=3", "epochs=100", "loft.first_blocks=true", "batch_norm=per-rank"]));
+            InGroups(method == "gpipe" ? network.UnitCount : int.MaxValue, findings, group => group.LiveTensors(
+                method, network, data, MethodChecks.Pretrain([$"method={method}", "local_steps=3", "epochs=100", "loft.first_blocks=true", "batch_norm=per-rank"])));
         }
     }
 
     private void Measure(IReporter reporter)
     {
-        if (world.Size > 1) reporter.Table(new BandwidthMeasurement(world, device, direct).Run(), isResult: true);
+        if (_messages is not null) reporter.Table(_messages.Bandwidths, isResult: true);
         double[] speeds = new double[world.Size];
         world.Allgather<double>([SpeedMeasurement.ImagesPerSecond(device, config)], speeds);
         NetworkSection network = config.Network;
         reporter.Result(string.Create(
             CultureInfo.InvariantCulture,
-            $"{ConfigName.Of(network.Family)} {network.Depth} of width {network.Width}, batch {SpeedMeasurement.Images}: {speeds.Min():F0} to {speeds.Max():F0} images/s a rank, each by itself, all at once"));
+            $"{ConfigName.Of(network.Family)} {network.Depth} of width {network.Width}, batch {SpeedMeasurement.Images}: {speeds.Min():F0} to {speeds.Max():F0} images/s a rank: every rank trains a network of its own, all at the same time"));
     }
 }

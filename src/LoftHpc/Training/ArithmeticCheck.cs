@@ -1,5 +1,7 @@
 using LoftHpc.Arithmetic;
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -16,27 +18,58 @@ public static class ArithmeticCheck
     /// <exception cref="UserError">Something is computed wrongly and no repair helps.</exception>
     public static void Run(LayerShapes layers, ScalarType type, Device device)
     {
-        // A repair for one convolution may change how all of them are computed: they are then looked at again.
-        for (ArithmeticRepair before = default, after = default; ; before = after)
+        // All of them before the first repair, which may change how all are computed; the last pass then sees to it that they are right.
+        foreach ((_, ConvolutionShape shape) in layers.Convolutions) Convolution.Look(shape, device);
+        for (int pass = 0; pass < 2; pass++)
         {
             foreach ((string layer, ConvolutionShape shape) in layers.Convolutions) Convolution.Check(layer, shape, device);
-            after = Convolution.Repairs.Repair;
-            if (after == before || after is not ArithmeticRepair.OnednnOff) break;
         }
-        foreach ((string layer, NormShape shape) in layers.Norms)
-            Require(LayerChecks.Norm(shape, type, device), () => $"{layer}, a batch norm over {shape.Channels} channels of {shape.Side} x {shape.Side}");
-        foreach (HeadShape shape in layers.Heads)
-            Require(LayerChecks.HeadAndLoss(shape, type, device), () => $"the head and the loss, {shape.Features} features and {shape.Classes} classes");
-        Require(Optimizer(type, device), () => "a step of the optimizer");
-    }
-
-    private static void Require(ArithmeticFault? fault, Func<string> what)
-    {
-        if (fault is null) return;
+        if (Others(layers, type, device).FirstOrDefault(other => other.Fault is not null) is not (string what, ArithmeticFault fault)) return;
         throw new UserError(
-            $"arithmetic: {what()}, is computed wrongly here: {fault} ({Processor.Model}, {TorchLibrary.Load()}); " +
+            $"arithmetic: {what}, is computed wrongly here: {fault} ({Processor.Model}, {TorchLibrary.Load()}); " +
             $"try another libtorch ({TorchLibrary.FolderVariable}) or another machine; lofthpc selftest shows whether that helps",
             ExitCodes.Environment);
+    }
+
+    /// <summary>What the check says of a network when it is done again in the middle of a run, in words. Nothing is repaired.</summary>
+    /// <param name="network">The network, and what this rank holds of it.</param>
+    /// <param name="imageSide">In pixels.</param>
+    /// <param name="layer">The layer that is suspected: it comes first.</param>
+    /// <returns>And whether it finds something wrong.</returns>
+    public static (string Text, bool Wrong) Again(ResidualNetwork network, int imageSide, Device device, string layer)
+    {
+        ModelState state = network.State;
+        LayerShapes layers = new();
+        layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), state.Type, device.type);
+        (string What, ArithmeticFault? Fault) wrong = layers.Convolutions
+            .Select(convolution => ($"{convolution.Layer}, a convolution {convolution.Shape}", Convolution.CheckAgain(convolution.Shape, device)))
+            .Concat(Others(layers, state.Type, device))
+            .FirstOrDefault(checkedLayer => checkedLayer.Item2 is not null);
+        return wrong.Fault is null
+            ? ("the check of all layers, done again, finds them right (so they are not always wrong: look at the data, at memory and at the machine)", false)
+            : ($"the check of all layers, done again, finds {wrong.What}, wrong: {wrong.Fault}", true);
+    }
+
+    /// <summary>All but the convolutions, one after the other.</summary>
+    private static IEnumerable<(string What, ArithmeticFault? Fault)> Others(LayerShapes layers, ScalarType type, Device device)
+    {
+        foreach ((string layer, NormShape shape) in layers.Norms)
+        {
+            string what = $"{layer}, a batch norm over {shape.Channels} channels of {shape.Side} x {shape.Side}";
+            yield return (what, LayerChecks.Norm(shape, type, device, new SerialExchange()));
+            yield return ($"{what} and all ranks", SynchronisedNorm(shape, type, device));
+        }
+        foreach (HeadShape shape in layers.Heads)
+            yield return ($"the head and the loss, {shape.Features} features and {shape.Classes} classes", LayerChecks.HeadAndLoss(shape, type, device));
+        yield return ("a step of the optimizer", Optimizer(type, device));
+    }
+
+    /// <summary>Batch norm by the statistics of all ranks, here of this one.</summary>
+    internal static ArithmeticFault? SynchronisedNorm(NormShape shape, ScalarType type, Device device)
+    {
+        using SelfCommunicator self = new();
+        using TensorTransport transport = TensorTransport.For(device, direct: false);
+        return LayerChecks.Norm(shape, type, device, new SynchronisedBatchNormExchange(new ChannelExchange(self, transport)));
     }
 
     /// <summary>One step of momentum SGD with weight decay on some weights, from a momentum and gradients that are not zero.</summary>
@@ -61,7 +94,7 @@ public static class ArithmeticCheck
             weights[i] -= rate * momentum[i];
         }
         // Values are at most 1: a handful of roundings of numbers up to 2.
-        double allowed = Rounding.Of(type).Sum(6) * 2;
+        Tensor allowed = tensor(Rounding.Of(type).Sum(6) * 2);
         return ArithmeticFault.FirstOf(("momentum", state.Momentum(slice.Name), tensor(momentum), allowed), ("weights", state[slice.Name], tensor(weights), allowed));
     }
 }

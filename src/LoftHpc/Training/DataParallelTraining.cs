@@ -40,7 +40,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         _exchange = synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
         _network = new ResidualNetwork(network, state, _exchange);
         // Other ranks may have nothing to look for, so a rank looks by itself.
-        _watch = new StepWatch(context, state, new ResidualNetwork(network, state, new SerialExchange()));
+        _watch = new StepWatch(context, new ResidualNetwork(network, state, new SerialExchange()), data.ImageSide);
         _gradients = new FlatBuffer(context.Type, context.Device);
         _imageFlops = network.Flops(data.ImageSide);
     }
@@ -60,7 +60,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
-    public string WhatWentBefore => _watch.WhatWentBefore();
+    public string WhatWentBefore => _watch.WhatWentBefore;
 
     public void Step(int epoch, int step, double learningRate)
     {
@@ -73,6 +73,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         _watch.Forward(lossSum, again => again.Forward(shard.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));
+        _watch.Gradients();
         SumGradients();
         _gradientBytes = _watch.Update(_optimizer, learningRate);
 

@@ -22,8 +22,9 @@ public static class Evaluation
             int[] images = [.. Enumerable.Range(start, Math.Min(batch, last - start))];
             Batch loaded = data.Load(images, epoch: 0, augment: false, context.Device, context.Type);
             Tensor logits = network.Forward(loaded.Images, training: batchStatistics);
-            if (!NonFinite.IsFinite(logits)) context.Trouble ??= NonFinite.InEvaluation(network, again => again.Forward(loaded.Images, training: batchStatistics));
             totals += StepTotals.Of(logits, loaded.Labels, nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum));
+            if (!double.IsFinite(totals.LossSum) && totals.Trouble is null)
+                totals = totals with { Trouble = NonFinite.InEvaluation(network, data.ImageSide, context.Device, again => again.Forward(loaded.Images, training: batchStatistics)) };
         }
         return totals;
     }
@@ -33,6 +34,6 @@ public static class Evaluation
     {
         Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
         communicator.Allreduce(sums, MpiOperation.Sum);
-        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]);
+        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]) { Trouble = totals.Trouble };
     }
 }

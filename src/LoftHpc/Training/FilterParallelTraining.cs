@@ -35,7 +35,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
         _network = new ResidualNetwork(network, _state, _exchange);
         // Every rank sees the same logits, so all look together.
-        _watch = new StepWatch(context, _state, _network);
+        _watch = new StepWatch(context, _network, data.ImageSide);
         _imageFlops = network.Flops(data.ImageSide, _state.Slices);
     }
 
@@ -54,7 +54,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
-    public string WhatWentBefore => _watch.WhatWentBefore();
+    public string WhatWentBefore => _watch.WhatWentBefore;
 
     public void Step(int epoch, int step, double learningRate)
     {

@@ -40,7 +40,7 @@ public sealed class GpipeTraining : ITrainingMethod
         (_previous, _next) = (context.Rank - 1, context.Rank + 1);
         _state = ModelState.Initialize(_stage.Slices(network), seed, context.Type, context.Device);
         _network = new ResidualNetwork(network, _state, new SerialExchange());
-        _watch = new StepWatch(context, _state, _network);
+        _watch = new StepWatch(context, _network, _imageSide);
         _sends = new PendingSends(context.Channels);
         _imageFlops = network.Flops(_imageSide, _state.Slices);
     }
@@ -61,7 +61,7 @@ public sealed class GpipeTraining : ITrainingMethod
     /// <summary>Only the last rank knows more than the number of images.</summary>
     public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
 
-    public string WhatWentBefore => _watch.WhatWentBefore();
+    public string WhatWentBefore => _watch.WhatWentBefore;
 
     private bool IsFirst => _context.Rank == 0;
 
@@ -106,8 +106,8 @@ public sealed class GpipeTraining : ITrainingMethod
                 ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
                 : ReceiveInput(images.Length);
             Tensor output = _network.Forward(input, training: false, _stage.First, _stage.End);
-            if (!NonFinite.IsFinite(output) && (IsFirst || NonFinite.IsFinite(input)))
-                _context.Trouble ??= NonFinite.InEvaluation(_network, again => again.Forward(input, training: false, _stage.First, _stage.End));
+            if (totals.Trouble is null && !NonFinite.IsFinite(output) && (IsFirst || NonFinite.IsFinite(input)))
+                totals = totals with { Trouble = NonFinite.InEvaluation(_network, _imageSide, _context.Device, again => Again(again, input, training: false)) };
             if (IsLast)
             {
                 Tensor labels = data.LoadLabels(images, _context.Device);
@@ -163,7 +163,7 @@ public sealed class GpipeTraining : ITrainingMethod
         Tensor input = IsFirst ? _batches.Load(epoch, step, part, _context).Images : ReceiveInput(end - start).requires_grad_(true);
         Tensor output = _network.Forward(input, training: true, _stage.First, _stage.End);
         // Each stage looks at what it hands on, so that the first one that is wrong says so.
-        _watch.Forward(output, again => again.Forward(input, training: true, _stage.First, _stage.End));
+        _watch.Forward(output, again => Again(again, input, training: true));
         if (IsLast)
         {
             Tensor labels = _batches.LoadLabels(epoch, step, part, _context);
@@ -176,6 +176,13 @@ public sealed class GpipeTraining : ITrainingMethod
             _sends.Start(output, _next);
         }
         return (input.MoveToOuterDisposeScope(), output.MoveToOuterDisposeScope());
+    }
+
+    /// <summary>This stage's forward pass once more; what it hands on is not the logits of a loss.</summary>
+    private Tensor? Again(ResidualNetwork network, Tensor input, bool training)
+    {
+        network.Forward(input, training, _stage.First, _stage.End);
+        return null;
     }
 
     /// <summary>Adds the micro-batch's gradients to those of the weights, and frees its activations.</summary>

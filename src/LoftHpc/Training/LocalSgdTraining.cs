@@ -49,7 +49,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
-    public string WhatWentBefore => _local.WhatWentBefore;
+    public string WhatWentBefore => _local.Watch.WhatWentBefore;
 
     public void Step(int epoch, int step, double learningRate)
     {
@@ -62,6 +62,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         HaveMet = _rounds.EndsWith(((long)epoch * StepsPerEpoch) + step);
         if (!HaveMet) return;
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
+        _local.Watch.Weights();
         _average.Apply();
     }
 

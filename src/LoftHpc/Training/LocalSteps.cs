@@ -18,7 +18,6 @@ public sealed class LocalSteps
     private readonly Shard _shard;
     private readonly SerialExchange _exchange = new();
     private readonly ResidualNetwork _network;
-    private readonly StepWatch _watch;
     private StepTotals _totals;
 
     public LocalSteps(RankContext context, NetworkSpec network, ModelState state, PretrainSection config, BatchLoader data)
@@ -27,7 +26,7 @@ public sealed class LocalSteps
         (BatchLoader own, _shard) = config.Samples is SampleScope.Whole ? (data.Walk(context.Rank), Shard.Whole) : (data, context.Shard);
         _batches = new EpochBatches(own, config.Batch);
         _network = new ResidualNetwork(network, state, _exchange);
-        _watch = new StepWatch(context, state, _network);
+        Watch = new StepWatch(context, _network, data.ImageSide);
     }
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
@@ -40,8 +39,8 @@ public sealed class LocalSteps
     /// <summary>Bytes of the gradients in the last step.</summary>
     public long GradientBytes { get; private set; }
 
-    /// <summary>As <see cref="ITrainingMethod.WhatWentBefore"/>.</summary>
-    public string WhatWentBefore => _watch.WhatWentBefore();
+    /// <summary>Looks at every step.</summary>
+    public StepWatch Watch { get; }
 
     /// <summary>One step of momentum SGD; none where this rank's share of the batch is empty.</summary>
     /// <param name="imageFlops">Of one image's forward pass through what this rank holds.</param>
@@ -53,12 +52,12 @@ public sealed class LocalSteps
         if (batch.Count == 0) return;
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
-        _watch.Forward(loss, again => again.Forward(batch.Images, training: true));
+        Watch.Forward(loss, again => again.Forward(batch.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        GradientBytes = _watch.Update(_optimizer, learningRate);
+        GradientBytes = Watch.Update(_optimizer, learningRate);
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
-        _watch.Done(_totals);
+        Watch.Done(_totals);
         Work += TrainingWork.Of(batch.Count, imageFlops);
     }
 

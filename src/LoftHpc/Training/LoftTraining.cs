@@ -65,7 +65,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
-    public string WhatWentBefore => _local.WhatWentBefore;
+    public string WhatWentBefore => _local.Watch.WhatWentBefore;
 
     public void Step(int epoch, int step, double learningRate)
     {
@@ -94,7 +94,7 @@ public sealed class LoftTraining : ITrainingMethod
             new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, Shard.Whole, batchStatistics: perBatch);
         Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
         _context.Communicator.Broadcast(sums, 0);
-        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]);
+        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]) { Trouble = totals.Trouble };
     }
 
     /// <summary>
@@ -150,6 +150,7 @@ public sealed class LoftTraining : ITrainingMethod
     private void EndRound(long round)
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
+        _local.Watch.Weights();
         _average.Apply();
         if (round + 1 == _rounds.Count) return;
         FilterPartition next = PartitionOf(round + 1, () => _filters.GatherNorms(_state, _partition));

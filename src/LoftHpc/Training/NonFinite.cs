@@ -1,5 +1,4 @@
 using System.Globalization;
-using LoftHpc.Arithmetic;
 using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -11,46 +10,60 @@ namespace LoftHpc.Training;
 /// <param name="Text">What it is and what that means.</param>
 public sealed record NonFinite(int Order, string Text)
 {
-    /// <summary>Where nothing on this rank is at fault: another rank's reason comes first.</summary>
-    public static NonFinite Elsewhere { get; } = new(int.MaxValue, "nothing on this rank is at fault: it came from another one");
+    /// <summary>Where finite numbers were too large.</summary>
+    public const string LowerRate = "lower the learning rate";
 
-    /// <summary>What follows where finite numbers gave one that is not.</summary>
-    public const string WrongArithmetic = "too small for that in right arithmetic: the learning rate is not to blame, but arithmetic or data";
+    /// <summary>Where finite numbers gave one that is not.</summary>
+    public const string NotToBlame = "the learning rate is not to blame, but arithmetic or data";
 
-    /// <summary>
-    /// Does a forward pass again and looks at every layer. With an exchange between ranks all of them must do so.
-    /// </summary>
-    /// <param name="forward">The same forward pass by the network that it gets.</param>
-    /// <returns>Null where all is finite this time.</returns>
-    public static NonFinite? InForward(ResidualNetwork network, Action<ResidualNetwork> forward)
+    /// <summary>More than there are layers.</summary>
+    private const int Later = 1 << 20;
+
+    /// <summary>Where a rank has seen nothing that is not finite: another rank's reason comes first.</summary>
+    public static NonFinite Nothing { get; } = new(int.MaxValue, "this rank has seen nothing that is not finite");
+
+    /// <summary>The one line in which a training, or what else it is, ends; of all ranks that throw it, the first in order is shown.</summary>
+    /// <param name="when">In which step, or on which images.</param>
+    public UserError Error(string stage, string when, int rank) =>
+        new($"{stage}: the loss is not finite {when} on rank {rank}: {Text}", ExitCodes.NonFiniteLoss) { Order = Order };
+
+    /// <summary>What is wrong with a layer or its gradient, beside what the check of all layers says when it is done again: a rank that finds one wrong comes first.</summary>
+    /// <param name="order">Its place among what comes to be in a step.</param>
+    public static NonFinite Suspect(int order, string text, ResidualNetwork network, int imageSide, Device device, string layer)
+    {
+        (string again, bool wrong) = ArithmeticCheck.Again(network, imageSide, device, layer);
+        return new NonFinite(wrong ? order - Later : order, $"{text}: {NotToBlame}; {again}");
+    }
+
+    /// <summary>Does a forward pass again and looks at every layer. With an exchange between ranks all of them must do so.</summary>
+    /// <param name="imageSide">In pixels.</param>
+    /// <param name="forward">The same forward pass by the network that it gets; its output, or null where that is not the logits of a loss.</param>
+    public static NonFinite InForward(ResidualNetwork network, int imageSide, Device device, Func<ResidualNetwork, Tensor?> forward)
     {
         NonFinite? first = null;
-        int seen = 0;
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        forward(network.Observed((layer, kind, input, weight, output) =>
-        {
-            first ??= InLayer(seen, layer, kind, input, weight, output);
-            seen++;
-        }));
-        return first;
+        Tensor? logits = forward(network.Observed((layer, input, weight, output) => first ??= InLayer(network, imageSide, device, layer, input, weight, output)));
+        if (first is not null) return first;
+        // Another rank that finds more comes first.
+        if (logits is null) return new NonFinite(int.MaxValue, $"all that this rank computes is finite when it is done again: {NotToBlame}, and the fault does not repeat");
+        double largest = Largest(logits);
+        string text = Invariant($"the logits are finite when they are computed again, up to {largest:g3}, and the loss was not");
+        return CanOverflow(logits.dtype, 2 * logits.size(0), largest)
+            ? new NonFinite(Later, $"{text}, since their sum leaves the range of the type: {LowerRate}")
+            : Suspect(Later, text, network, imageSide, device, "linear");
     }
 
-    /// <summary>The same for an evaluation, whose norms use running statistics.</summary>
-    public static NonFinite InEvaluation(ResidualNetwork network, Action<ResidualNetwork> forward)
+    /// <summary>The same for an evaluation by running statistics.</summary>
+    public static NonFinite InEvaluation(ResidualNetwork network, int imageSide, Device device, Func<ResidualNetwork, Tensor?> forward)
     {
-        NonFinite? found = InForward(network, forward);
-        string? state = FirstOf(network.State.Slices.Select(slice => (slice.Name, (Tensor?)network.State[slice.Name])));
-        if (state is null) return found ?? Elsewhere;
-        // A running variance is a sum of squares of what a layer's weights made of its input.
-        double largest = network.State.Parameters.Select(parameter => Largest(network.State[parameter.Name])).Where(double.IsFinite).DefaultIfEmpty().Max();
-        return new NonFinite(0, Invariant($"{state} is not finite, with weights up to {largest:g3}, ") + (CanOverflow(network.State.Type, network.State[state].numel(), largest, largest, largest)
-            ? "whose squares leave the range of the type: lower the learning rate" : WrongArithmetic));
+        NonFinite found = InForward(network, imageSide, device, forward);
+        return InState(network) is string state ? found with { Text = $"{state} is not finite, and so {found.Text}" } : found;
     }
 
-    /// <summary>Among tensors in the order in which they come to be; null where all are finite.</summary>
-    public static string? FirstOf(IEnumerable<(string Name, Tensor? Values)> tensors) =>
-        tensors.Where(tensor => tensor.Values is not null && !IsFinite(tensor.Values)).Select(tensor => tensor.Name).FirstOrDefault();
+    /// <summary>The first weight or running statistic of a network that is not finite; null where all are.</summary>
+    public static string? InState(ResidualNetwork network) =>
+        network.State.Slices.FirstOrDefault(slice => !IsFinite(network.State[slice.Name]))?.Name;
 
     /// <summary>Whether all values are finite.</summary>
     public static bool IsFinite(Tensor values)
@@ -74,52 +87,35 @@ public sealed record NonFinite(int Order, string Text)
         return !(bound < (type is ScalarType.Float64 ? double.MaxValue : float.MaxValue));
     }
 
-    private static NonFinite? InLayer(int order, string layer, LayerKind kind, Tensor input, Tensor weight, Tensor output)
+    private static NonFinite? InLayer(ResidualNetwork network, int imageSide, Device device, string layer, Tensor input, Tensor weight, Tensor output)
     {
+        // The place in the network, so that ranks with and without a share of a layer count alike.
+        int order = network.Spec.Tensors.TakeWhile(tensor => tensor.Name != $"{layer}.weight").Count();
         if (!IsFinite(input))
         {
             // Whatever came before was finite: only a sum of a block stands between.
-            return order == 0
+            return layer == network.Spec.Stem.Name
                 ? new NonFinite(order, $"the images that go into {layer} are not all finite: the data are wrong, not the learning rate")
-                : new NonFinite(order, $"the sum that goes into {layer} is not finite, though what was added is: values near the end of the type's range; lower the learning rate");
+                : new NonFinite(order, $"the sum that goes into {layer} is not finite, though what was added is: values near the end of the type's range; {LowerRate}");
         }
         if (!IsFinite(weight)) return new NonFinite(order, $"the weights of {layer} are not finite");
         if (IsFinite(output)) return null;
 
-        // The squares of a norm's input are summed, for its variance.
-        (double terms, double a, double b) = kind switch
-        {
-            { Convolution: ConvolutionShape shape } => (shape.Inputs * shape.Kernel * shape.Kernel, Largest(input), Largest(weight)),
-            { IsHead: true } => (input.size(1), Largest(input), Largest(weight)),
-            _ => (input.numel() / input.size(1), Largest(input), Math.Max(Largest(input), Largest(weight))),
-        };
-        string what = Invariant($"the output of {layer} [{string.Join(", ", output.shape)}] is not finite, from an input up to {Largest(input):g3} and weights up to {Largest(weight):g3}");
-        return CanOverflow(input.dtype, terms, a, b)
-            ? new NonFinite(order, $"{what}, which leave the range of the type: lower the learning rate")
-            : new NonFinite(order, $"{what}, {WrongArithmetic}; {LookAgain(kind, input, weight)}");
+        (double got, double held) = (Largest(input), Largest(weight));
+        // A convolution or the head sums over a row of weights; a norm sums squares of its input, for the variance.
+        bool overflows = weight.dim() == 1
+            ? CanOverflow(input.dtype, (double)input.numel() / input.size(1), got, Math.Max(got, held))
+            : CanOverflow(input.dtype, (double)weight.numel() / weight.size(0), got, held);
+        string text = Invariant($"the output of {layer} [{string.Join(", ", output.shape)}] is not finite, from an input up to {got:g3} and weights up to {held:g3}, ");
+        return overflows
+            ? new NonFinite(order, $"{text}which leave the range of the type: {LowerRate}")
+            : Suspect(order, $"{text}too small for that in right arithmetic", network, imageSide, device, layer);
     }
-
-    /// <summary>The check of a launch's start once more, on one layer.</summary>
-    private static string LookAgain(LayerKind kind, Tensor input, Tensor weight)
-    {
-        ArithmeticFault? fault = kind switch
-        {
-            { Convolution: ConvolutionShape shape } => Convolution.CheckAgain(shape, input.device),
-            { IsHead: true } => LayerChecks.HeadAndLoss(new HeadShape((int)weight.size(1), (int)input.size(2), (int)weight.size(0)), input.dtype, input.device),
-            _ => LayerChecks.Norm(new NormShape((int)input.size(1), (int)input.size(2)), input.dtype, input.device),
-        };
-        return LookedAgain(fault);
-    }
-
-    /// <summary>What a repeated check means.</summary>
-    public static string LookedAgain(ArithmeticFault? fault) => fault is null
-        ? "the check of this layer, done again, finds it right (so not always wrong: look at the data, at memory and at the machine)"
-        : $"the check of this layer, done again, finds it wrong: {fault}";
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 }
 
-/// <summary>A step met a value that is not finite, and has changed nothing.</summary>
+/// <summary>A step met a value that is not finite.</summary>
 public sealed class NonFiniteException(NonFinite found) : Exception(found.Text)
 {
     public NonFinite Found { get; } = found;

@@ -15,9 +15,6 @@ public sealed record RankContext(
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }
 
-    /// <summary>The first thing that was not finite in an evaluation on this rank.</summary>
-    public NonFinite? Trouble { get; set; }
-
     /// <summary>This rank's share of something that is cut over all ranks.</summary>
     public Shard Shard => new(Rank, Size);
 }

@@ -6,6 +6,9 @@ namespace LoftHpc.Training;
 /// <summary>Loss and hits summed over images.</summary>
 public readonly record struct StepTotals(double LossSum, long Correct, long Images)
 {
+    /// <summary>The first thing that was not finite in an evaluation on this rank; null: nothing.</summary>
+    public NonFinite? Trouble { get; init; }
+
     /// <summary>Mean loss of an image.</summary>
     public double Loss => LossSum / Images;
 
@@ -20,5 +23,16 @@ public readonly record struct StepTotals(double LossSum, long Correct, long Imag
         return images == 0 ? default : new StepTotals(lossSum.to(float64).item<double>(), logits.argmax(1).eq(labels).sum().item<long>(), images);
     }
 
-    public static StepTotals operator +(StepTotals a, StepTotals b) => new(a.LossSum + b.LossSum, a.Correct + b.Correct, a.Images + b.Images);
+    /// <summary>Returns where the loss is finite; the same on all ranks.</summary>
+    /// <param name="when">On which images, in words.</param>
+    /// <param name="before">What went before, in words.</param>
+    /// <exception cref="UserError">It is not; each rank says what it has found.</exception>
+    public void MustBeFinite(string stage, string when, int rank, string before)
+    {
+        if (double.IsFinite(LossSum)) return;
+        NonFinite found = Trouble ?? NonFinite.Nothing;
+        throw (found with { Text = $"{found.Text}; {before}" }).Error(stage, when, rank);
+    }
+
+    public static StepTotals operator +(StepTotals a, StepTotals b) => new(a.LossSum + b.LossSum, a.Correct + b.Correct, a.Images + b.Images) { Trouble = a.Trouble ?? b.Trouble };
 }

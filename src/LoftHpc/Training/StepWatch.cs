@@ -1,5 +1,4 @@
 using System.Globalization;
-using LoftHpc.Arithmetic;
 using LoftHpc.Configuration;
 using LoftHpc.Networks;
 using TorchSharp;
@@ -8,155 +7,198 @@ using static TorchSharp.torch;
 namespace LoftHpc.Training;
 
 /// <summary>
-/// Ends a training in the step in which a value is no longer finite, before the weights have changed, so that it can be said
-/// where it began and what went before. On the CPU it looks at the loss and at one gradient in every step; on a GPU each look
-/// would be a wait in the middle of a step, so there the loss is looked at when the step is done.
+/// Ends a training in the step in which a value is no longer finite, and says where it began and what went before. On the CPU it
+/// looks at the loss and at one gradient in every step, before the weights change. On a GPU each look would be a wait in the
+/// middle of a step, so there it looks at the loss when the step is done and its loss has come to the host.
 /// </summary>
-public sealed class StepWatch(RankContext context, ModelState state, ResidualNetwork network)
+/// <param name="network">What is trained here, with an exchange by which this rank, or all of them together, can do a forward pass again.</param>
+/// <param name="imageSide">In pixels.</param>
+public sealed class StepWatch(RankContext context, ResidualNetwork network, int imageSide)
 {
-    /// <summary>Steps after which the sizes of weights and gradients are noted.</summary>
+    /// <summary>Steps after which the sizes of weights and gradients are noted, but for the first ones.</summary>
     private const int NoteEvery = 50;
 
+    /// <summary>The first note and the newest one.</summary>
     private readonly List<Note> _notes = [];
-    private Tensor? _finite;
+
+    private Tensor? _unread;
     private long _steps;
+    private double _learningRate;
 
     /// <summary>The largest weight and gradient of each parameter in a step.</summary>
-    private sealed record Note(long Step, IReadOnlyDictionary<string, (double Weight, double Gradient)> Largest);
+    private sealed record Note(long Step, Sizes Sizes);
+
+    private readonly record struct Sizes(IReadOnlyDictionary<string, double> Weights, IReadOnlyDictionary<string, double> Gradients);
+
+    private ModelState State => network.State;
 
     private bool OnHost => context.Device.type is DeviceType.CPU;
 
+    private TensorSlice[] Parameters => [.. State.Parameters.Where(parameter => parameter.Count > 0)];
+
     /// <summary>Looks at what a forward pass came to: the loss, or what a part of the network hands on.</summary>
-    /// <param name="forward">The same forward pass by the network that it gets. It is done again only if the output is not finite.</param>
+    /// <param name="again">The same forward pass by the network that it gets, done only if the output is not finite; see <see cref="NonFinite.InForward"/>.</param>
     /// <exception cref="NonFiniteException">It is not finite.</exception>
-    public void Forward(Tensor output, Action<ResidualNetwork> forward)
+    public void Forward(Tensor output, Func<ResidualNetwork, Tensor?> again)
     {
         if (!OnHost || NonFinite.IsFinite(output)) return;
-        NonFinite found = NonFinite.InForward(network, forward) ?? NonFinite.Elsewhere;
-        throw new NonFiniteException(InUpdate() ?? found with { Text = $"{found.Text}; {WhatWentBefore()}" });
+        Weights();
+        throw Trouble(NonFinite.InForward(network, imageSide, context.Device, again));
+    }
+
+    /// <summary>
+    /// Looks at the gradient that came last: backpropagation ends at the first parameter, so what is not finite on the way there
+    /// is not finite in it. Where ranks sum gradients, each looks before.
+    /// </summary>
+    /// <exception cref="NonFiniteException">It is not finite; the weights are as they were.</exception>
+    public void Gradients()
+    {
+        if (OnHost && Parameters.FirstOrDefault() is TensorSlice first && State[first.Name].grad is Tensor last && !NonFinite.IsFinite(last))
+            throw Trouble(InGradients());
     }
 
     /// <summary>The optimizer's step (<see cref="MomentumSgd"/>), unless the gradients are not finite.</summary>
     /// <returns>Bytes of the gradients.</returns>
-    /// <exception cref="NonFiniteException">They are not; the weights are as they were.</exception>
+    /// <exception cref="NonFiniteException">They are not, or running statistics are not; the weights are as they were.</exception>
     public long Update(OptimizerSection optimizer, double learningRate)
     {
-        if (OnHost)
-        {
-            // Backpropagation ends at the first parameter: what is not finite on the way there is not finite there.
-            if (state.Parameters.FirstOrDefault(parameter => parameter.Count > 0) is TensorSlice first && state[first.Name].grad is Tensor last && !NonFinite.IsFinite(last))
-                throw new NonFiniteException(InGradients());
-            if (_steps % NoteEvery == 0) TakeNote();
-        }
-        if (_steps % NoteEvery == 0) LookAtStatistics();
+        Gradients();
+        if (_steps < 3 || _steps % NoteEvery == 0) TakeNote();
+        if (OnHost) ReadNote();
         _steps++;
-        return MomentumSgd.Step(state, optimizer, learningRate);
+        _learningRate = learningRate;
+        return MomentumSgd.Step(State, optimizer, learningRate);
+    }
+
+    /// <summary>Looks at the weights after an update, before they go to other ranks.</summary>
+    /// <exception cref="NonFiniteException">They are not finite.</exception>
+    public void Weights()
+    {
+        TensorSlice[] parameters = Parameters;
+        int order = Array.FindIndex(parameters, parameter => !NonFinite.IsFinite(State[parameter.Name]));
+        if (order < 0) return;
+        TensorSlice slice = parameters[order];
+        using DisposeScope scope = NewDisposeScope();
+        Tensor velocity = State.Momentum(slice.Name);
+        double largest = NonFinite.Largest(velocity);
+        // NaN in the momentum was NaN in the gradient; an update by finite numbers can only have been too large.
+        throw Trouble(velocity.isnan().any().item<bool>() ? Suspect(order, $"the gradient of {slice.Name} was no number in the step before, with a finite loss", slice.Layer)
+            : NonFinite.CanOverflow(State.Type, 2, largest, Math.Max(1, _learningRate))
+                ? new NonFinite(order, $"the weights of {slice.Name} left the range of the type in the last update: {NonFinite.LowerRate}")
+                : Suspect(order, $"the weights of {slice.Name} are not finite, though the last update was", slice.Layer));
     }
 
     /// <summary>Looks at the loss of a step that is done, where <see cref="Forward"/> could not.</summary>
-    /// <exception cref="NonFiniteException">It is not finite.</exception>
+    /// <exception cref="NonFiniteException">It is not finite, or running statistics are not.</exception>
     public void Done(StepTotals totals)
     {
-        if (OnHost || double.IsFinite(totals.LossSum)) return;
-        string? weights = NonFinite.FirstOf(state.Slices.Select(slice => (slice.Name, (Tensor?)state[slice.Name])));
-        throw new NonFiniteException(new NonFinite(0, weights is null
-            ? "weights and running statistics are finite after the step"
-            : $"after the step {weights} is not finite; on a GPU the step before is over when the loss is looked at, so what came first is not known: lower the learning rate, or run lofthpc selftest"));
+        if (OnHost) return;
+        ReadNote();
+        if (double.IsFinite(totals.LossSum)) return;
+        string first = NonFinite.InState(network) is string name ? $"{name} is not finite after the step" : "weights and running statistics are finite after the step";
+        throw Trouble(Growth() is null ? Suspect(0, first, "") : new NonFinite(0, $"{first}: {NonFinite.LowerRate}"));
     }
+
+    /// <summary>In words, how weights and gradients have grown.</summary>
+    public string WhatWentBefore => _notes.Count == 0 ? "no step came before" : Growth() ?? string.Create(
+        CultureInfo.InvariantCulture, $"nothing had grown tenfold: the largest weight is {Largest(Now().Weights):g3}, and was {Largest(_notes[0].Sizes.Weights):g3} {Ago(_notes[0])}");
+
+    private NonFiniteException Trouble(NonFinite found) => new(found with { Text = $"{found.Text}; {WhatWentBefore}" });
+
+    private NonFinite Suspect(int order, string text, string layer) => NonFinite.Suspect(order, text, network, imageSide, context.Device, layer);
 
     /// <summary>Gradients come to be from the head to the stem.</summary>
     private NonFinite InGradients()
     {
-        TensorSlice[] backward = [.. state.Parameters.Reverse()];
-        int order = Array.FindIndex(backward, parameter => state[parameter.Name].grad is Tensor gradient && !NonFinite.IsFinite(gradient));
+        TensorSlice[] backward = [.. Parameters.Reverse()];
+        int order = Array.FindIndex(backward, parameter => State[parameter.Name].grad is Tensor gradient && !NonFinite.IsFinite(gradient));
         TensorSlice slice = backward[order];
         double Of(IEnumerable<Tensor?> tensors) => tensors.OfType<Tensor>().Select(NonFinite.Largest).Where(double.IsFinite).DefaultIfEmpty().Max();
-        double weights = Of(backward.Select(parameter => state[parameter.Name])), gradients = Of(backward.Select(parameter => state[parameter.Name].grad));
+        double weights = Of(backward.Select(parameter => State[parameter.Name])), gradients = Of(backward.Select(parameter => State[parameter.Name].grad));
         string what = string.Create(
             CultureInfo.InvariantCulture,
             $"the loss and all weights are finite, and the gradient of {slice.Name} [{string.Join(", ", slice.Shape)}] is not, among weights up to {weights:g3} and gradients up to {gradients:g3}");
-        // A layer's backward pass multiplies three things at most: a gradient, a weight, and what the layer got.
+        // A layer's backward pass multiplies a gradient, a weight, and what the layer got: that is up to a norm's weights times
+        // the root of its number of values, for which a factor of a thousand is enough.
         double largest = Math.Max(weights, gradients);
-        string why = NonFinite.CanOverflow(state.Type, slice.Count, largest, largest, largest)
-            ? "which leave the range of the type: lower the learning rate"
-            : $"{NonFinite.WrongArithmetic}; {LookAgain(slice)}";
-        return new NonFinite(order, $"{what}, {why}; {WhatWentBefore()}");
+        return NonFinite.CanOverflow(State.Type, 1e3 * slice.Count, largest, largest, largest)
+            ? new NonFinite(order, $"{what}, which leave the range of the type: {NonFinite.LowerRate}")
+            : Suspect(order, what, LayerAfter(backward, order));
     }
 
-    /// <summary>Weights that are not finite since the last step, whose loss and first gradient were.</summary>
-    private NonFinite? InUpdate()
-    {
-        TensorSlice[] parameters = [.. state.Parameters];
-        int order = Array.FindIndex(parameters, parameter => !NonFinite.IsFinite(state[parameter.Name]));
-        if (order < 0) return null;
-        TensorSlice slice = parameters[order];
-        using DisposeScope scope = NewDisposeScope();
-        // Momentum that is no number had a gradient that was none; what has become too large is infinite.
-        return new NonFinite(order, state.Momentum(slice.Name).isnan().any().item<bool>()
-            ? $"the gradient of {slice.Name} was no number in the step before, though those of the layers before it were finite, and so are its weights now: "
-                + $"the learning rate is not to blame, but arithmetic or data; {LookAgain(slice)}; {WhatWentBefore()}"
-            : $"the weights of {slice.Name} left the range of the type in the last update: lower the learning rate; {WhatWentBefore()}");
-    }
+    /// <summary>The layer whose backward pass came last before a gradient was not finite: it gave what this one got.</summary>
+    private static string LayerAfter(TensorSlice[] backward, int order) =>
+        backward[..order].Select(parameter => parameter.Layer).LastOrDefault(layer => layer != backward[order].Layer) ?? backward[order].Layer;
 
     /// <summary>
-    /// Running statistics take no part in a training step, so what is wrong with them does not show in the loss. The answer of
-    /// a GPU is read the next time, when it is long there.
+    /// The sizes of weights and gradients, and whether all running statistics are finite: those take no part in a training step,
+    /// so the loss does not show it.
     /// </summary>
-    private void LookAtStatistics()
+    private void TakeNote()
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        Tensor[] all = [.. state.Slices.Where(slice => slice.Count > 0).Select(slice => state[slice.Name].detach().isfinite().all())];
-        if (all.Length == 0) return;
-        Tensor finite = stack(all).all();
-        using Tensor? earlier = OnHost ? finite : _finite;
-        if (!OnHost) _finite = finite.DetachFromDisposeScope();
-        if (earlier is null || earlier.item<bool>()) return;
-        string name = NonFinite.FirstOf(state.Slices.Select(slice => (slice.Name, (Tensor?)state[slice.Name]))) ?? "something";
-        throw new NonFiniteException(new NonFinite(0, $"{name} is not finite, though the loss is: values beyond the square root of the type's range; {WhatWentBefore()}; lower the learning rate"));
+        Tensor Size(Tensor? values) => values is null ? zeros([], State.Type, context.Device) : values.detach().abs().max();
+        TensorSlice[] parameters = Parameters;
+        Tensor[] statistics = [.. State.Slices.Where(slice => !slice.Spec.IsParameter && slice.Count > 0).Select(slice => Size(State[slice.Name]))];
+        _unread = stack([
+            .. parameters.Select(parameter => Size(State[parameter.Name])), .. parameters.Select(parameter => Size(State[parameter.Name].grad)), .. statistics]).DetachFromDisposeScope();
     }
 
-    /// <summary>The check of a convolution's arithmetic once more; other layers have no check of their gradient alone.</summary>
-    private string LookAgain(TensorSlice slice)
+    /// <summary>Reads the note that was taken in this step, if one was: on a GPU when the step is done.</summary>
+    private void ReadNote()
     {
-        IReadOnlyList<ConvolutionShape> shapes = slice.Spec.Role is TensorRole.ConvWeight ? Convolution.Using(slice.Shape) : [];
-        return NonFinite.LookedAgain(shapes.Select(shape => Convolution.CheckAgain(shape, context.Device)).FirstOrDefault(fault => fault is not null));
-    }
-
-    private void TakeNote()
-    {
-        Dictionary<string, (double, double)> largest = state.Parameters.ToDictionary(
-            parameter => parameter.Name,
-            parameter => (NonFinite.Largest(state[parameter.Name]), state[parameter.Name].grad is Tensor gradient ? NonFinite.Largest(gradient) : 0));
-        // The first one stays, and the newest.
+        if (_unread is null) return;
+        double[] values = LayerChecks.Exact(_unread);
+        _unread.Dispose();
+        _unread = null;
         if (_notes.Count == 2) _notes.RemoveAt(1);
-        _notes.Add(new Note(_steps, largest));
+        // On a GPU the step has been counted already.
+        _notes.Add(new Note(OnHost ? _steps : _steps - 1, Named(values)));
+        if (values.Skip(2 * Parameters.Length).All(double.IsFinite) || NonFinite.InState(network) is not string name) return;
+        string what = $"{name} is not finite, though the loss is";
+        throw Trouble(Growth() is null ? Suspect(0, what, name[..name.LastIndexOf('.')]) : new NonFinite(0, $"{what}: {NonFinite.LowerRate}"));
     }
 
-    /// <summary>What grew most since the last note, or since the first one.</summary>
-    public string WhatWentBefore()
+    /// <summary>
+    /// What is more than ten times the largest of its kind in the newest note or else in the first one; null: nothing. (A single
+    /// bias may grow a hundredfold, from nearly nothing.)
+    /// </summary>
+    private string? Growth()
     {
-        if (_notes.Count == 0) return "no step came before";
-        foreach (Note note in _notes.AsEnumerable().Reverse())
+        if (_notes.Count == 0) return null;
+        Sizes now = Now();
+        // The newest note itself may be what had grown: on a GPU nothing may be left now that is finite.
+        foreach ((Note before, Sizes after) in _notes.AsEnumerable().Reverse().Select(note => (note, now)).Append((_notes[0], _notes[^1].Sizes)))
         {
-            (string what, double before, double now) = (
-                from parameter in state.Parameters
-                where note.Largest.ContainsKey(parameter.Name)
-                let then = note.Largest[parameter.Name]
-                let gradient = state[parameter.Name].grad
-                from size in new[]
-                {
-                    (What: $"the weights of {parameter.Name}", Before: then.Weight, Now: NonFinite.Largest(state[parameter.Name])),
-                    (What: $"the gradient of {parameter.Name}", Before: then.Gradient, Now: gradient is null ? 0 : NonFinite.Largest(gradient)),
-                }
-                where size.Before > 0 && double.IsFinite(size.Now)
-                orderby size.Now / size.Before descending
-                select size).FirstOrDefault();
-            if (now > 10 * before && before > 0)
-                return string.Create(CultureInfo.InvariantCulture, $"{what} grew {now / before:g2}-fold, from {before:g3} in step {note.Step + 1} to {now:g3} in step {_steps + 1}");
+            foreach ((string kind, IReadOnlyDictionary<string, double> then, IReadOnlyDictionary<string, double> sizes) in new[]
+            {
+                ("weights", before.Sizes.Weights, after.Weights), ("gradients", before.Sizes.Gradients, after.Gradients),
+            })
+            {
+                (double from, double to) = (Largest(then), Largest(sizes));
+                if (from > 0 && to > 10 * from)
+                    return string.Create(
+                        CultureInfo.InvariantCulture, $"{kind} grew {to / from:g2}-fold, from {from:g3} {Ago(before)} to {to:g3} in {sizes.First(size => size.Value == to).Key}");
+            }
         }
-        (Note last, double largest) = (_notes[^1], state.Parameters.Select(parameter => NonFinite.Largest(state[parameter.Name])).Where(double.IsFinite).DefaultIfEmpty().Max());
-        return string.Create(
-            CultureInfo.InvariantCulture, $"nothing had grown tenfold: the largest weight is {largest:g3}, and was {last.Largest.Values.Max(size => size.Weight):g3} in step {last.Step + 1}");
+        return null;
+    }
+
+    /// <summary>Of all parameters; what is not finite is passed over.</summary>
+    private static double Largest(IReadOnlyDictionary<string, double> sizes) => sizes.Values.Where(double.IsFinite).DefaultIfEmpty().Max();
+
+    private string Ago(Note note) => _steps == note.Step ? "in this step" : $"{_steps - note.Step} step{(_steps - note.Step == 1 ? "" : "s")} ago";
+
+    /// <summary>The sizes at this moment.</summary>
+    private Sizes Now() => Named([
+        .. Parameters.Select(parameter => NonFinite.Largest(State[parameter.Name])),
+        .. Parameters.Select(parameter => State[parameter.Name].grad is Tensor gradient ? NonFinite.Largest(gradient) : 0)]);
+
+    private Sizes Named(double[] values)
+    {
+        TensorSlice[] parameters = Parameters;
+        Dictionary<string, double> From(int start) => parameters.Select((parameter, i) => (parameter.Name, values[start + i])).ToDictionary();
+        return new Sizes(From(0), From(parameters.Length));
     }
 }

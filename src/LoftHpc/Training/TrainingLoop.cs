@@ -32,6 +32,7 @@ public sealed class TrainingLoop(
         var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
         using IEpochProgress progress = reporter.BeginEpochs(phase, epochs, method.StepsPerEpoch);
         StepTotals tested = epochs == 0 ? method.Evaluate(test, testBatch) : default;
+        tested.MustBeFinite(Stage, "on the test images", context.Rank, method.WhatWentBefore);
         long step = 0;
         for (int epoch = 0; epoch < epochs; epoch++)
         {
@@ -47,7 +48,7 @@ public sealed class TrainingLoop(
                 }
                 catch (NonFiniteException error)
                 {
-                    throw NotFinite($"in step {i + 1} of {method.StepsPerEpoch} of epoch {epoch + 1}", error.Found);
+                    throw error.Found.Error(Stage, $"in step {i + 1} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
                 }
                 step++;
                 StepTotals running = method.RunningTotals;
@@ -60,7 +61,6 @@ public sealed class TrainingLoop(
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             TrainSeconds += trainSeconds;
             StepTotals trained = method.TakeTotals();
-            if (!double.IsFinite(trained.LossSum)) throw NotFinite($"over epoch {epoch + 1}, though in each step it was", NonFinite.Elsewhere);
             clock.Restart();
             tested = method.Evaluate(test, testBatch);
             double testSeconds = clock.Elapsed.TotalSeconds;
@@ -69,23 +69,15 @@ public sealed class TrainingLoop(
             (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
             OnMetrics(rows.train, rows.test);
             progress.EpochDone(rows.train, rows.test);
-            if (!double.IsFinite(tested.LossSum))
-            {
-                NonFinite found = context.Trouble ?? NonFinite.Elsewhere;
-                throw NotFinite($"on the test images after epoch {epoch + 1}", found with { Text = $"{found.Text}; {method.WhatWentBefore}" });
-            }
+            tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, method.WhatWentBefore);
             AfterEpoch(epoch + 1, step);
         }
         return tested;
     }
 
-    private UserError Stopped(long step, long steps) => new(
-        $"{phase.ToString().ToLowerInvariant()}: stopped by SIGUSR1 after step {step} of {steps}; the tables written until then stay, and a new launch starts this stage anew",
-        ExitCodes.Stopped);
+    private string Stage => phase.ToString().ToLowerInvariant();
 
-    private UserError NotFinite(string when, NonFinite found) => new(
-        $"{phase.ToString().ToLowerInvariant()}: the loss is not finite {when} on rank {context.Rank}: {found.Text}", ExitCodes.NonFiniteLoss)
-    {
-        Order = found.Order,
-    };
+    private UserError Stopped(long step, long steps) => new(
+        $"{Stage}: stopped by SIGUSR1 after step {step} of {steps}; the tables written until then stay, and a new launch starts this stage anew",
+        ExitCodes.Stopped);
 }

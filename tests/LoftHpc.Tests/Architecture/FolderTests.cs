@@ -21,6 +21,8 @@ public sealed partial class FolderTests
         // It sees what is there: folders that stand high and low.
         Assert.Contains("Mpi", uses["Communication"]);
         Assert.Contains("Stages", uses["Commands"]);
+        // All folders use the files beside them, so those use none.
+        Assert.Empty(uses[Root]);
 
         // Folders that depend on none but those taken away already go first; what is left stands on a circle.
         List<string> left = [.. uses.Keys];

@@ -98,7 +98,20 @@ public sealed class ArithmeticCheckTests : ProgramTests
     [InlineData(2, "pretrain.method=loft", "network.family=wide-resnet", "network.depth=16", "pretrain.loft.stages=[2,3]", "pretrain.loft.running_statistics=recompute")]
     [InlineData(3, "pretrain.method=gpipe")]
     public void A_run_meets_no_convolution_that_was_not_checked_before(int ranks, params string[] overrides) => MpiLauncher.RunScenario(
-        MpiLauncher.AnyFamily(), ranks, ["ArithmeticScenarios.NothingUnchecked", ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a", .. overrides]).MustSucceed();
+        MpiLauncher.AnyFamily(), ranks, ["ArithmeticScenarios.NothingUnchecked", "run", ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a", .. overrides]).MustSucceed();
+
+    [SkippableFact]
+    public void Nor_do_the_stages_one_by_one()
+    {
+        foreach (string command in new[] { "pretrain", "extract", "retrain", "evaluate" })
+            MpiLauncher.RunScenario(
+                MpiLauncher.AnyFamily(), 2, ["ArithmeticScenarios.NothingUnchecked", command, ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a"]).MustSucceed();
+    }
+
+    [SkippableFact]
+    public void Memory_that_is_filled_with_NaN_stays_so() => Assert.Equal(
+        "NaN", MpiLauncher.Run(
+            MpiLauncher.AnyFamily(), 1, [MpiLauncher.RankProgram, "ArithmeticScenarios.MemoryStaysNaN"], environment: BrokenMachine.With("memory")).MustSucceed().Output.Trim());
 
     /// <summary>
     /// Nothing that a run computes comes from memory that was never written: the same bits where all that is allocated holds

@@ -76,9 +76,9 @@ public class ConvolutionTests
         const double of32 = 5.96050000488761e-6, of64 = 1.1102230246251688e-14;
         Assert.Equal(of32 + of64, Rounding.Of(float32).Sum(100), 1e-13);
         Assert.Equal(2 * of64, Rounding.Of(float64).Sum(100), 1e-23);
-        // Factors of 10 bits on a GPU: each product is off by some 2^-10 more.
-        Assert.InRange(Rounding.OfConvolution(float32, DeviceType.CUDA).Sum(100), 1.0 / 1024, 4.0 / 1024);
-        Assert.Equal(Rounding.Of(float32).Sum(100), Rounding.OfConvolution(float32, DeviceType.CPU).Sum(100));
+        // Factors are cut to 10 bits on a GPU: each of the two may be off by 2^-10.
+        Assert.InRange(Rounding.OfProducts(float32, DeviceType.CUDA).Sum(100), 2.0 / 1024, 2.1 / 1024);
+        Assert.Equal(Rounding.Of(float32).Sum(100), Rounding.OfProducts(float32, DeviceType.CPU).Sum(100));
     }
 
     [Theory]
@@ -89,7 +89,23 @@ public class ConvolutionTests
     {
         using DisposeScope scope = NewDisposeScope();
         Tensor right = tensor([1.0, 2.0]), second = tensor([1.0, 2.0 + off]);
-        Assert.Equal(fault, ArithmeticFault.FirstOf(("first", right, right, 0.1), ("second", second, right, allowed))?.ToString());
+        Assert.Equal(fault, ArithmeticFault.FirstOf(("first", right, right, tensor(0.1)), ("second", second, right, tensor(allowed)))?.ToString());
+    }
+
+    /// <summary>One bound for each channel: what one may be off by is no excuse for another.</summary>
+    [Fact]
+    public void Each_channel_has_its_own_bound()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        Tensor right = zeros(2, 3, 4, dtype: float64), off = zeros(2, 3, 4, dtype: float64), allowed = tensor([1.0, 0.1, 1e-3]).view(1, 3, 1);
+        off[0, 0, 1] = 0.9;
+        off[1, 1, 2] = 0.11;
+        off[1, 2, 3] = -0.02;
+        Assert.Equal("x off by 0.02 where rounding allows 0.001", ArithmeticFault.FirstOf(("x", off, right, allowed))?.ToString());
+        off[1, 2, 3] = 0;
+        Assert.Equal("x off by 0.11 where rounding allows 0.1", ArithmeticFault.FirstOf(("x", off, right, allowed))?.ToString());
+        off[1, 1, 2] = 0;
+        Assert.Null(ArithmeticFault.FirstOf(("x", off, right, allowed)));
     }
 
     /// <summary>On any machine, repaired or not; the multiples of 16, 8 and of neither, and the strides.</summary>

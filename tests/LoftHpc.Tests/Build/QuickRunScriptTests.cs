@@ -36,7 +36,7 @@ public sealed class QuickRunScriptTests : IDisposable
         string command = Run(version);
         bool openMpi = version != "MPICH";
         Assert.StartsWith("mpiexec -n 3 ", command, StringComparison.Ordinal);
-        Assert.Equal(openMpi, command.Contains(" --bind-to none --oversubscribe ", StringComparison.Ordinal));
+        Assert.Equal(openMpi, command.Contains(" --bind-to none --map-by :OVERSUBSCRIBE ", StringComparison.Ordinal));
         Assert.Equal(openMpi && Environment.IsPrivilegedProcess, command.Contains("--allow-run-as-root", StringComparison.Ordinal));
         Assert.Contains(" dist/lofthpc run --config configs/quick.yaml run.name=quick run.seed=2 \n", command, StringComparison.Ordinal);
     }

@@ -40,6 +40,22 @@ public sealed class CsvTableTests : IDisposable
         Assert.EndsWith("\ndense,NaN,Infinity,11172170,1\n", Text());
     }
 
+    /// <summary>Runs of before the check of arithmetic can still be compared, and their tickets be retrained.</summary>
+    [Fact]
+    public void A_table_of_an_earlier_version_is_read_and_brought_up_to_date()
+    {
+        string path = _folder.File("resources.csv");
+        const string before = "rank,phase,images,flops,seconds,weight_bytes,gradient_bytes,optimizer_bytes,exchange_bytes,peak_memory_bytes";
+        File.WriteAllText(path, $"{before}\n1,pretrain,2,3,4.5,5,6,7,8,9\n");
+        CsvTable<ResourcesRow> table = new(path);
+        ResourcesRow row = new(1, TrainingPhase.Pretrain, 2, 3, 4.5, 5, 6, 7, 8, 9, ArithmeticRepair.None, 0);
+        Assert.Equal(row, Assert.Single(table.Read()));
+        table.Remove(other => other.Phase == TrainingPhase.Retrain);
+        Assert.Equal([$"{before},repair,repaired_convolutions", "1,pretrain,2,3,4.5,5,6,7,8,9,none,0"], File.ReadAllLines(path));
+        table.Append(row with { Phase = TrainingPhase.Retrain });
+        Assert.Equal(2, table.Read().Count);
+    }
+
     [Fact]
     public void EveryTableReadsBackTheSame()
     {
