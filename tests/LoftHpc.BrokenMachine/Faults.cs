@@ -10,7 +10,7 @@ public static unsafe partial class Faults
     /// <summary>Of the libtorch_cpu.so in which <see cref="HideCaches"/> knows its way.</summary>
     public const long KnownLibraryBytes = 461_211_481;
 
-    private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _multiply = null!;
+    private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _add = null!;
     private static int _calls;
 
     public static void Make(string what)
@@ -45,7 +45,7 @@ public static unsafe partial class Faults
                 _loss = Detour.Of("THSNN_cross_entropy", (nint)(delegate* unmanaged<nint, nint, nint, long, byte, long, double, nint>)&Loss);
                 break;
             case "optimizer":
-                _multiply = Detour.Of("THSTensor_mul_scalar_", (nint)(delegate* unmanaged<nint, nint, void>)&Multiply);
+                _add = Detour.Of("THSTensor_add_", (nint)(delegate* unmanaged<nint, nint, nint, void>)&Add);
                 break;
             default:
                 throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-gradient, batch-norm, loss, optimizer");
@@ -123,11 +123,12 @@ public static unsafe partial class Faults
     }
 
     [UnmanagedCallersOnly]
-    private static void Multiply(nint tensor, nint factor)
+    private static void Add(nint tensor, nint other, nint factor)
     {
-        using Detour.Pause pause = _multiply.Original();
-        ((delegate* unmanaged<nint, nint, void>)_multiply.Function)(tensor, factor);
-        ((delegate* unmanaged<nint, nint, void>)_multiply.Function)(tensor, Scalar());
+        using Detour.Pause pause = _add.Original();
+        double exact = ((delegate* unmanaged<nint, double>)Detour.Export("THSTorch_scalar_to_float64"))(factor);
+        // Only the optimizer subtracts in this way.
+        ((delegate* unmanaged<nint, nint, nint, void>)_add.Function)(tensor, other, exact < 0 ? Scalar(1.01 * exact) : factor);
     }
 
     /// <summary>The same result, times 1.01; autograd sees it.</summary>

@@ -24,6 +24,7 @@ public class Launch : IDisposable
         Config = ReadConfig(mpi.World, options);
         bool native = Config.Run.Mpi is MpiBinding.Native;
         World = native ? mpi.World : mpi.WorldThroughMpiNet();
+        if (options.Verbosity is Verbosity.Verbose) TorchContext.AskForWarnings();
         Torch = Agree.OnAllRanks(World, TorchLibrary.Load);
         Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);

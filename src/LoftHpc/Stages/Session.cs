@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Text.Json;
 using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
@@ -63,7 +65,10 @@ public sealed class Session : Launch
             foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
         }
         if (whole is not null) Add(whole, whole.Describe().Tensors.Select(TensorSlice.Whole));
+        Stopwatch clock = Stopwatch.StartNew();
         Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.Type, Context.Device));
+        Reporter.Verbose(string.Create(
+            CultureInfo.InvariantCulture, $"arithmetic checked in {clock.Elapsed.TotalSeconds:F2} s: {layers.Convolutions.Count()} different convolutions on rank 0"));
 
         (ArithmeticRepair repair, int convolutions) = Convolution.Repairs;
         ArithmeticRecord own = new(World.Rank, ConfigName.Of(repair), convolutions, layers.Convolutions.Count());

@@ -20,7 +20,7 @@ public sealed class SelfTestTests : ProgramTests
     public void It_passes_and_shows_what_it_did(MpiFamily family, int ranks)
     {
         LaunchResult result = MpiLauncher.Run(family, ranks, [MpiLauncher.LoftHpc, "selftest", "--config", ConfigFile]).MustSucceed();
-        MustPass(result);
+        MustPass(result, ranks);
         foreach (string call in new[] { "allgatherv", "reduce-scatter", "allreduce", "alltoallv" })
             Assert.Equal(ranks > 1, result.Output.Contains($"host {call}", StringComparison.Ordinal) && result.Output.Contains($"tensor {call}", StringComparison.Ordinal));
         Assert.Matches("(?m)^preact-resnet 18 of width 3, batch 32: [0-9]+ to [0-9]+ images/s a rank", result.Output);
@@ -32,7 +32,7 @@ public sealed class SelfTestTests : ProgramTests
         BrokenMachine.SkipUnlessCachesMatter();
         LaunchResult result = MpiLauncher.Run(
             MpiLauncher.AnyFamily(), 2, [MpiLauncher.LoftHpc, "selftest", "--config", ConfigFile], environment: BrokenMachine.With("caches")).MustSucceed();
-        MustPass(result);
+        MustPass(result, ranks: 2);
         Assert.Matches("(?m)^repaired on rank.*: channels-padded, [0-9]+ convolutions$", result.Output);
     }
 
@@ -61,7 +61,11 @@ public sealed class SelfTestTests : ProgramTests
     /// <summary>Without a config, on memory that holds NaN before it is written.</summary>
     [SkippableFact]
     public void It_reads_nothing_that_was_never_written() => MustPass(MpiLauncher.Run(
-        MpiLauncher.AnyFamily(), 2, [MpiLauncher.LoftHpc, "selftest", "network.width=3"], environment: BrokenMachine.With("memory")).MustSucceed());
+        MpiLauncher.AnyFamily(), 2, [MpiLauncher.LoftHpc, "selftest", "network.width=3"], environment: BrokenMachine.With("memory")).MustSucceed(), ranks: 2);
+
+    [SkippableFact]
+    public void It_passes_through_MPI_NET() => MustPass(MpiLauncher.Run(
+        MpiFamily.Mpich, 2, [MpiLauncher.LoftHpc, "selftest", "--config", ConfigFile, "run.mpi=mpi.net"]).MustSucceed(), ranks: 2);
 
     [SkippableFact]
     public void It_fails_where_convolutions_are_wrong()
@@ -114,10 +118,10 @@ public sealed class SelfTestTests : ProgramTests
         Assert.Contains("unknown key network.depht", Assert.Single(result.Error.Trim().Split('\n')), StringComparison.Ordinal);
     }
 
-    private static void MustPass(LaunchResult result)
+    private static void MustPass(LaunchResult result, int ranks)
     {
         long checks = 0;
-        foreach (string part in Parts)
+        foreach (string part in Parts.Concat(ranks > 1 ? ["large messages"] : Array.Empty<string>()))
         {
             (long done, long failed) = Numbers(result.Output, part);
             Assert.True(done > 0 && failed == 0, $"{part}: {result.Output}");
