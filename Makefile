@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 
 RANKS ?= 2
-# The kind of build: cpu, cuda, or external (libtorch 2.10 from the folder LIBTORCH, or from LD_LIBRARY_PATH at run time).
+# The kind of build: cpu, cuda, or external (libtorch 2.10 or newer from the folder LIBTORCH, or from LD_LIBRARY_PATH at run time).
 DEVICE ?= $(if $(LIBTORCH),external,cpu)
 LIBTORCH ?=
 # 1: dist/ brings the .NET runtime with it, for nodes without .NET.
@@ -76,7 +76,7 @@ comm-table: build ## print LoFT's published communication table beside a model o
 	@build/launch.sh 2 dist/lofthpc comm-table
 	@build/launch.sh 4 dist/lofthpc comm-table
 
-bench: ## measure the table of ratios of the README
+bench: ## measure the table of ratios of docs/speed.md
 	@build/setup.sh bench
 	@build/bench.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs the benchmarks; their tables are for the README. Arguments: step, collectives, scaling, loft, methods,
+# Builds and runs the benchmarks; their tables are for docs/speed.md. Arguments: step, collectives, scaling, loft, methods,
 # mpi.net (default: all).
 # MPIEXEC and MPICC, of one MPI, name another one than Open MPI; mpi.net always runs under MPICH.
 set -euo pipefail
