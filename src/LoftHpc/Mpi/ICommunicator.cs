@@ -3,7 +3,8 @@ namespace LoftHpc.Mpi;
 /// <summary>
 /// A group of ranks and the collectives over it, in MPI's own terms. Counts and displacements are in elements. Every
 /// call is made by all ranks of the group in the same order. Where a send buffer is <see cref="MpiBuffer.InPlace"/>,
-/// MPI's rules for MPI_IN_PLACE hold. Errors are thrown as <see cref="MpiException"/>.
+/// MPI's rules for MPI_IN_PLACE hold. Errors are thrown as <see cref="MpiException"/>. Collectives that are started and not
+/// waited for are done at once where an implementation has no other way.
 /// </summary>
 public interface ICommunicator : IDisposable
 {
@@ -44,17 +45,37 @@ public interface ICommunicator : IDisposable
 
     IMpiRequest StartBarrier();
 
-    IMpiRequest StartBroadcast(MpiBuffer buffer, int root);
+    IMpiRequest StartBroadcast(MpiBuffer buffer, int root)
+    {
+        Broadcast(buffer, root);
+        return Completed.Instance;
+    }
 
-    IMpiRequest StartAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements);
+    IMpiRequest StartAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
+    {
+        Allgatherv(send, receive, counts, displacements);
+        return Completed.Instance;
+    }
 
-    IMpiRequest StartAllreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation);
+    IMpiRequest StartAllreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation)
+    {
+        Allreduce(send, receive, operation);
+        return Completed.Instance;
+    }
 
-    IMpiRequest StartReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, MpiOperation operation);
+    IMpiRequest StartReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, MpiOperation operation)
+    {
+        ReduceScatter(send, receive, counts, operation);
+        return Completed.Instance;
+    }
 
     IMpiRequest StartAlltoallv(
         MpiBuffer send, ReadOnlySpan<long> sendCounts, ReadOnlySpan<long> sendDisplacements,
-        MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements);
+        MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
+    {
+        Alltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
+        return Completed.Instance;
+    }
 
     IMpiRequest StartSend(MpiBuffer buffer, int destination, int tag);
 

@@ -127,38 +127,6 @@ internal sealed class MpiNetCommunicator : ICommunicator
         return new MpiRequestSet(parts, null);
     }
 
-    public IMpiRequest StartBroadcast(MpiBuffer buffer, int root)
-    {
-        Broadcast(buffer, root);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
-    {
-        Allgatherv(send, receive, counts, displacements);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAllreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation)
-    {
-        Allreduce(send, receive, operation);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, MpiOperation operation)
-    {
-        ReduceScatter(send, receive, counts, operation);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAlltoallv(
-        MpiBuffer send, ReadOnlySpan<long> sendCounts, ReadOnlySpan<long> sendDisplacements,
-        MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
-    {
-        Alltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
-        return Completed.Instance;
-    }
-
     public IMpiRequest StartSend(MpiBuffer buffer, int destination, int tag) => Of(buffer.Type).StartSend(buffer, destination, tag);
 
     public IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag) => Of(buffer.Type).StartReceive(buffer, source, tag);

@@ -50,38 +50,6 @@ internal sealed unsafe class SelfCommunicator : ICommunicator
 
     public IMpiRequest StartBarrier() => Completed.Instance;
 
-    public IMpiRequest StartBroadcast(MpiBuffer buffer, int root)
-    {
-        Broadcast(buffer, root);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAllgatherv(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, ReadOnlySpan<long> displacements)
-    {
-        Allgatherv(send, receive, counts, displacements);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAllreduce(MpiBuffer send, MpiBuffer receive, MpiOperation operation)
-    {
-        Allreduce(send, receive, operation);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartReduceScatter(MpiBuffer send, MpiBuffer receive, ReadOnlySpan<long> counts, MpiOperation operation)
-    {
-        ReduceScatter(send, receive, counts, operation);
-        return Completed.Instance;
-    }
-
-    public IMpiRequest StartAlltoallv(
-        MpiBuffer send, ReadOnlySpan<long> sendCounts, ReadOnlySpan<long> sendDisplacements,
-        MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
-    {
-        Alltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
-        return Completed.Instance;
-    }
-
     public IMpiRequest StartSend(MpiBuffer buffer, int destination, int tag) => throw Alone("MPI_Isend");
 
     public IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag) => throw Alone("MPI_Irecv");

@@ -29,7 +29,7 @@ internal sealed class SerialReplay : IDisposable
     private Dictionary<string, Tensor>? _recomputed;
 
     /// <param name="prepare">Changes the initial network.</param>
-    /// <param name="byDefinition">Whether gradients come from <see cref="SerialReference"/>, and not from the code that is trained with, whose bits they else have.</param>
+    /// <param name="byDefinition">True: gradients come from <see cref="SerialReference"/>. False: from the code that trains, so that they have its bits.</param>
     public SerialReplay(
         NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare, bool byDefinition = false)
     {
