@@ -112,8 +112,10 @@ public static class Convolution
             if (Look(shape, device) is not ArithmeticFault fault) return (Checked[shape], null);
             if (!_oneDnnOff)
             {
-                if (Multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return (Checked[shape] = helps, null);
-                if (shape.Device is not DeviceType.CPU || !TorchContext.UseOneDnn(false)) return (1, fault);
+                // A multiple that changes nothing would only be a second try.
+                IEnumerable<int> multiples = Multiples.Where(multiple => Missing(shape.Inputs, multiple) + Missing(shape.Outputs, multiple) > 0);
+                if (multiples.FirstOrDefault(padded => FaultOf(shape, device, padded) is null) is int helps and not 0) return (Checked[shape] = helps, null);
+                if (shape.Device is not DeviceType.CPU || !TorchContext.UseOwnConvolutions()) return (1, fault);
                 _oneDnnOff = true;
                 // All convolutions are now computed by other code.
                 Checked.Clear();
@@ -132,7 +134,7 @@ public static class Convolution
         bool onHost = shape.Device is DeviceType.CPU;
         throw new UserError(
             $"arithmetic: {layer}, a convolution {shape}, is computed wrongly here: {fault}; padded channels{(onHost && _oneDnnOff ? " and oneDNN switched off" : "")} do not help " +
-            $"({(onHost ? Processor.Model : "a GPU")}, {TorchLibrary.Load()}); try {(onHost ? "ONEDNN_MAX_CPU_ISA=SSE41 in the environment, " : "")}" +
+            $"({Processor.Of(device)}, {TorchLibrary.Load()}); try {(onHost ? "ONEDNN_MAX_CPU_ISA=SSE41 in the environment, " : "")}" +
             $"another libtorch ({TorchLibrary.FolderVariable}) or another machine; lofthpc selftest shows whether that helps",
             ExitCodes.Environment);
     }

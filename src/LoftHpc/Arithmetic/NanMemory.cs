@@ -27,7 +27,8 @@ internal sealed partial class NanMemory : IDisposable
     }
 
     /// <summary>Where the user has glibc fill memory in his own way, nothing is changed.</summary>
-    private static bool IsSetByUser => Environment.GetEnvironmentVariable("MALLOC_PERTURB_") is not null;
+    private static bool IsSetByUser => Environment.GetEnvironmentVariable("MALLOC_PERTURB_") is not null
+        || Environment.GetEnvironmentVariable("GLIBC_TUNABLES")?.Contains("malloc.perturb", StringComparison.Ordinal) == true;
 
     /// <summary>Fills and frees blocks of several sizes on a device, and has the host's allocations filled until it is disposed.</summary>
     public static NanMemory Begin(Device device)

@@ -49,6 +49,7 @@ public static partial class DoctorCommand
 
         if (mpi is null)
         {
+            if (torchLoads) DescribeArithmetic(torch.CPU, findings, problems);
             // Every task is alone. The launcher may end the job when the first one leaves: the one that prints goes first.
             if (launch.Rank == 0) Print(output, [new Examination(findings, problems)], null);
             else Thread.Sleep(TimeSpan.FromSeconds(2));
@@ -77,7 +78,7 @@ public static partial class DoctorCommand
         Placement? placement = world.Allreduce(torchLoads ? 1 : 0, MpiOperation.Min) == 1
             ? DeviceBinding.Bind(world, DeviceChoice.Auto, threads: null)
             : null;
-        if (placement is not null) DescribeArithmetic(placement.Device, findings, problems);
+        if (torchLoads) DescribeArithmetic(placement?.Device ?? torch.CPU, findings, problems);
 
         Examination[] ranks = [.. world.Allgather(JsonSerializer.Serialize(new Examination(findings, problems)))
             .Select(text => JsonSerializer.Deserialize<Examination>(text)!)];

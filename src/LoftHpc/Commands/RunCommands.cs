@@ -88,7 +88,7 @@ public static class RunCommands
         session.CheckArithmetic(pretraining: false, loaded.Identity);
         session.Context.Ledger.Phase = "evaluate";
         StepTotals totals = loaded.Evaluate(session, config.Split is DataSplit.Train ? session.TrainImages : session.TestImages);
-        totals.MustBeFinite("evaluate", $"on the {config.Split.ToString().ToLowerInvariant()} images", session.World.Rank, $"these are the weights of {path}");
+        totals.MustBeFinite("evaluate", $"on the {config.Split.ToString().ToLowerInvariant()} images", session.World.Rank, found => found with { Text = $"{found.Text}; these are the weights of {path}" });
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
             $"{path}: accuracy {totals.Accuracy:R}, loss {totals.Loss:R} on {totals.Images} {config.Split.ToString().ToLowerInvariant()} images of {session.Data.Test.Name}"));
     }

@@ -3,8 +3,8 @@ namespace LoftHpc.Mpi;
 /// <summary>
 /// A group of ranks and the collectives over it, in MPI's own terms. Counts and displacements are in elements. Every
 /// call is made by all ranks of the group in the same order. Where a send buffer is <see cref="MpiBuffer.InPlace"/>,
-/// MPI's rules for MPI_IN_PLACE hold. Errors are thrown as <see cref="MpiException"/>. Collectives that are started and not
-/// waited for are done at once where an implementation has no other way.
+/// MPI's rules for MPI_IN_PLACE hold. Errors are thrown as <see cref="MpiException"/>. A Start call does its collective at
+/// once and returns a request that is complete, where an implementation has no other way.
 /// </summary>
 public interface ICommunicator : IDisposable
 {

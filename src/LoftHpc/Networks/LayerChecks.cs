@@ -104,14 +104,17 @@ public static class LayerChecks
         Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(type, device);
 
         Tensor x = Draw(images, features, shape.Side, shape.Side).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
-        Tensor labels = arange(images, int64).remainder(classes).to(device), logits, mean, sum;
-        using (enable_grad())
+        Tensor labels = arange(images, int64).remainder(classes).to(device);
+        (Tensor Logits, Tensor Loss, Tensor[] Gradients) Train(Reduction reduction)
         {
-            logits = ResidualNetwork.PartialLogits(x, weight) + bias;
-            mean = functional.cross_entropy(logits, labels);
-            sum = functional.cross_entropy(logits, labels, reduction: Reduction.Sum);
-            mean.backward();
+            using IDisposable differentiable = enable_grad();
+            (weight.grad, bias.grad, x.grad) = (null, null, null);
+            Tensor logits = ResidualNetwork.PartialLogits(x, weight) + bias, loss = functional.cross_entropy(logits, labels, reduction: reduction);
+            loss.backward();
+            return (logits, loss, [weight.grad!, bias.grad!, x.grad!]);
         }
+        (Tensor logits, Tensor mean, Tensor[] ofMean) = Train(Reduction.Mean);
+        (_, Tensor sum, Tensor[] ofSum) = Train(Reduction.Sum);
 
         double[] input = Exact(x), weights = Exact(weight), biases = Exact(bias);
         double[] averages = new double[images * features], expectedLogits = new double[images * classes], delta = new double[images * classes];
@@ -154,12 +157,22 @@ public static class LayerChecks
         double logarithm = (2 * logit) + ((classes + (2 * range) + 10) * u), loss = logarithm + (rounding.Sum(images + 2) * lossSum / images);
         double deltaOff = (logarithm + (5 * u)) / images, perImage = products.Sum(images);
         double weightOff = (images * deltaOff) + average + perImage, inputOff = ((classes * deltaOff) + (products.Sum(classes) * classes / images)) / pixels;
+        // The gradients of the sum are those of the mean, times the number of images.
+        (string, Tensor, Tensor, Tensor)[] Gradients(string of, Tensor[] found, int scale)
+        {
+            (string Of, Tensor Expected, double Allowed)[] head =
+            [
+                ("weights", tensor(expectedWeight).view(classes, features), weightOff), ("bias", tensor(expectedBias), (images * deltaOff) + perImage),
+                ("input", Like(x, expectedInput), inputOff + (3 * u / pixels)),
+            ];
+            return [.. head.Select((one, i) => ($"gradient of the head's {one.Of} by the {of} loss", found[i], one.Expected * scale, tensor(one.Allowed * scale)))];
+        }
         return ArithmeticFault.FirstOf(
+        [
             ("logits", logits, tensor(expectedLogits).view(images, classes), tensor(logit)),
             ("mean loss", mean, tensor(lossSum / images), tensor(loss)), ("summed loss", sum, tensor(lossSum), tensor(images * loss)),
-            ("gradient of the head's weights", weight.grad!, tensor(expectedWeight).view(classes, features), tensor(weightOff)),
-            ("gradient of the head's bias", bias.grad!, tensor(expectedBias), tensor((images * deltaOff) + perImage)),
-            ("gradient of the head's input", x.grad!, Like(x, expectedInput), tensor(inputOff + (3 * u / pixels))));
+            .. Gradients("mean", ofMean, 1), .. Gradients("summed", ofSum, images),
+        ]);
     }
 
     private static double Dot(ReadOnlySpan<double> a, ReadOnlySpan<double> b)

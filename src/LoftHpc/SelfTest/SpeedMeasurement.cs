@@ -18,6 +18,13 @@ internal static class SpeedMeasurement
 
     private static readonly TimeSpan Enough = TimeSpan.FromSeconds(5);
 
+    /// <summary>The config's network, and the side of its images in pixels.</summary>
+    public static (NetworkSpec Network, int ImageSide) Network(RunConfig config)
+    {
+        ImageShape shape = ImageShape.Of(config.Data);
+        return (NetworkCatalog.Create(config.Network, shape.Channels, shape.Classes), shape.Side);
+    }
+
     /// <summary>Of the config's network on images of the shape of its data set, after a first step; not collective.</summary>
     public static double ImagesPerSecond(Device device, RunConfig config)
     {
@@ -34,7 +41,7 @@ internal static class SpeedMeasurement
         using SelfCommunicator self = new();
         using TensorTransport transport = TensorTransport.For(device, direct: false);
         RankContext context = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), device);
-        NetworkSpec network = NetworkCatalog.Create(config.Network, shape.Channels, shape.Classes);
+        (NetworkSpec network, _) = Network(config);
         using ITrainingMethod method = TrainingMethods.Create(
             context, network, new PretrainSection { Method = PretrainMethod.Dense, Batch = Images, Epochs = 1 }, data, config.Run.Seed);
         method.Step(0, 0, learningRate: 0.1);

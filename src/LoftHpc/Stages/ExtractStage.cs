@@ -34,7 +34,7 @@ public static class ExtractStage
         });
         using LoadedNetwork loaded = LoadedNetwork.Read(session, target.PrunedWeights);
         StepTotals tested = loaded.Evaluate(session, session.TestImages);
-        tested.MustBeFinite("extract", "on the test images", session.World.Rank, "these are the pruned weights");
+        tested.MustBeFinite("extract", "on the test images", session.World.Rank, found => found with { Text = $"{found.Text}; these are the pruned weights" });
         session.SaveCommunication(target);
         session.OnRoot(() => target.Summary.Append(loaded.Identity.Summarize(NetworkState.Pruned, tested)));
     }

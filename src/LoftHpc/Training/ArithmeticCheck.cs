@@ -26,7 +26,7 @@ public static class ArithmeticCheck
         }
         if (Others(layers, type, device).FirstOrDefault(other => other.Fault is not null) is not (string what, ArithmeticFault fault)) return;
         throw new UserError(
-            $"arithmetic: {what}, is computed wrongly here: {fault} ({Processor.Model}, {TorchLibrary.Load()}); " +
+            $"arithmetic: {what}, is computed wrongly here: {fault} ({Processor.Of(device)}, {TorchLibrary.Load()}); " +
             $"try another libtorch ({TorchLibrary.FolderVariable}) or another machine; lofthpc selftest shows whether that helps",
             ExitCodes.Environment);
     }
@@ -41,12 +41,14 @@ public static class ArithmeticCheck
         ModelState state = network.State;
         LayerShapes layers = new();
         layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), state.Type, device.type);
-        (string What, ArithmeticFault? Fault) wrong = layers.Convolutions
-            .Select(convolution => ($"{convolution.Layer}, a convolution {convolution.Shape}", Convolution.CheckAgain(convolution.Shape, device)))
-            .Concat(Others(layers, state.Type, device))
-            .FirstOrDefault(checkedLayer => checkedLayer.Item2 is not null);
+        (string What, ArithmeticFault? Fault)[] found =
+        [
+            .. layers.Convolutions.Select(convolution => ($"{convolution.Layer}, a convolution {convolution.Shape}", Convolution.CheckAgain(convolution.Shape, device))),
+            .. Others(layers, state.Type, device),
+        ];
+        (string What, ArithmeticFault? Fault) wrong = found.Where(one => one.Fault is not null).OrderBy(one => !one.What.StartsWith($"{layer},", StringComparison.Ordinal)).FirstOrDefault();
         return wrong.Fault is null
-            ? ("the check of all layers, done again, finds them right (so they are not always wrong: look at the data, at memory and at the machine)", false)
+            ? ("the check of all layers, done again, finds nothing wrong (a fault that comes and goes: look at the data, at memory and at the machine)", false)
             : ($"the check of all layers, done again, finds {wrong.What}, wrong: {wrong.Fault}", true);
     }
 

@@ -60,7 +60,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
-    public string WhatWentBefore => _watch.WhatWentBefore;
+    public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
     public void Step(int epoch, int step, double learningRate)
     {
@@ -73,12 +73,9 @@ public sealed class DataParallelTraining : ITrainingMethod
         _watch.Forward(lossSum, again => again.Forward(shard.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));
-        _watch.Gradients();
+        _totals += StepTotals.Of(logits, shard.Labels, lossSum);
         SumGradients();
         _gradientBytes = _watch.Update(_optimizer, learningRate);
-
-        _totals += StepTotals.Of(logits, shard.Labels, lossSum);
-        _watch.Done(_totals);
         Work += TrainingWork.Of(shard.Count, _imageFlops);
         _statistics?.Count(shard.Count);
     }
@@ -121,6 +118,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         if (_context.Size == 1) return;
         Tensor[] weights = [.. _state.Parameters.Select(parameter => _state[parameter.Name])];
         _gradients.Pack([.. weights.Select(weight => (weight.grad, weight.shape))]);
+        _watch.Gradients(_gradients.Whole);
         _gradients.Sum(_context.Channels);
         for (int i = 0; i < weights.Length; i++) weights[i].grad = _gradients.Part(i);
     }

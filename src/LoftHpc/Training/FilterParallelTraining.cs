@@ -54,7 +54,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _totals;
 
-    public string WhatWentBefore => _watch.WhatWentBefore;
+    public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
     public void Step(int epoch, int step, double learningRate)
     {
@@ -67,10 +67,8 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _watch.Forward(loss, again => again.Forward(batch.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
-
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
-        _watch.Done(_totals);
+        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, _imageFlops);
     }
 

@@ -17,6 +17,9 @@ public sealed class FlatBuffer(ScalarType type, Device device) : IDisposable
     /// <summary>Bytes kept.</summary>
     public long Bytes => _flat is null ? 0 : _flat.numel() * _flat.element_size();
 
+    /// <summary>All that was packed, [values].</summary>
+    public Tensor Whole => _flat!;
+
     /// <summary>Copies tensors into the buffer, one behind the other; null stands for zeros of this shape.</summary>
     public void Pack(IReadOnlyList<(Tensor? Values, long[] Shape)> tensors)
     {

@@ -61,7 +61,7 @@ public sealed class GpipeTraining : ITrainingMethod
     /// <summary>Only the last rank knows more than the number of images.</summary>
     public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
 
-    public string WhatWentBefore => _watch.WhatWentBefore;
+    public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
     private bool IsFirst => _context.Rank == 0;
 
@@ -79,7 +79,6 @@ public sealed class GpipeTraining : ITrainingMethod
         foreach ((Tensor input, Tensor output) in passes) Backward(input, output);
         _sends.Wait();
         _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
-        if (IsLast) _watch.Done(_totals);
 
         _images += images;
         Work += TrainingWork.Of(images, _imageFlops);
@@ -106,14 +105,15 @@ public sealed class GpipeTraining : ITrainingMethod
                 ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
                 : ReceiveInput(images.Length);
             Tensor output = _network.Forward(input, training: false, _stage.First, _stage.End);
-            if (totals.Trouble is null && !NonFinite.IsFinite(output) && (IsFirst || NonFinite.IsFinite(input)))
-                totals = totals with { Trouble = NonFinite.InEvaluation(_network, _imageSide, _context.Device, again => Again(again, input, training: false)) };
             if (IsLast)
             {
                 Tensor labels = data.LoadLabels(images, _context.Device);
                 totals += StepTotals.Of(output, labels, nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum));
             }
-            else
+            // Every stage but the last looks at what it hands on; the first one that is wrong comes first.
+            if (totals.Trouble is null && !(IsLast ? double.IsFinite(totals.LossSum) : NonFinite.IsFinite(output)))
+                totals = totals with { Trouble = NonFinite.InEvaluation(_network, _imageSide, _context.Device, again => Again(again, input, training: false)) };
+            if (!IsLast)
             {
                 // One batch ahead of the next rank is enough; a fast stage must not pile up batches.
                 _sends.Wait();
@@ -162,8 +162,6 @@ public sealed class GpipeTraining : ITrainingMethod
         (int start, int end) = part.Of(_batches.SizeOf(step));
         Tensor input = IsFirst ? _batches.Load(epoch, step, part, _context).Images : ReceiveInput(end - start).requires_grad_(true);
         Tensor output = _network.Forward(input, training: true, _stage.First, _stage.End);
-        // Each stage looks at what it hands on, so that the first one that is wrong says so.
-        _watch.Forward(output, again => Again(again, input, training: true));
         if (IsLast)
         {
             Tensor labels = _batches.LoadLabels(epoch, step, part, _context);
@@ -171,18 +169,17 @@ public sealed class GpipeTraining : ITrainingMethod
             _totals += StepTotals.Of(output, labels, lossSum);
             output = lossSum / _batches.SizeOf(step);
         }
-        else
-        {
-            _sends.Start(output, _next);
-        }
+        // Each stage looks at what it hands on, so that the first one that is wrong says so; here a stage waits for it anyway.
+        _watch.Forward(output, again => Again(again, input, training: true), atOnce: true);
+        if (!IsLast) _sends.Start(output, _next);
         return (input.MoveToOuterDisposeScope(), output.MoveToOuterDisposeScope());
     }
 
-    /// <summary>This stage's forward pass once more; what it hands on is not the logits of a loss.</summary>
+    /// <summary>This stage's forward pass once more; what it hands on is the logits of a loss on the last rank only.</summary>
     private Tensor? Again(ResidualNetwork network, Tensor input, bool training)
     {
-        network.Forward(input, training, _stage.First, _stage.End);
-        return null;
+        Tensor output = network.Forward(input, training, _stage.First, _stage.End);
+        return IsLast ? output : null;
     }
 
     /// <summary>Adds the micro-batch's gradients to those of the weights, and frees its activations.</summary>

@@ -31,8 +31,8 @@ public interface ITrainingMethod : IDisposable
     /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others; NaN for a loss that it cannot see.</summary>
     StepTotals RunningTotals { get; }
 
-    /// <summary>In words, how this rank's weights and gradients have grown; for errors.</summary>
-    string WhatWentBefore { get; }
+    /// <summary>What an evaluation found on this rank, in the light of how its weights and gradients have grown.</summary>
+    NonFinite Explain(NonFinite found);
 
     /// <summary>Totals of the steps since the last call, over all ranks; starts them anew.</summary>
     StepTotals TakeTotals();

@@ -55,9 +55,8 @@ public sealed class LocalSteps
         Watch.Forward(loss, again => again.Forward(batch.Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        GradientBytes = Watch.Update(_optimizer, learningRate);
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
-        Watch.Done(_totals);
+        GradientBytes = Watch.Update(_optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, imageFlops);
     }
 

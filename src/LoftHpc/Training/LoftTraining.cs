@@ -65,7 +65,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
-    public string WhatWentBefore => _local.Watch.WhatWentBefore;
+    public NonFinite Explain(NonFinite found) => _local.Watch.Explain(found);
 
     public void Step(int epoch, int step, double learningRate)
     {

@@ -16,18 +16,21 @@ public sealed record NonFinite(int Order, string Text)
     /// <summary>Where finite numbers gave one that is not.</summary>
     public const string NotToBlame = "the learning rate is not to blame, but arithmetic or data";
 
+    /// <summary>A weight or running statistic that was not finite before an evaluation; null: all were.</summary>
+    public string? Held { get; init; }
+
     /// <summary>More than there are layers.</summary>
     private const int Later = 1 << 20;
 
     /// <summary>Where a rank has seen nothing that is not finite: another rank's reason comes first.</summary>
     public static NonFinite Nothing { get; } = new(int.MaxValue, "this rank has seen nothing that is not finite");
 
-    /// <summary>The one line in which a training, or what else it is, ends; of all ranks that throw it, the first in order is shown.</summary>
+    /// <summary>The line in which a training, an evaluation or an extraction ends; of all ranks that throw it, the first in order is shown.</summary>
     /// <param name="when">In which step, or on which images.</param>
     public UserError Error(string stage, string when, int rank) =>
         new($"{stage}: the loss is not finite {when} on rank {rank}: {Text}", ExitCodes.NonFiniteLoss) { Order = Order };
 
-    /// <summary>What is wrong with a layer or its gradient, beside what the check of all layers says when it is done again: a rank that finds one wrong comes first.</summary>
+    /// <summary>A suspected layer, with the result of a new check of all layers. A rank whose check finds a fault is shown first.</summary>
     /// <param name="order">Its place among what comes to be in a step.</param>
     public static NonFinite Suspect(int order, string text, ResidualNetwork network, int imageSide, Device device, string layer)
     {
@@ -58,7 +61,7 @@ public sealed record NonFinite(int Order, string Text)
     public static NonFinite InEvaluation(ResidualNetwork network, int imageSide, Device device, Func<ResidualNetwork, Tensor?> forward)
     {
         NonFinite found = InForward(network, imageSide, device, forward);
-        return InState(network) is string state ? found with { Text = $"{state} is not finite, and so {found.Text}" } : found;
+        return InState(network) is string held ? found with { Held = held, Text = $"{held} is not finite, and so {found.Text}" } : found;
     }
 
     /// <summary>The first weight or running statistic of a network that is not finite; null where all are.</summary>

@@ -1,5 +1,6 @@
 using LoftHpc.Communication;
 using LoftHpc.Mpi;
+using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LoftHpc.Training;
@@ -14,6 +15,9 @@ public sealed record RankContext(
 
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }
+
+    /// <summary>Whether <see cref="StepWatch"/> waits with its looks until the loss comes to the host.</summary>
+    public bool LooksLate { get; init; } = Device.type is not DeviceType.CPU;
 
     /// <summary>This rank's share of something that is cut over all ranks.</summary>
     public Shard Shard => new(Rank, Size);

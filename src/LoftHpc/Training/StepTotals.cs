@@ -25,13 +25,12 @@ public readonly record struct StepTotals(double LossSum, long Correct, long Imag
 
     /// <summary>Returns where the loss is finite; the same on all ranks.</summary>
     /// <param name="when">On which images, in words.</param>
-    /// <param name="before">What went before, in words.</param>
+    /// <param name="explain">Adds to what was found in the evaluation, or finds more.</param>
     /// <exception cref="UserError">It is not; each rank says what it has found.</exception>
-    public void MustBeFinite(string stage, string when, int rank, string before)
+    public void MustBeFinite(string stage, string when, int rank, Func<NonFinite, NonFinite> explain)
     {
         if (double.IsFinite(LossSum)) return;
-        NonFinite found = Trouble ?? NonFinite.Nothing;
-        throw (found with { Text = $"{found.Text}; {before}" }).Error(stage, when, rank);
+        throw explain(Trouble ?? NonFinite.Nothing).Error(stage, when, rank);
     }
 
     public static StepTotals operator +(StepTotals a, StepTotals b) => new(a.LossSum + b.LossSum, a.Correct + b.Correct, a.Images + b.Images) { Trouble = a.Trouble ?? b.Trouble };

@@ -7,9 +7,9 @@ using static TorchSharp.torch;
 namespace LoftHpc.Training;
 
 /// <summary>
-/// Ends a training in the step in which a value is no longer finite, and says where it began and what went before. On the CPU it
-/// looks at the loss and at one gradient in every step, before the weights change. On a GPU each look would be a wait in the
-/// middle of a step, so there it looks at the loss when the step is done and its loss has come to the host.
+/// Ends a training in the step in which a value is no longer finite, before the weights change by it, and says where it began
+/// and what went before. It looks at the loss and at one gradient in every step. On a GPU a look is a wait: there it looks at
+/// both when the backward pass is under way, where a step waits anyway for its loss to come to the host.
 /// </summary>
 /// <param name="network">What is trained here, with an exchange by which this rank, or all of them together, can do a forward pass again.</param>
 /// <param name="imageSide">In pixels.</param>
@@ -21,7 +21,7 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     /// <summary>The first note and the newest one.</summary>
     private readonly List<Note> _notes = [];
 
-    private Tensor? _unread;
+    private (Tensor Output, Func<ResidualNetwork, Tensor?> Again)? _late;
     private long _steps;
     private double _learningRate;
 
@@ -32,29 +32,42 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
 
     private ModelState State => network.State;
 
-    private bool OnHost => context.Device.type is DeviceType.CPU;
-
     private TensorSlice[] Parameters => [.. State.Parameters.Where(parameter => parameter.Count > 0)];
 
     /// <summary>Looks at what a forward pass came to: the loss, or what a part of the network hands on.</summary>
     /// <param name="again">The same forward pass by the network that it gets, done only if the output is not finite; see <see cref="NonFinite.InForward"/>.</param>
+    /// <param name="atOnce">Not only in <see cref="Gradients"/>, also on a GPU: where the step waits for the output anyway.</param>
     /// <exception cref="NonFiniteException">It is not finite.</exception>
-    public void Forward(Tensor output, Func<ResidualNetwork, Tensor?> again)
+    public void Forward(Tensor output, Func<ResidualNetwork, Tensor?> again, bool atOnce = false)
     {
-        if (!OnHost || NonFinite.IsFinite(output)) return;
+        if (context.LooksLate && !atOnce)
+        {
+            _late = (output, again);
+            return;
+        }
+        if (NonFinite.IsFinite(output)) return;
         Weights();
         throw Trouble(NonFinite.InForward(network, imageSide, context.Device, again));
     }
 
     /// <summary>
     /// Looks at the gradient that came last: backpropagation ends at the first parameter, so what is not finite on the way there
-    /// is not finite in it. Where ranks sum gradients, each looks before.
+    /// is not finite in it. (A wrong gradient of another weight alone shows in that weight, in the next step.)
     /// </summary>
+    /// <param name="all">All gradients of this rank, before they are summed with those of others: afterwards nobody can tell whose was wrong.</param>
     /// <exception cref="NonFiniteException">It is not finite; the weights are as they were.</exception>
-    public void Gradients()
+    public void Gradients(Tensor? all = null)
     {
-        if (OnHost && Parameters.FirstOrDefault() is TensorSlice first && State[first.Name].grad is Tensor last && !NonFinite.IsFinite(last))
-            throw Trouble(InGradients());
+        if (_late is var (output, again))
+        {
+            _late = null;
+            Forward(output, again, atOnce: true);
+        }
+        using DisposeScope scope = NewDisposeScope();
+        Tensor? last = all?.sum() ?? (Parameters.FirstOrDefault() is TensorSlice first ? State[first.Name].grad : null);
+        if (last is null || NonFinite.IsFinite(last)) return;
+        // The sum alone may leave the range of the type.
+        if (Parameters.Any(parameter => State[parameter.Name].grad is Tensor gradient && !NonFinite.IsFinite(gradient))) throw Trouble(InGradients());
     }
 
     /// <summary>The optimizer's step (<see cref="MomentumSgd"/>), unless the gradients are not finite.</summary>
@@ -64,7 +77,6 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     {
         Gradients();
         if (_steps < 3 || _steps % NoteEvery == 0) TakeNote();
-        if (OnHost) ReadNote();
         _steps++;
         _learningRate = learningRate;
         return MomentumSgd.Step(State, optimizer, learningRate);
@@ -74,36 +86,37 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     /// <exception cref="NonFiniteException">They are not finite.</exception>
     public void Weights()
     {
-        TensorSlice[] parameters = Parameters;
-        int order = Array.FindIndex(parameters, parameter => !NonFinite.IsFinite(State[parameter.Name]));
-        if (order < 0) return;
-        TensorSlice slice = parameters[order];
-        using DisposeScope scope = NewDisposeScope();
-        Tensor velocity = State.Momentum(slice.Name);
-        double largest = NonFinite.Largest(velocity);
-        // NaN in the momentum was NaN in the gradient; an update by finite numbers can only have been too large.
-        throw Trouble(velocity.isnan().any().item<bool>() ? Suspect(order, $"the gradient of {slice.Name} was no number in the step before, with a finite loss", slice.Layer)
-            : NonFinite.CanOverflow(State.Type, 2, largest, Math.Max(1, _learningRate))
-                ? new NonFinite(order, $"the weights of {slice.Name} left the range of the type in the last update: {NonFinite.LowerRate}")
-                : Suspect(order, $"the weights of {slice.Name} are not finite, though the last update was", slice.Layer));
+        if (InWeights() is NonFinite found) throw Trouble(found);
     }
 
-    /// <summary>Looks at the loss of a step that is done, where <see cref="Forward"/> could not.</summary>
-    /// <exception cref="NonFiniteException">It is not finite, or running statistics are not.</exception>
-    public void Done(StepTotals totals)
+    /// <summary>What an evaluation found, in the light of what went before.</summary>
+    public NonFinite Explain(NonFinite found) => WithWhatWentBefore(
+        InWeights() ?? (found.Held is string held && Growth() is not null ? new NonFinite(found.Order, $"{held} is not finite: {NonFinite.LowerRate}") : found));
+
+    private NonFinite? InWeights()
     {
-        if (OnHost) return;
-        ReadNote();
-        if (double.IsFinite(totals.LossSum)) return;
-        string first = NonFinite.InState(network) is string name ? $"{name} is not finite after the step" : "weights and running statistics are finite after the step";
-        throw Trouble(Growth() is null ? Suspect(0, first, "") : new NonFinite(0, $"{first}: {NonFinite.LowerRate}"));
+        using DisposeScope scope = NewDisposeScope();
+        using IDisposable frozen = no_grad();
+        TensorSlice[] parameters = Parameters;
+        // One wait for all of them.
+        if (parameters.Length == 0 || NonFinite.IsFinite(stack([.. parameters.Select(parameter => Size(State[parameter.Name]))]))) return null;
+        int order = Array.FindIndex(parameters, parameter => !NonFinite.IsFinite(State[parameter.Name]));
+        TensorSlice slice = parameters[order];
+        Tensor velocity = State.Momentum(slice.Name);
+        // NaN in the momentum was NaN in the gradient; an update by finite numbers can only have been too large.
+        return velocity.isnan().any().item<bool>() ? Suspect(order, $"the gradient of {slice.Name} was no number in the step before, with a finite loss", slice.Layer)
+            : NonFinite.CanOverflow(State.Type, 2, NonFinite.Largest(velocity), Math.Max(1, _learningRate))
+                ? new NonFinite(order, $"the weights of {slice.Name} left the range of the type in the last update: {NonFinite.LowerRate}")
+                : Suspect(order, $"the weights of {slice.Name} are not finite, though the last update was", slice.Layer);
     }
 
     /// <summary>In words, how weights and gradients have grown.</summary>
-    public string WhatWentBefore => _notes.Count == 0 ? "no step came before" : Growth() ?? string.Create(
+    private string WhatWentBefore => _notes.Count == 0 ? "no step came before" : Growth() ?? string.Create(
         CultureInfo.InvariantCulture, $"nothing had grown tenfold: the largest weight is {Largest(Now().Weights):g3}, and was {Largest(_notes[0].Sizes.Weights):g3} {Ago(_notes[0])}");
 
-    private NonFiniteException Trouble(NonFinite found) => new(found with { Text = $"{found.Text}; {WhatWentBefore}" });
+    private NonFiniteException Trouble(NonFinite found) => new(WithWhatWentBefore(found));
+
+    private NonFinite WithWhatWentBefore(NonFinite found) => found with { Text = $"{found.Text}; {WhatWentBefore}" };
 
     private NonFinite Suspect(int order, string text, string layer) => NonFinite.Suspect(order, text, network, imageSide, context.Device, layer);
 
@@ -131,49 +144,40 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
         backward[..order].Select(parameter => parameter.Layer).LastOrDefault(layer => layer != backward[order].Layer) ?? backward[order].Layer;
 
     /// <summary>
-    /// The sizes of weights and gradients, and whether all running statistics are finite: those take no part in a training step,
-    /// so the loss does not show it.
+    /// Notes the sizes of weights and gradients, and sees whether all running statistics are finite: those take no part in a
+    /// training step, so the loss does not show it.
     /// </summary>
     private void TakeNote()
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        Tensor Size(Tensor? values) => values is null ? zeros([], State.Type, context.Device) : values.detach().abs().max();
         TensorSlice[] parameters = Parameters;
         Tensor[] statistics = [.. State.Slices.Where(slice => !slice.Spec.IsParameter && slice.Count > 0).Select(slice => Size(State[slice.Name]))];
-        _unread = stack([
-            .. parameters.Select(parameter => Size(State[parameter.Name])), .. parameters.Select(parameter => Size(State[parameter.Name].grad)), .. statistics]).DetachFromDisposeScope();
-    }
-
-    /// <summary>Reads the note that was taken in this step, if one was: on a GPU when the step is done.</summary>
-    private void ReadNote()
-    {
-        if (_unread is null) return;
-        double[] values = LayerChecks.Exact(_unread);
-        _unread.Dispose();
-        _unread = null;
+        double[] values = LayerChecks.Exact(stack([
+            .. parameters.Select(parameter => Size(State[parameter.Name])), .. parameters.Select(parameter => Size(State[parameter.Name].grad)), .. statistics]));
         if (_notes.Count == 2) _notes.RemoveAt(1);
-        // On a GPU the step has been counted already.
-        _notes.Add(new Note(OnHost ? _steps : _steps - 1, Named(values)));
-        if (values.Skip(2 * Parameters.Length).All(double.IsFinite) || NonFinite.InState(network) is not string name) return;
+        _notes.Add(new Note(_steps, Named(values)));
+        if (values.Skip(2 * parameters.Length).All(double.IsFinite) || NonFinite.InState(network) is not string name) return;
         string what = $"{name} is not finite, though the loss is";
         throw Trouble(Growth() is null ? Suspect(0, what, name[..name.LastIndexOf('.')]) : new NonFinite(0, $"{what}: {NonFinite.LowerRate}"));
     }
 
+    /// <summary>The largest absolute value, on the device; 0 for null.</summary>
+    private Tensor Size(Tensor? values) => values is null ? zeros([], State.Type, context.Device) : values.detach().abs().max();
+
     /// <summary>
-    /// What is more than ten times the largest of its kind in the newest note or else in the first one; null: nothing. (A single
-    /// bias may grow a hundredfold, from nearly nothing.)
+    /// In words, what has grown more than tenfold since the newest note, or else since the first one; null: nothing. What counts
+    /// is the largest of all weights, or of all gradients: a single bias may grow a hundredfold from nearly nothing.
     /// </summary>
     private string? Growth()
     {
         if (_notes.Count == 0) return null;
         Sizes now = Now();
-        // The newest note itself may be what had grown: on a GPU nothing may be left now that is finite.
-        foreach ((Note before, Sizes after) in _notes.AsEnumerable().Reverse().Select(note => (note, now)).Append((_notes[0], _notes[^1].Sizes)))
+        foreach (Note before in _notes.AsEnumerable().Reverse())
         {
             foreach ((string kind, IReadOnlyDictionary<string, double> then, IReadOnlyDictionary<string, double> sizes) in new[]
             {
-                ("weights", before.Sizes.Weights, after.Weights), ("gradients", before.Sizes.Gradients, after.Gradients),
+                ("weights", before.Sizes.Weights, now.Weights), ("gradients", before.Sizes.Gradients, now.Gradients),
             })
             {
                 (double from, double to) = (Largest(then), Largest(sizes));

@@ -32,7 +32,7 @@ public sealed class TrainingLoop(
         var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
         using IEpochProgress progress = reporter.BeginEpochs(phase, epochs, method.StepsPerEpoch);
         StepTotals tested = epochs == 0 ? method.Evaluate(test, testBatch) : default;
-        tested.MustBeFinite(Stage, "on the test images", context.Rank, method.WhatWentBefore);
+        tested.MustBeFinite(Stage, "on the test images", context.Rank, method.Explain);
         long step = 0;
         for (int epoch = 0; epoch < epochs; epoch++)
         {
@@ -69,7 +69,7 @@ public sealed class TrainingLoop(
             (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, tested, testSeconds));
             OnMetrics(rows.train, rows.test);
             progress.EpochDone(rows.train, rows.test);
-            tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, method.WhatWentBefore);
+            tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, method.Explain);
             AfterEpoch(epoch + 1, step);
         }
         return tested;

@@ -36,6 +36,20 @@ public sealed class NonFiniteTests : ProgramTests
         Assert.InRange(Number(3), 1e25, 1e35);
     }
 
+    /// <summary>On a GPU a step looks later, where it waits anyway; here in the same way on the CPU.</summary>
+    [SkippableTheory]
+    [InlineData("dense", 1)]
+    [InlineData("filter-parallel", 3)]
+    [InlineData("data-parallel", 2)]
+    [InlineData("local-sgd", 2)]
+    [InlineData("loft", 3)]
+    public void Looks_that_wait_for_the_backward_pass_find_the_same(string method, int ranks) =>
+        MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), ranks, "NonFiniteScenarios.Late", method).MustSucceed();
+
+    [SkippableFact]
+    public void Statistics_that_are_not_finite_are_the_learning_rates_fault_only_where_weights_grew() =>
+        MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), 1, "NonFiniteScenarios.Evaluated").MustSucceed();
+
     [SkippableTheory]
     [InlineData("late-convolution", "the output of [a-z0-9.]+ \\[[0-9, ]+\\] is not finite, from an input up to [0-9.]+ and weights up to [0-9.]+, too small for that in right arithmetic", "output")]
     [InlineData("late-gradient", "the loss and all weights are finite, and the gradient of [a-z0-9.]+ \\[[0-9, ]+\\] is not, among weights up to [0-9.]+ and gradients up to [0-9.]+", "input gradient")]
