@@ -7,23 +7,22 @@ using LoftHpc.BrokenMachine;
 /// commas between:
 /// caches (oneDNN believes in caches of one byte, as on some virtual machines), memory (what is allocated holds NaN),
 /// padding (pads with NaN), late-convolution (gives NaN after a while), late-gradient (has NaN in the input gradient after a while), convolution, batch-norm, loss, optimizer (libtorch's own results, changed a little).
-/// BROKEN_RANK restricts that to one rank.
+/// what@1 breaks it on rank 1 only.
 /// </summary>
 internal static class StartupHook
 {
+    private static readonly string[] Libraries = ["libLibTorchSharp.so", "libc10.so", "libtorch_cpu.so", "libtorch.so"];
+
     public static void Initialize()
     {
-        string[] broken = (Environment.GetEnvironmentVariable("BROKEN_MACHINE") ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries);
-        string? rank = Environment.GetEnvironmentVariable("BROKEN_RANK");
         string? own = Environment.GetEnvironmentVariable("OMPI_COMM_WORLD_RANK") ?? Environment.GetEnvironmentVariable("PMI_RANK");
-        // Under make test every program of .NET comes by here.
-        if (broken.Length == 0 || (rank is not null && rank != own) || !File.Exists(Path.Combine(AppContext.BaseDirectory, "libLibTorchSharp.so"))) return;
+        string[] broken = [.. (Environment.GetEnvironmentVariable("BROKEN_MACHINE") ?? "").Split(',', StringSplitOptions.RemoveEmptyEntries)
+            .Select(item => item.Split('@')).Where(item => item.Length == 1 || item[1] == own).Select(item => item[0]).Distinct()];
+        string[] libraries = [.. Libraries.Select(library => Path.Combine(AppContext.BaseDirectory, library))];
+        // Under make test every program of .NET comes by here; those without a libtorch of their own stay as they are.
+        if (broken.Length == 0 || !libraries.All(File.Exists)) return;
         // As the program does: TorchSharp left to itself takes a libtorch of LD_LIBRARY_PATH.
-        foreach (string library in (string[])["libc10.so", "libtorch_cpu.so", "libtorch.so"])
-        {
-            string path = Path.Combine(AppContext.BaseDirectory, library);
-            if (File.Exists(path)) NativeLibrary.Load(path);
-        }
+        foreach (string library in libraries[1..]) NativeLibrary.Load(library);
         foreach (string what in broken) Faults.Make(what);
     }
 }

@@ -72,9 +72,9 @@ public sealed class ArithmeticCheckTests : ProgramTests
         ArithmeticRepair[] repairs = [.. records.Select(record => Enum.Parse<ArithmeticRepair>(record.Repair.Replace("-", "", StringComparison.Ordinal), ignoreCase: true))];
         Assert.All(Folder("broken").Resources.Read(), row => Assert.Equal((repairs[row.Rank], records[row.Rank].Convolutions), (row.Repair, row.RepairedConvolutions)));
         Assert.Equal(1, Occurrences(result.Error, "warning: arithmetic: "));
-        Assert.Contains($"{records[1].Convolutions} of {records[1].Checked} on rank 1 ({repair})", result.Error, StringComparison.Ordinal);
-
         // A machine may have the fault by itself.
+        string who = records[0] with { Rank = 1 } == records[1] ? "ranks 0, 1" : "rank 1";
+        Assert.Contains($"{records[1].Convolutions} of {records[1].Checked} on {who} ({repair})", result.Error, StringComparison.Ordinal);
         if (sound.Any(record => record.Convolutions > 0)) return;
         Assert.All(Folder("sound").Resources.Read(), row => Assert.Equal((ArithmeticRepair.None, 0), (row.Repair, row.RepairedConvolutions)));
         LaunchResult compared = MpiLauncher.RunAlone(

@@ -20,10 +20,10 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
 
     /// <summary>
     /// Planned totals must differ by this factor for the peaks to be compared. What a peak has above the plan, gradients
-    /// of activations and the libraries' workspace, was 8 to 33 % of the plan, by method and ranks; so where plans are
-    /// further apart than 1.33 / 1.08, the peaks are apart too.
+    /// of activations and the libraries' workspace, was 2 to 50 % of the plan, by method and ranks; so where plans are
+    /// further apart than 1.50 / 1.02, the peaks are apart too.
     /// </summary>
-    private const double ClearlyMore = 1.25;
+    private const double ClearlyMore = 1.5;
 
     /// <summary>
     /// glibc's own defaults instead of <see cref="NativeEnvironment"/>'s: what is freed goes back, so that a peak is what
@@ -82,21 +82,20 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
             MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "MemoryScenarios.FullNetwork", folder.File("w.safetensors")], environment: FreedGoesBack).MustSucceed().Output);
     }
 
-    /// <summary>Prints both peaks of each method, with what is freed given back and, as the program has it, kept.</summary>
+    /// <summary>Prints the peak of each method beside its plan.</summary>
     [SkippableTheory]
     [InlineData(2)]
     [InlineData(4)]
     public void Peaks_order_the_methods_as_the_plan_does(int ranksOfMethods)
     {
         List<(string Method, double Planned, double Peak)> rows = [];
-        output.WriteLine($"method at {ranksOfMethods} ranks (dense: 1): planned MB, peak MB, ratio; peak where freed memory is kept, ratio");
+        output.WriteLine($"method at {ranksOfMethods} ranks (dense: 1): planned MB, peak MB, ratio");
         foreach ((string method, int ranks) in Methods.Select(method => (method, ranksOfMethods)).Prepend(("dense", 1)))
         {
-            (double planned, double peak) = Peak(method, ranks, FreedGoesBack);
-            (_, double kept) = Peak(method, ranks, new Dictionary<string, string>());
+            (double planned, double peak) = Peak(method, ranks);
             rows.Add((method, planned, peak));
             output.WriteLine(string.Create(
-                CultureInfo.InvariantCulture, $"{method}: {planned / 1e6:f1}, {peak / 1e6:f1}, {peak / planned:f2}; {kept / 1e6:f1}, {kept / planned:f2}"));
+                CultureInfo.InvariantCulture, $"{method}: {planned / 1e6:f1}, {peak / 1e6:f1}, {peak / planned:f2}"));
         }
         int compared = 0;
         foreach (var less in rows)
@@ -112,11 +111,11 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         Assert.InRange(compared, rows.Count, int.MaxValue);
     }
 
-    private static (double Planned, double Peak) Peak(string method, int ranks, IReadOnlyDictionary<string, string> environment)
+    private static (double Planned, double Peak) Peak(string method, int ranks)
     {
         LaunchResult result = MpiLauncher.Run(
             MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "MemoryScenarios.Peak", method, "PreactResnet", "18", "32", "Cifar", "32", "3"],
-            environment: environment).MustSucceed();
+            environment: FreedGoesBack).MustSucceed();
         Match row = PeakRow().Match(result.Output);
         double Number(int group) => double.Parse(row.Groups[group].Value, CultureInfo.InvariantCulture);
         return (Number(2), Number(1));
