@@ -46,6 +46,24 @@ internal static class NonFiniteScenarios
         Check.True(found.Line.Contains("lower the learning rate; weights grew", StringComparison.Ordinal), found.Line);
     }
 
+    /// <summary>Data-parallel training in which the last rank alone has one gradient that is not finite. Ends the job.</summary>
+    public static void WrongGradient(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Network);
+        using ITrainingMethod method = TrainingMethods.Create(Context(world), network, MethodChecks.Pretrain(["method=data-parallel"]), data, MethodChecks.Seed);
+        Tensor weight = ((DataParallelTraining)method).State["layer2.0.conv1.weight"];
+        // The backward pass adds to it.
+        if (world.Rank == world.Size - 1) weight.grad = full_like(weight, double.NaN, requires_grad: false);
+        try
+        {
+            method.Step(0, 0, MethodChecks.LearningRate);
+        }
+        catch (NonFiniteException error)
+        {
+            throw error.Found.Error("test", "in the first step", world.Rank);
+        }
+    }
+
     /// <summary>An evaluation by running statistics that are not finite: what grew decides on the advice.</summary>
     public static void Evaluated(ICommunicator world, string[] arguments)
     {

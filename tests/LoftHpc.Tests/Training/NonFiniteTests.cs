@@ -46,6 +46,15 @@ public sealed class NonFiniteTests : ProgramTests
     public void Looks_that_wait_for_the_backward_pass_find_the_same(string method, int ranks) =>
         MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), ranks, "NonFiniteScenarios.Late", method).MustSucceed();
 
+    /// <summary>Once gradients are summed, every rank has it.</summary>
+    [SkippableFact]
+    public void A_gradient_that_is_wrong_on_one_rank_is_found_there_before_the_sum()
+    {
+        LaunchResult result = MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), 3, "NonFiniteScenarios.WrongGradient");
+        Assert.Equal(ExitCodes.NonFiniteLoss, result.ExitCode);
+        Assert.Contains("the loss is not finite in the first step on rank 2: the loss and all weights are finite, and the gradient of layer2.0.conv1.weight ", result.Error, StringComparison.Ordinal);
+    }
+
     [SkippableFact]
     public void Statistics_that_are_not_finite_are_the_learning_rates_fault_only_where_weights_grew() =>
         MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), 1, "NonFiniteScenarios.Evaluated").MustSucceed();
