@@ -43,7 +43,7 @@ public sealed class CsvTable<T>(string path) where T : class
     public void Append(T row) => Append([row]);
 
     /// <summary>Adds rows at the end, and first the header where the file does not exist. On return they are on the disk.</summary>
-    /// <exception cref="UserError">The file exists with other columns.</exception>
+    /// <exception cref="UserError">The file exists with other columns, or cannot be written; then it is as it was.</exception>
     public void Append(IEnumerable<T> rows)
     {
         if (!Exists)
@@ -52,13 +52,55 @@ public sealed class CsvTable<T>(string path) where T : class
             return;
         }
         byte[] lines = Serialize(rows, header: false);
-        using FileStream stream = new(Path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
-        CheckHeader(stream);
-        long end = EndOfLastLine(stream);
-        stream.SetLength(end);
-        stream.Position = end;
-        stream.Write(lines);
-        stream.Flush(flushToDisk: true);
+        Change(stream =>
+        {
+            long end = EndOfLastLine(stream);
+            stream.SetLength(end);
+            stream.Position = end;
+            try
+            {
+                stream.Write(lines);
+                stream.Flush(flushToDisk: true);
+            }
+            catch (IOException)
+            {
+                // Part of the rows would take the last free bytes of a full disk.
+                stream.SetLength(end);
+                throw;
+            }
+        });
+    }
+
+    /// <summary>Makes the table with its header where it does not exist; refuses one that rows cannot be added to.</summary>
+    /// <exception cref="UserError">It has other columns, or cannot be written.</exception>
+    public void Begin()
+    {
+        if (Exists) MustTakeRows();
+        else Write([]);
+    }
+
+    /// <summary>Refuses a table that rows cannot be added to; one that does not exist is none.</summary>
+    /// <exception cref="UserError">It has other columns or line ends, is not readable as a whole, or cannot be written.</exception>
+    public void MustTakeRows()
+    {
+        if (!Exists) return;
+        Change(_ => { });
+        Read();
+    }
+
+    private void Change(Action<FileStream> change)
+    {
+        string file = DurableFile.Target(Path);
+        try
+        {
+            using FileStream stream = new(file, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            CheckHeader(stream);
+            change(stream);
+        }
+        catch (Exception error) when (DurableFile.IsFailure(error))
+        {
+            throw DurableFile.Failure(Path, error);
+        }
     }
 
     /// <summary>Writes the whole table, whatever stood there before.</summary>
@@ -115,7 +157,7 @@ public sealed class CsvTable<T>(string path) where T : class
         stream.Position = 0;
         int count = stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false);
         if (Encoding.UTF8.GetString(found, 0, count) != expected + "\n")
-            throw new UserError($"{Path}: rows cannot be added, since the first line is not {expected}");
+            throw new UserError($"{Path}: rows cannot be added, since the first line is not {expected} with a line end of \\n");
     }
 
     /// <summary>Length of the file up to and with its last line end.</summary>

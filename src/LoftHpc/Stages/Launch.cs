@@ -26,6 +26,7 @@ public class Launch : IDisposable
         World = native ? mpi.World : mpi.WorldThroughMpiNet();
         if (options.Verbosity is Verbosity.Verbose) TorchContext.AskForWarnings();
         Torch = Agree.OnAllRanks(World, TorchLibrary.Load);
+        Agree.OnSame(World, "libtorch", Torch.Version, "use the same libtorch on all hosts");
         Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
 
@@ -63,6 +64,9 @@ public class Launch : IDisposable
 
     /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
     public void OnRoot(Action action) => Agree.OnRoot(World, action);
+
+    /// <summary>Runs something on all ranks, which may itself be collective; if it is one's mistake, all ranks throw it. Collective.</summary>
+    public void OnAllRanks(Action action) => Agree.OnAllRanks(World, action);
 
     /// <summary>Shows which ranks there are, and warns of what they lack.</summary>
     public void ShowRanks()
