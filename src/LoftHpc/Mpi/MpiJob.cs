@@ -152,7 +152,7 @@ public static class MpiJob
     public static void Print(string message)
     {
         // Whatever of the input stands in it, a terminal must not obey it.
-        Console.Error.WriteLine($"lofthpc: error: {string.Join('\n', message.Split('\n').Select(PlainText.Visible))}");
+        Console.Error.WriteLine($"lofthpc: error: {string.Join('\n', message.Split('\n').Select(line => PlainText.Visible(line)))}");
         Console.Error.Flush();
     }
 }
