@@ -30,8 +30,13 @@ public sealed class CsvTable<T>(string path) where T : class
         // The columns' snake case meets the properties' names.
         NormalizeHeaderName = name => name.Replace("_", "", StringComparison.Ordinal),
         FieldCountMismatch = CsvFieldCountHandling.Throw,
+        MalformedData = CsvMalformedDataHandling.Throw,
+        MaxRecordSize = MaxLineBytes,
         TrackLineNumbers = true,
     };
+
+    /// <summary>Far more than a line of any table has.</summary>
+    private const int MaxLineBytes = 1 << 20;
 
     public string Path { get; } = path;
 
@@ -118,13 +123,38 @@ public sealed class CsvTable<T>(string path) where T : class
     /// <exception cref="UserError">The file is missing, or is not such a table.</exception>
     public IReadOnlyList<T> Read()
     {
-        if (!Exists) throw new UserError($"{Path}: there is no such file");
-        byte[] bytes = File.ReadAllBytes(Path);
-        int end = bytes.AsSpan().LastIndexOf((byte)'\n') + 1;
-        if (end == 0) throw new UserError($"{Path}: the file holds no header line ({string.Join(',', Header)})");
-        using CsvReader reader = CsvReader.Create(bytes.AsMemory(0, end), ReaderOptions);
         try
         {
+            byte[] bytes = ReadFile();
+            int end = bytes.AsSpan().LastIndexOf((byte)'\n') + 1;
+            if (end == 0) throw new UserError($"{Path}: the file holds no header line ({string.Join(',', Header)})");
+            using CsvReader reader = CsvReader.Create(bytes.AsMemory(0, end), ReaderOptions);
+            return Read(reader);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            string reason = e is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : $"cannot be read: {e.Message}";
+            throw new UserError($"{Path}: {reason}", e);
+        }
+    }
+
+    private byte[] ReadFile()
+    {
+        using FileStream file = RegularFile.OpenRead(Path, bufferSize: 0);
+        if (file.Length > Array.MaxLength) throw new IOException($"it has {file.Length} bytes; {Array.MaxLength} are read at most");
+        byte[] bytes = new byte[file.Length];
+        file.ReadExactly(bytes);
+        return bytes;
+    }
+
+    private List<T> Read(CsvReader reader)
+    {
+        try
+        {
+            reader.ReadHeader();
+            string[] known = [.. reader.Headers.Select(ReaderOptions.NormalizeHeaderName!)];
+            if (Header.FirstOrDefault(column => known.Count(name => name == ReaderOptions.NormalizeHeaderName!(column)) > 1) is string twice)
+                throw new UserError($"{Path}: the header has column {twice} more than once");
             return [.. reader.GetRecords<T>()];
         }
         catch (KeyNotFoundException e)
@@ -134,8 +164,8 @@ public sealed class CsvTable<T>(string path) where T : class
         catch (CsvFormatException e)
         {
             string place = e.LineNumber > 0 ? $"line {e.LineNumber}" : "the header";
-            if (e.FieldIndex >= 0) place += $", column {reader.Headers[e.FieldIndex]}";
-            throw new UserError($"{Path}: {place}: {e.InnerException?.Message ?? e.Message}", e);
+            if (e.FieldIndex >= 0) place += $", column {PlainText.Of(reader.Headers[e.FieldIndex])}";
+            throw new UserError($"{Path}: {place}: {PlainText.Of(e.InnerException?.Message ?? e.Message)}", e);
         }
     }
 
