@@ -39,7 +39,7 @@ public static class RunCommands
             if (from is null && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
             if (from is null)
             {
-                own.Communication.MustTakeRows();
+                own.Communication.MustGiveRows();
                 own.Summary.MustTakeRows();
             }
             if (from is not null && own.Contains(source))
@@ -63,9 +63,9 @@ public static class RunCommands
             using (SafetensorsFile weights = SafetensorsFile.Open(folder.PrunedWeights))
                 TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Dense.Describe(), pruned.InnerCounts, weights.Read);
             if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
-            folder.Metrics.MustTakeRows();
-            folder.Resources.MustTakeRows();
-            folder.Communication.MustTakeRows();
+            folder.Metrics.MustGiveRows();
+            folder.Resources.MustGiveRows();
+            folder.Communication.MustGiveRows();
             folder.Summary.MustTakeRows();
         });
         session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
@@ -138,6 +138,8 @@ public static class RunCommands
         using SafetensorsFile file = SafetensorsFile.Open(weights);
         WeightsIdentity identity = WeightsIdentity.Of(file, weights);
         identity.MustFit(session.Config, session.Data, weights);
+        WeightsIdentity.MustBeFinite(file, weights);
+        _ = WeightsIdentity.StepOf(file, weights);
         if (!File.Exists(folder.Config)) return identity;
         RunConfig made = RunConfigLoader.Load(folder.Config);
         // The files may lie elsewhere by now.

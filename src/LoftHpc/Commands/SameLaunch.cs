@@ -16,7 +16,7 @@ public static class SameLaunch
     {
         ICommunicator world = mpi.World;
         const string sameLine = "start all ranks by the same command line";
-        Agree.OnSame(world, "the command line", string.Join('\n', arguments.Select(PlainText.Of)), sameLine);
+        Agree.OnSame(world, "the command line", string.Join('\n', arguments.Select(argument => PlainText.Visible(argument))), sameLine);
         BuildRecord build = BuildRecord.Current;
         // Two builds of one commit may differ: the compiler gives every different one an identity of its own.
         Agree.OnSame(

@@ -43,16 +43,17 @@ public static class Agree
     /// <exception cref="UserError">Not all ranks have the same; on all ranks.</exception>
     public static void OnSame(ICommunicator communicator, string what, string text, string mend)
     {
-        string[] texts = communicator.Allgather(text), hosts = communicator.Allgather(Environment.MachineName);
-        int other = Array.FindIndex(texts, found => found != texts[0]);
-        if (other < 0) return;
-        (string[] first, string[] second) = (texts[0].Split('\n'), texts[other].Split('\n'));
-        int line = Enumerable.Range(0, Math.Min(first.Length, second.Length)).FirstOrDefault(i => first[i] != second[i], Math.Min(first.Length, second.Length));
-        string Show(string[] lines) => line < lines.Length ? $"'{lines[line]}'" : "nothing more";
-        int[] ranks = [.. Enumerable.Range(0, texts.Length).Where(rank => texts[rank] == texts[other])];
+        string expected = communicator.Broadcast(text, 0);
+        int differing = communicator.Allreduce(text == expected ? 0 : 1, MpiOperation.Sum);
+        if (differing == 0) return;
+        int other = communicator.Allreduce(text == expected ? communicator.Size : communicator.Rank, MpiOperation.Min);
+        string found = communicator.Broadcast(text, other), host = communicator.Broadcast(Environment.MachineName, 0), otherHost = communicator.Broadcast(Environment.MachineName, other);
+        (string[] first, string[] second) = (expected.Split('\n'), found.Split('\n'));
+        int shared = Math.Min(first.Length, second.Length), line = Enumerable.Range(0, shared).FirstOrDefault(i => first[i] != second[i], shared);
+        string Show(string[] lines) => line < lines.Length ? $"'{PlainText.Of(lines[line])}'" : "nothing more";
         throw new UserError(
-            $"{what} is not the same on all ranks: {Show(first)} on rank 0 ({hosts[0]}), {Show(second)} on "
-            + $"rank{(ranks.Length == 1 ? "" : "s")} {string.Join(", ", ranks)} ({string.Join(", ", ranks.Select(rank => hosts[rank]).Distinct())}); {mend}");
+            $"{what} is not the same on all ranks: {Show(first)} on rank 0 ({host}), {Show(second)} on rank {other} ({otherHost})"
+            + $"{(differing > 1 ? FormattableString.Invariant($", and {differing - 1} more differ") : "")}; {mend}");
     }
 
     private static T Run<T>(ICommunicator communicator, Func<T> action, bool nameRank)

@@ -59,6 +59,7 @@ public sealed class CsvTable<T>(string path) where T : class
         byte[] lines = Serialize(rows, header: false);
         Change(stream =>
         {
+            CheckHeader(stream);
             long end = EndOfLastLine(stream);
             stream.SetLength(end);
             stream.Position = end;
@@ -85,11 +86,17 @@ public sealed class CsvTable<T>(string path) where T : class
     }
 
     /// <summary>Refuses a table that rows cannot be added to; one that does not exist is none.</summary>
-    /// <exception cref="UserError">It has other columns or line ends, is not readable as a whole, or cannot be written.</exception>
-    public void MustTakeRows()
+    /// <exception cref="UserError">It has other columns or line ends, is not such a table as a whole, or cannot be written.</exception>
+    public void MustTakeRows() => Check(CheckHeader);
+
+    /// <summary>Refuses a table from which rows cannot be removed; one that does not exist is none.</summary>
+    /// <exception cref="UserError">It is not such a table as a whole, or cannot be written.</exception>
+    public void MustGiveRows() => Check(_ => { });
+
+    private void Check(Action<FileStream> check)
     {
         if (!Exists) return;
-        Change(_ => { });
+        Change(check);
         Read();
     }
 
@@ -99,7 +106,6 @@ public sealed class CsvTable<T>(string path) where T : class
         try
         {
             using FileStream stream = new(file, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
-            CheckHeader(stream);
             change(stream);
         }
         catch (Exception error) when (DurableFile.IsFailure(error))
@@ -116,7 +122,9 @@ public sealed class CsvTable<T>(string path) where T : class
     {
         if (!Exists) return;
         IReadOnlyList<T> rows = Read();
-        if (rows.Any(row => wanted(row)) || File.ReadLines(Path).First() != string.Join(',', Header)) Write(rows.Where(row => !wanted(row)));
+        bool headed = false;
+        Change(stream => headed = HasHeader(stream));
+        if (!headed || rows.Any(row => wanted(row))) Write(rows.Where(row => !wanted(row)));
     }
 
     /// <summary>All rows, in the order of the file. Columns that this version does not know are passed over.</summary>
@@ -182,12 +190,15 @@ public sealed class CsvTable<T>(string path) where T : class
 
     private void CheckHeader(FileStream stream)
     {
-        string expected = string.Join(',', Header);
-        byte[] found = new byte[Encoding.UTF8.GetByteCount(expected) + 1];
+        if (!HasHeader(stream))
+            throw new UserError($"{Path}: rows cannot be added, since the first line is not {string.Join(',', Header)}, ended by \\n");
+    }
+
+    private static bool HasHeader(FileStream stream)
+    {
+        byte[] expected = Encoding.UTF8.GetBytes($"{string.Join(',', Header)}\n"), found = new byte[expected.Length];
         stream.Position = 0;
-        int count = stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false);
-        if (Encoding.UTF8.GetString(found, 0, count) != expected + "\n")
-            throw new UserError($"{Path}: rows cannot be added, since the first line is not {expected} with a line end of \\n");
+        return stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false) == found.Length && found.AsSpan().SequenceEqual(expected);
     }
 
     /// <summary>Length of the file up to and with its last line end.</summary>

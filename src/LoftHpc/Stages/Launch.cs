@@ -91,12 +91,23 @@ public class Launch : IDisposable
         if (disposing) _transport.Dispose();
     }
 
-    /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
+    /// <summary>Rank 0 checks the file, which is the same on all ranks; the others get what it resolved to.</summary>
     private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
     {
-        string yaml = "";
-        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(
-            options.Config is null ? RunConfigLoader.Parse("", "", options.Overrides) : RunConfigLoader.Load(options.Config, options.Overrides)));
-        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config ?? "");
+        (string text, string yaml, string name) = ("", "", options.Config ?? "");
+        if (options.Config is string path)
+        {
+            int isFile = 0;
+            Agree.OnRoot(world, () => (isFile, text) = (RegularFile.WhatElse(path) is null ? 1 : 0, RunConfigLoader.ReadText(path)));
+            world.Broadcast(new Span<int>(ref isFile), 0);
+            // A pipe is read once, by one: then there is only what rank 0 has read.
+            if (isFile == 1)
+            {
+                Agree.OnAllRanks(world, () => text = world.Rank == 0 ? text : RunConfigLoader.ReadText(path));
+                Agree.OnSame(world, PlainText.Of(path), text, "give all hosts the same file");
+            }
+        }
+        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(RunConfigLoader.Parse(text, name, options.Overrides)));
+        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), name);
     }
 }
