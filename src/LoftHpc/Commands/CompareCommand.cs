@@ -13,14 +13,14 @@ public static class CompareCommand
     /// <exception cref="UserError">There is nothing to compare, or a finished run lacks a file.</exception>
     public static void Compare(string runs, string output, string? summary, IReporter reporter)
     {
+        string[] files = summary is null ? [output] : [output, summary];
+        if (files.Select(file => Path.GetFullPath(DurableFile.Target(file))).Distinct().Count() < files.Length)
+            throw new UserError($"{PlainText.Of(output)}: --output and --summary name the same file");
+        foreach (string file in files) DurableFile.MakeFolderOf(file);
         RunComparison comparison = RunComparison.Read(runs);
         foreach (string difference in comparison.Differences) reporter.Warning(difference);
         if (comparison.LeftOut.Count > 0)
             reporter.Info($"left out, since not finished or drawn from another run: {string.Join(", ", comparison.LeftOut)}");
-        foreach (string? file in (string?[])[output, summary])
-        {
-            if (Path.GetDirectoryName(file) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
-        }
         new CsvTable<ComparisonRow>(output).Write(comparison.Rows);
         TextTable table = ResultTables.Comparison(comparison.Rows);
         if (summary is not null)

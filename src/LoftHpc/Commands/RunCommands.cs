@@ -61,7 +61,7 @@ public static class RunCommands
             folder.MustHold(NetworkState.Pruned, "extract");
             pruned = MustFit(session, folder, folder.PrunedWeights);
             using (SafetensorsFile weights = SafetensorsFile.Open(folder.PrunedWeights))
-                TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Dense.Describe(), pruned.InnerCounts, weights.Read);
+                TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Unpruned().Describe(), pruned.InnerCounts, weights.Read);
             if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
             folder.Metrics.MustGiveRows();
             folder.Resources.MustGiveRows();

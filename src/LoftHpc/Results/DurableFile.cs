@@ -51,6 +51,20 @@ public static partial class DurableFile
         }
     }
 
+    /// <summary>Makes the folder that a file is to be written into.</summary>
+    /// <exception cref="UserError">It cannot be made.</exception>
+    public static void MakeFolderOf(string path)
+    {
+        try
+        {
+            if (Path.GetDirectoryName(Target(path)) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
+        }
+        catch (Exception error) when (IsFailure(error))
+        {
+            throw Failure(path, error);
+        }
+    }
+
     /// <summary>Whether this is how files and disks fail.</summary>
     internal static bool IsFailure(Exception error) => error is IOException or UnauthorizedAccessException;
 

@@ -31,7 +31,7 @@ public sealed record WeightsIdentity(
     };
 
     /// <summary>The network that this one was pruned from; itself where it was not.</summary>
-    public WeightsIdentity Dense => this with { InnerCounts = null };
+    public WeightsIdentity Unpruned() => this with { InnerCounts = null };
 
     /// <summary>The description of the network.</summary>
     public NetworkSpec Describe()
