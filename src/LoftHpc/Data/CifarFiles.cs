@@ -26,7 +26,7 @@ internal static class CifarFiles
             if (!File.Exists(path)) throw request.Missing(Path.GetFileName(path));
             try
             {
-                using FileStream file = new(path, new FileStreamOptions { BufferSize = 1 << 20, Options = FileOptions.SequentialScan });
+                using FileStream file = RegularFile.OpenRead(path, 1 << 20);
                 if (file.Length == 0 || file.Length % recordBytes != 0)
                 {
                     throw new UserError(

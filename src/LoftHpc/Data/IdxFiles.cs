@@ -1,11 +1,12 @@
 using System.Buffers.Binary;
 using System.IO.Compression;
+using System.IO.Hashing;
 
 namespace LoftHpc.Data;
 
 /// <summary>
 /// The IDX files of MNIST and its kin, gzip-compressed or plain: a magic number (0, 0, element type 8 for bytes, number
-/// of dimensions), the dimensions, then the bytes. All numbers are big-endian.
+/// of dimensions), the dimensions, then the bytes. All numbers are big-endian. A compressed file is one gzip member.
 /// </summary>
 internal static class IdxFiles
 {
@@ -27,13 +28,17 @@ internal static class IdxFiles
         return File.Exists(plain) ? plain : File.Exists(plain + ".gz") ? plain + ".gz" : throw request.Missing($"{name}[.gz]");
     }
 
-    /// <summary>The first items that are asked for, and how many the file holds; all of it is read, so that a cut file is found.</summary>
+    /// <summary>
+    /// The first items that are asked for, and how many the file holds; all of it is read, so that a cut file is found, but
+    /// no more than its header says.
+    /// </summary>
     private static (byte[] Bytes, int Count) Read(string path, ImageSplitRequest request, params ReadOnlySpan<int> itemShape)
     {
         try
         {
-            using FileStream file = File.OpenRead(path);
-            using Stream stream = path.EndsWith(".gz", StringComparison.Ordinal) ? new GZipStream(file, CompressionMode.Decompress) : file;
+            using FileStream file = RegularFile.OpenRead(path);
+            bool compressed = path.EndsWith(".gz", StringComparison.Ordinal);
+            using Stream stream = compressed ? new GZipStream(file, CompressionMode.Decompress, leaveOpen: true) : file;
 
             Span<byte> header = stackalloc byte[8 + (4 * itemShape.Length)];
             if (stream.ReadAtLeast(header, header.Length, throwOnEndOfStream: false) < header.Length)
@@ -53,17 +58,29 @@ internal static class IdxFiles
             int count = BinaryPrimitives.ReadInt32BigEndian(header[4..]);
             if (count < request.Count)
                 throw new UserError($"{path}: found {count} items by its header; expected {request.Count} at least ({request.Set.Title})");
+            int published = request.Train ? request.Set.TrainImages : request.Set.TestImages;
+            if (count > published)
+                throw new UserError($"{path}: found {count} items by its header; expected {published} at most ({request.Set.Title})");
 
             int itemBytes = itemShape.Length == 0 ? 1 : request.Set.ImageBytes;
             byte[] bytes = new byte[request.Count * itemBytes];
             long expected = (long)count * itemBytes, found = stream.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
-            Span<byte> rest = stackalloc byte[4096];
-            while (stream.Read(rest) is int read and > 0) found += read;
+            Crc32 checksum = new();
+            checksum.Append(header);
+            checksum.Append(bytes);
+            byte[] rest = new byte[1 << 16];
+            while (found <= expected && stream.Read(rest) is int read and > 0)
+            {
+                checksum.Append(rest.AsSpan(0, read));
+                found += read;
+            }
             if (found != expected)
             {
-                string what = found < expected ? "the file is cut" : "it has bytes too many";
-                throw new UserError($"{path}: found {found} bytes after the header; expected {expected} for {count} items; {what}");
+                (string orMore, string what) = found < expected ? ("", "the file is cut") : (" or more", "it has bytes too many");
+                throw new UserError($"{path}: found {found}{orMore} bytes after the header; expected {expected} for {count} items; {what}");
             }
+            if (compressed && !EndsWith(file, checksum.GetCurrentHashAsUInt32(), (uint)(header.Length + expected)))
+                throw new UserError($"{path}: expected a whole gzip file of one member; its last 8 bytes are not the checksum and length of what it holds; it is cut or damaged");
             return (bytes, count);
         }
         catch (InvalidDataException error)
@@ -74,5 +91,14 @@ internal static class IdxFiles
         {
             throw new UserError($"{path}: cannot be read: {error.Message}", error);
         }
+    }
+
+    /// <summary>Whether a gzip file ends with its checksum and length: the decompressor does not miss them.</summary>
+    private static bool EndsWith(FileStream file, uint checksum, uint length)
+    {
+        Span<byte> trailer = stackalloc byte[8];
+        file.Position = Math.Max(0, file.Length - trailer.Length);
+        file.ReadExactly(trailer);
+        return BinaryPrimitives.ReadUInt32LittleEndian(trailer) == checksum && BinaryPrimitives.ReadUInt32LittleEndian(trailer[4..]) == length;
     }
 }

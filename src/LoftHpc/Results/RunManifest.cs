@@ -8,8 +8,15 @@ namespace LoftHpc.Results;
 /// <param name="Launches">In the order of their start; pretrain, extract and retrain may be launches of their own.</param>
 public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
 {
+    /// <summary>A launch of a thousand ranks takes some hundred thousand bytes.</summary>
+    private const long MaxBytes = 50_000_000;
+
     private static readonly JsonSerializerOptions Format = new()
     {
+        // What is null or missing though it cannot be shows when it is read, and not where it is used.
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+        AllowDuplicateProperties = false,
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         WriteIndented = true,
         NewLine = "\n",
@@ -24,13 +31,14 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
         if (!File.Exists(path)) return new RunManifest([]);
         try
         {
-            return JsonSerializer.Deserialize<RunManifest>(File.ReadAllText(path), Format) is { Launches: not null } manifest
-                ? manifest
-                : throw new UserError($"{path}: not a manifest: it has no launches");
+            using FileStream file = RegularFile.OpenRead(path);
+            if (file.Length > MaxBytes) throw new IOException($"it has {file.Length} bytes; {MaxBytes} are read at most");
+            RunManifest? manifest = JsonSerializer.Deserialize<RunManifest>(file, Format);
+            return manifest is not null && !manifest.Launches.Any(HoldsNull) ? manifest : throw new JsonException("null stands where a value is expected");
         }
-        catch (JsonException e)
+        catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
         {
-            throw new UserError($"{path}: not a manifest: {e.Message}", e);
+            throw new UserError($"{path}: not a manifest: {PlainText.Of(e.Message)}", e);
         }
     }
 
@@ -45,6 +53,11 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
         if (launches.Count == 0) throw new InvalidOperationException($"{path}: no launch has begun");
         new RunManifest([.. launches.SkipLast(1), launches[^1] with { End = end, ExitCode = exitCode }]).Write(path);
     }
+
+    /// <summary>Null as an item: the reader refuses it elsewhere.</summary>
+    private static bool HoldsNull(LaunchRecord? launch) =>
+        launch is null || launch.CommandLine.Any(item => item is null) || launch.Build.Packages.Values.Any(version => version is null)
+        || launch.Ranks.Any(rank => rank is null) || launch.Arithmetic?.Any(record => record is null) == true;
 
     private void Write(string path) => DurableFile.WriteText(path, JsonSerializer.Serialize(this, Format) + "\n");
 }

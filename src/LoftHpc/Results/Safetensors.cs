@@ -27,8 +27,14 @@ internal static class Safetensors
 {
     public const string MetadataKey = "__metadata__";
 
-    /// <summary>The limit that the format sets to a header.</summary>
-    public const long MaxHeaderBytes = 100_000_000;
+    /// <summary>
+    /// The longest header that is read. The format allows 100 MB, which would take a GB to read; networks of this program need
+    /// far less than this.
+    /// </summary>
+    public const long MaxHeaderBytes = 16_000_000;
+
+    /// <summary>The most dimensions that libtorch computes with.</summary>
+    public const int MaxDimensions = 64;
 
     private static readonly (torch.ScalarType Type, string Name, int Bytes)[] Types =
     [
@@ -74,6 +80,7 @@ internal static class Safetensors
 public sealed class SafetensorsWriter : IDisposable
 {
     private readonly string _path;
+    private readonly string _target;
     private readonly FileStream _stream;
     private readonly Dictionary<string, (TensorEntry Entry, long Offset)> _missing = [];
     private bool _completed;
@@ -81,6 +88,7 @@ public sealed class SafetensorsWriter : IDisposable
     /// <param name="path">The file, replaced where it exists.</param>
     /// <param name="entries">All tensors that the file will hold.</param>
     /// <param name="metadata">Text that the header carries.</param>
+    /// <exception cref="UserError">The file cannot be written.</exception>
     public SafetensorsWriter(string path, IEnumerable<TensorEntry> entries, IReadOnlyDictionary<string, string> metadata)
     {
         _path = path;
@@ -116,23 +124,27 @@ public sealed class SafetensorsWriter : IDisposable
         while (header.Length % 8 != 0) header.WriteByte((byte)' ');
         foreach ((string name, (TensorEntry entry, long start)) in _missing) _missing[name] = (entry, start + 8 + header.Length);
 
-        _stream = new FileStream(DurableFile.Aside(path), FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        _target = DurableFile.Target(path);
         try
+        {
+            _stream = new FileStream(DurableFile.Aside(_target), FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        }
+        catch (Exception error) when (DurableFile.IsFailure(error))
+        {
+            throw DurableFile.Failure(path, error);
+        }
+        Try(() =>
         {
             Span<byte> length = stackalloc byte[8];
             BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
             _stream.Write(length);
             _stream.Write(header.GetBuffer().AsSpan(0, (int)header.Length));
-        }
-        catch
-        {
-            Dispose();
-            throw;
-        }
+        });
     }
 
     /// <summary>Writes one tensor, from any device; each one once, in any order.</summary>
     /// <exception cref="ArgumentException">The file was not announced to hold it, or it was written already.</exception>
+    /// <exception cref="UserError">The file cannot be written; nothing of it is left.</exception>
     public void Write(string name, torch.Tensor tensor)
     {
         if (!_missing.Remove(name, out (TensorEntry Entry, long Offset) place))
@@ -144,25 +156,46 @@ public sealed class SafetensorsWriter : IDisposable
         }
         using DisposeScope scope = torch.NewDisposeScope();
         torch.Tensor memory = tensor.detach().cpu().contiguous();
-        _stream.Position = place.Offset;
-        Safetensors.ForEachPiece(memory, piece => _stream.Write(piece));
+        Try(() =>
+        {
+            _stream.Position = place.Offset;
+            Safetensors.ForEachPiece(memory, piece => _stream.Write(piece));
+        });
     }
 
     /// <summary>Flushes the file to the disk and gives it its name.</summary>
     /// <exception cref="InvalidOperationException">A tensor is missing.</exception>
+    /// <exception cref="UserError">The file cannot be written; nothing of it is left.</exception>
     public void Complete()
     {
         if (_missing.Count > 0) throw new InvalidOperationException($"{_path}: {string.Join(", ", _missing.Keys)} not written");
-        _stream.Flush(flushToDisk: true);
-        _stream.Dispose();
-        DurableFile.Rename(_stream.Name, _path);
+        Try(() =>
+        {
+            _stream.Flush(flushToDisk: true);
+            _stream.Dispose();
+            DurableFile.Rename(_stream.Name, _target);
+        });
         _completed = true;
     }
 
     public void Dispose()
     {
         _stream.Dispose();
-        if (!_completed) File.Delete(_stream.Name);
+        if (!_completed) DurableFile.Remove(_stream.Name);
+    }
+
+    private void Try(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception error)
+        {
+            Dispose();
+            if (DurableFile.IsFailure(error)) throw DurableFile.Failure(_path, error);
+            throw;
+        }
     }
 }
 
@@ -170,10 +203,11 @@ public sealed class SafetensorsWriter : IDisposable
 public sealed class SafetensorsFile : IDisposable
 {
     private readonly FileStream _stream;
+    private readonly string _path;
     private readonly Dictionary<string, (TensorEntry Entry, long Offset)> _tensors = [];
     private readonly Dictionary<string, string> _metadata = [];
 
-    private SafetensorsFile(FileStream stream) => _stream = stream;
+    private SafetensorsFile(FileStream stream, string path) => (_stream, _path) = (stream, path);
 
     /// <summary>All tensors, in the order of their bytes.</summary>
     public IReadOnlyList<TensorEntry> Entries => [.. _tensors.Values.OrderBy(t => t.Offset).Select(t => t.Entry)];
@@ -186,13 +220,14 @@ public sealed class SafetensorsFile : IDisposable
         FileStream stream;
         try
         {
-            stream = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.Read, bufferSize: 0);
+            stream = RegularFile.OpenRead(path, bufferSize: 0);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UserError($"weights cannot be read: {e.Message}", e);
+            string reason = e is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : e.Message;
+            throw new UserError($"{path}: weights cannot be read: {reason}", e);
         }
-        SafetensorsFile file = new(stream);
+        SafetensorsFile file = new(stream, path);
         try
         {
             file.ReadHeader();
@@ -202,8 +237,8 @@ public sealed class SafetensorsFile : IDisposable
         {
             stream.Dispose();
             // What JSON of the wrong kind throws (InvalidOperation, Format) is the file's fault as well.
-            if (e is InvalidDataException or JsonException or InvalidOperationException or FormatException or OverflowException or EndOfStreamException)
-                throw new UserError($"{path}: not a whole safetensors file: {e.Message}", e);
+            if (e is InvalidDataException or JsonException or InvalidOperationException or FormatException or IOException)
+                throw new UserError($"{path}: not a whole safetensors file: {PlainText.Of(e.Message)}", e);
             throw;
         }
     }
@@ -211,15 +246,40 @@ public sealed class SafetensorsFile : IDisposable
     public bool Contains(string name) => _tensors.ContainsKey(name);
 
     /// <summary>A new tensor on the CPU.</summary>
-    /// <exception cref="UserError">The file does not hold it.</exception>
+    /// <exception cref="UserError">The file does not hold it, or cannot be read any more.</exception>
     public torch.Tensor Read(string name)
     {
-        if (!_tensors.TryGetValue(name, out (TensorEntry Entry, long Offset) place))
-            throw new UserError($"{_stream.Name}: there is no tensor {name}");
-        torch.Tensor tensor = torch.empty([.. place.Entry.Shape], dtype: place.Entry.Type);
-        _stream.Position = place.Offset;
-        Safetensors.ForEachPiece(tensor, piece => _stream.ReadExactly(piece));
-        return tensor;
+        (TensorEntry entry, long offset) = Find(name);
+        torch.Tensor tensor = torch.empty([.. entry.Shape], dtype: entry.Type);
+        try
+        {
+            Safetensors.ForEachPiece(tensor, piece =>
+            {
+                ReadExactly(offset, piece);
+                offset += piece.Length;
+            });
+            return tensor;
+        }
+        catch
+        {
+            tensor.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The bytes of a tensor piece by piece, none of which divides an element: for looking at a file without its tensors in memory.</summary>
+    /// <exception cref="UserError">The file does not hold it, or cannot be read any more.</exception>
+    public void ReadPieces(string name, Action<ReadOnlySpan<byte>> look)
+    {
+        (TensorEntry entry, long offset) = Find(name);
+        byte[] buffer = new byte[Math.Min(entry.Bytes, 1 << 20)];
+        for (long left = entry.Bytes; left > 0;)
+        {
+            Span<byte> piece = buffer.AsSpan(0, (int)Math.Min(left, buffer.Length));
+            ReadExactly(offset, piece);
+            look(piece);
+            (offset, left) = (offset + piece.Length, left - piece.Length);
+        }
     }
 
     /// <summary>The same, of a tensor that must have this shape.</summary>
@@ -230,17 +290,34 @@ public sealed class SafetensorsFile : IDisposable
         return Read(name);
     }
 
-    /// <summary>Refuses a file without this tensor.</summary>
-    /// <exception cref="UserError">There is no such tensor, or it has another shape.</exception>
+    /// <summary>Refuses a file without this tensor of floating-point numbers.</summary>
+    /// <exception cref="UserError">There is no such tensor, or it has another shape, or holds whole numbers.</exception>
     public void MustHold(string name, IReadOnlyList<long> shape)
     {
-        if (!_tensors.TryGetValue(name, out (TensorEntry Entry, long Offset) place))
-            throw new UserError($"{_stream.Name}: there is no tensor {name}");
-        if (!place.Entry.Shape.SequenceEqual(shape))
-            throw new UserError($"{_stream.Name}: {name} has shape [{string.Join(", ", place.Entry.Shape)}], where its network has [{string.Join(", ", shape)}]");
+        TensorEntry entry = Find(name).Entry;
+        if (!entry.Shape.SequenceEqual(shape))
+            throw new UserError($"{_path}: {name} has shape [{string.Join(", ", entry.Shape)}], where its network has [{string.Join(", ", shape)}]");
+        if (entry.Type is torch.ScalarType.Int64) throw new UserError($"{_path}: {name} holds whole numbers, where its network has floating-point numbers");
     }
 
     public void Dispose() => _stream.Dispose();
+
+    private (TensorEntry Entry, long Offset) Find(string name) =>
+        _tensors.TryGetValue(name, out (TensorEntry, long) place) ? place : throw new UserError($"{_path}: there is no tensor {PlainText.Of(name)}");
+
+    /// <summary>The file may have become shorter since its header was read.</summary>
+    private void ReadExactly(long offset, Span<byte> bytes)
+    {
+        try
+        {
+            _stream.Position = offset;
+            _stream.ReadExactly(bytes);
+        }
+        catch (IOException e)
+        {
+            throw new UserError($"{_path}: weights cannot be read: {e.Message}", e);
+        }
+    }
 
     private void ReadHeader()
     {
@@ -248,8 +325,8 @@ public sealed class SafetensorsFile : IDisposable
         if (_stream.Length < 8) throw new InvalidDataException($"it has {_stream.Length} bytes, fewer than the 8 of the header's length");
         _stream.ReadExactly(lengthBytes);
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(lengthBytes);
-        if (length > Safetensors.MaxHeaderBytes || (long)length > _stream.Length - 8)
-            throw new InvalidDataException($"the header's length, {length}, is beyond the {_stream.Length} bytes of the file");
+        if (length > (ulong)_stream.Length - 8) throw new InvalidDataException($"the header's length, {length}, is beyond the {_stream.Length} bytes of the file");
+        if (length > Safetensors.MaxHeaderBytes) throw new InvalidDataException($"its header has {length} bytes; {Safetensors.MaxHeaderBytes} are read at most");
         byte[] header = new byte[length];
         _stream.ReadExactly(header);
         using JsonDocument json = JsonDocument.Parse(header);
@@ -258,22 +335,26 @@ public sealed class SafetensorsFile : IDisposable
         {
             if (property.NameEquals(Safetensors.MetadataKey))
             {
-                foreach (JsonProperty item in property.Value.EnumerateObject()) _metadata[item.Name] = item.Value.GetString() ?? "";
+                foreach (JsonProperty item in property.Value.EnumerateObject())
+                {
+                    if (!_metadata.TryAdd(item.Name, item.Value.GetString() ?? "")) throw new InvalidDataException($"metadata {item.Name} stand twice");
+                }
             }
             else
             {
                 (TensorEntry entry, long start) = ReadEntry(property);
-                if (!_tensors.TryAdd(entry.Name, (entry, data + start))) throw new InvalidDataException($"tensor {entry.Name} stands twice");
+                if (!_tensors.TryAdd(entry.Name, (entry, start))) throw new InvalidDataException($"tensor {entry.Name} stands twice");
             }
         }
-        // The tensors fill the file without gap or overlap, so a cut or prolonged file shows here.
-        long end = data;
-        foreach ((TensorEntry entry, long offset) in _tensors.Values.OrderBy(t => t.Offset).ThenBy(t => t.Entry.Bytes))
+        // The tensors fill the file without gap or overlap, so a cut or prolonged file shows here. Their ends are not beyond long.
+        long end = 0;
+        foreach ((TensorEntry entry, long start) in _tensors.Values.OrderBy(t => t.Offset).ThenBy(t => t.Entry.Bytes))
         {
-            if (offset != end) throw new InvalidDataException($"tensor {entry.Name} starts at byte {offset}, not at {end}");
-            end = checked(end + entry.Bytes);
+            if (start != end) throw new InvalidDataException($"tensor {entry.Name} starts at byte {start} of the data, not at {end}");
+            end = start + entry.Bytes;
         }
-        if (end != _stream.Length) throw new InvalidDataException($"it has {_stream.Length} bytes, and its header describes {end}");
+        if (end != _stream.Length - data) throw new InvalidDataException($"it has {_stream.Length} bytes, and its header describes {(decimal)data + end}");
+        foreach ((string name, (TensorEntry entry, long start)) in _tensors) _tensors[name] = (entry, data + start);
     }
 
     private static (TensorEntry Entry, long Start) ReadEntry(JsonProperty property)
@@ -286,10 +367,16 @@ public sealed class SafetensorsFile : IDisposable
         }
         if (!Safetensors.TryParse(dtype.GetString(), out torch.ScalarType type))
             throw new InvalidDataException($"tensor {property.Name} is of type {dtype.GetString()}; F32, F64 and I64 are read");
-        TensorEntry entry = new(property.Name, type, [.. shape.EnumerateArray().Select(s => s.GetInt64())]);
+        if (shape.GetArrayLength() > Safetensors.MaxDimensions)
+            throw new InvalidDataException($"tensor {property.Name} has {shape.GetArrayLength()} dimensions; {Safetensors.MaxDimensions} are read at most");
+        long[] sizes = [.. shape.EnumerateArray().Select(s => s.GetInt64())];
         (long start, long end) = (offsets[0].GetInt64(), offsets[1].GetInt64());
-        if (entry.Shape.Any(s => s < 0) || start < 0 || end - start != entry.Bytes)
-            throw new InvalidDataException($"tensor {property.Name} of shape [{string.Join(", ", entry.Shape)}] does not take bytes {start} to {end}");
+        // The same product without its zeros is that of the strides, which must not overflow either.
+        if (sizes.Any(size => size < 0) || sizes.Aggregate((Int128)1, (product, size) => product > long.MaxValue ? product : product * long.Max(size, 1)) > long.MaxValue / 8)
+            throw new InvalidDataException($"tensor {property.Name} has no possible shape: [{string.Join(", ", sizes)}]");
+        TensorEntry entry = new(property.Name, type, sizes);
+        if (start < 0 || end < start || end - start != entry.Bytes)
+            throw new InvalidDataException($"tensor {property.Name} of shape [{string.Join(", ", sizes)}] does not take bytes {start} to {end}");
         return (entry, start);
     }
 }

@@ -16,7 +16,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
     /// Rank 0 reads the file and sends it to the others, tensor by tensor: on other hosts a file that was renamed a moment
     /// ago may not be there yet. Collective.
     /// </summary>
-    /// <exception cref="UserError">Rank 0 cannot read it, or the network or images are not the config's; on all ranks.</exception>
+    /// <exception cref="UserError">Rank 0 cannot read it, the network or images are not the config's, or a number is not finite; on all ranks.</exception>
     public static LoadedNetwork Read(Session session, string path)
     {
         RankContext context = session.Context;
@@ -28,6 +28,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
             file = SafetensorsFile.Open(path);
             WeightsIdentity found = WeightsIdentity.Of(file, path);
             found.MustFit(session.Config, session.Data, path);
+            WeightsIdentity.MustBeFinite(file, path);
             (identityText, step) = (found.ToJson(), WeightsIdentity.StepOf(file, path));
         });
         using (file)

@@ -1,4 +1,6 @@
 using System.Globalization;
+using System.Numerics;
+using System.Runtime.InteropServices;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using LoftHpc.Configuration;
@@ -18,11 +20,18 @@ public sealed record WeightsIdentity(
 {
     private const string Key = "lofthpc.network", StepKey = "lofthpc.step";
 
+    /// <summary>More than any training takes, and sums of a few such numbers are whole numbers still.</summary>
+    private const long MostSteps = 1_000_000_000_000_000;
+
     private static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower) },
+        Converters = { new JsonStringEnumConverter(JsonNamingPolicy.KebabCaseLower, allowIntegerValues: false) },
+        AllowDuplicateProperties = false,
     };
+
+    /// <summary>The network that this one was pruned from; itself where it was not.</summary>
+    public WeightsIdentity Unpruned() => this with { InnerCounts = null };
 
     /// <summary>The description of the network.</summary>
     public NetworkSpec Describe()
@@ -38,21 +47,84 @@ public sealed record WeightsIdentity(
         [StepKey] = step.ToString(CultureInfo.InvariantCulture),
     };
 
+    /// <summary>The network of a file, which holds all its tensors. What the metadata say is checked before a network is made of it.</summary>
     /// <exception cref="UserError">The file was not written by this program.</exception>
     public static WeightsIdentity Of(SafetensorsFile file, string path)
     {
         if (!file.Metadata.TryGetValue(Key, out string? json))
             throw new UserError($"{path}: the metadata hold no '{Key}'; only weights that lofthpc wrote can be read");
+        WeightsIdentity identity;
         try
         {
-            WeightsIdentity identity = Parse(json);
-            foreach (TensorSpec tensor in identity.Describe().Tensors) file.MustHold(tensor.Name, tensor.Shape);
-            return identity;
+            identity = Parse(json);
         }
         catch (JsonException error)
         {
-            throw new UserError($"{path}: the metadata's '{Key}' describes no network: {error.Message}", error);
+            throw new UserError($"{path}: the metadata's '{Key}' describes no network: {PlainText.Of(error.Message)}", error);
         }
+        if (identity.Problem() is string problem) throw new UserError($"{path}: the metadata's '{Key}' describes no network: {PlainText.Of(problem)}");
+        foreach (TensorSpec tensor in identity.Describe().Tensors) file.MustHold(tensor.Name, tensor.Shape);
+        return identity;
+    }
+
+    /// <summary>
+    /// Refuses weights with which nothing can be computed, though they have the form of their network: numbers that are not
+    /// finite, and variances and counts of steps below zero. Reads the whole file, in pieces.
+    /// </summary>
+    /// <exception cref="UserError">Names the file and the tensor.</exception>
+    public static void MustBeFinite(SafetensorsFile file, string path)
+    {
+        foreach (TensorEntry entry in file.Entries)
+        {
+            bool isCount = entry.Name.EndsWith(WeightsFile.TrackedSuffix, StringComparison.Ordinal);
+            if (isCount && (entry.Type is not ScalarType.Int64 || entry.Shape.Count > 0))
+                throw new UserError($"{path}: {PlainText.Of(entry.Name)} is not one whole number");
+            bool isVariance = entry.Name.EndsWith(WeightsFile.VarianceSuffix, StringComparison.Ordinal);
+            file.ReadPieces(entry.Name, bytes =>
+            {
+                double least = entry.Type switch
+                {
+                    ScalarType.Float32 => Least(MemoryMarshal.Cast<byte, float>(bytes)),
+                    ScalarType.Float64 => Least(MemoryMarshal.Cast<byte, double>(bytes)),
+                    _ => isCount ? MemoryMarshal.Cast<byte, long>(bytes)[0] : 0,
+                };
+                if (!double.IsFinite(least)) throw new UserError($"{path}: {PlainText.Of(entry.Name)} holds numbers that are not finite");
+                if (least < 0 && (isVariance || isCount)) throw new UserError($"{path}: {PlainText.Of(entry.Name)} is below zero");
+            });
+        }
+    }
+
+    /// <summary>The least number; not-a-number where one of them is not finite in float32, in which networks are loaded.</summary>
+    private static double Least<T>(ReadOnlySpan<T> values) where T : unmanaged, IFloatingPointIeee754<T>
+    {
+        T least = values[0];
+        foreach (T value in values)
+        {
+            if (!float.IsFinite(float.CreateTruncating(value))) return double.NaN;
+            if (value < least) least = value;
+        }
+        return double.CreateChecked(least);
+    }
+
+    /// <summary>What stands in the way of making this network; null: nothing.</summary>
+    private string? Problem()
+    {
+        if (ProblemOf(Network) is string problem) return problem;
+        if (ImageChannels is < 1 or > 1000) return $"{ImageChannels} channels of an image; allowed are 1 to 1000";
+        if (ImageSide is < 1 or > 1000) return $"images of {ImageSide} x {ImageSide}; allowed are sides from 1 to 1000";
+        if (Classes is < 2 or > 256) return $"{Classes} classes; allowed are 2 to 256";
+        if (InnerCounts is null) return null;
+        Dictionary<string, int> whole = NetworkCatalog.Create(Network, ImageChannels, Classes).Blocks.ToDictionary(block => block.Inner.Name, block => block.Inner.Count);
+        foreach ((string name, int count) in InnerCounts)
+        {
+            if (!whole.TryGetValue(name, out int most)) return $"there is no {name} to be pruned";
+            if (count < 1 || count > most) return $"{count} channels left of {name}; allowed are 1 to {most}";
+        }
+        return null;
+
+        static string? ProblemOf(NetworkSection network) =>
+            network.Depth > 1000 || network.Width is < 1 or > 16_384 || network.WidenFactor is < 1 or > 1000 ? "its depth or width is beyond what a config can have"
+            : RunConfigRules.Broken(new RunConfig { Network = network }).FirstOrDefault()?.Message;
     }
 
     /// <summary>The identity as text, and back.</summary>
@@ -85,7 +157,7 @@ public sealed record WeightsIdentity(
     /// <summary>The optimizer steps that the weights in a file have behind them.</summary>
     /// <exception cref="UserError">The file does not say.</exception>
     public static long StepOf(SafetensorsFile file, string path) =>
-        long.TryParse(file.Metadata.GetValueOrDefault(StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out long step)
+        long.TryParse(file.Metadata.GetValueOrDefault(StepKey), NumberStyles.None, CultureInfo.InvariantCulture, out long step) && step <= MostSteps
             ? step
             : throw new UserError($"{path}: the metadata's '{StepKey}' is no number of steps");
 }
@@ -93,7 +165,7 @@ public sealed record WeightsIdentity(
 /// <summary>Weights in safetensors form, under the names of PyTorch's state_dict.</summary>
 public static class WeightsFile
 {
-    private const string TrackedSuffix = "num_batches_tracked";
+    internal const string TrackedSuffix = "num_batches_tracked", VarianceSuffix = ".running_var";
 
     /// <summary>
     /// Writes a network that is spread over the ranks. Tensor by tensor, rank 0 receives the other ranks' parts; no more
@@ -101,13 +173,33 @@ public static class WeightsFile
     /// </summary>
     /// <param name="step">Optimizer steps done; also stands as PyTorch's num_batches_tracked.</param>
     /// <param name="heldBy">The part of a tensor that a rank brings; null: none.</param>
+    /// <exception cref="UserError">The file cannot be written: on rank 0, when all ranks have done their part.</exception>
     public static void Save(
         string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state, ICommunicator communicator,
         Func<TensorSpec, int, TensorSlice?> heldBy)
     {
-        using SafetensorsWriter? writer = communicator.Rank == 0 ? Create(path, identity, step, network, state.Type) : null;
-        NetworkGather.EachToRoot(network, state.Type, name => state[name], communicator, heldBy, (tensor, whole) => writer!.Write(tensor.Name, whole));
-        writer?.Complete();
+        SafetensorsWriter? writer = null;
+        UserError? failed = null;
+        void Try(Action write)
+        {
+            try
+            {
+                if (failed is null) write();
+            }
+            catch (UserError error)
+            {
+                // The other ranks send all the same: they must not be left waiting.
+                failed = error;
+            }
+        }
+        if (communicator.Rank == 0) Try(() => writer = Create(path, identity, step, network, state.Type));
+        using (writer)
+        {
+            NetworkGather.EachToRoot(
+                network, state.Type, name => state[name], communicator, heldBy, (tensor, whole) => Try(() => writer!.Write(tensor.Name, whole)));
+            Try(() => writer?.Complete());
+        }
+        if (failed is not null) throw failed;
     }
 
     /// <summary>Writes a network that one rank holds.</summary>
