@@ -1,6 +1,7 @@
 using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Reflection;
+using System.Text;
 using YamlDotNet.Serialization.NamingConventions;
 
 namespace LoftHpc.Configuration;
@@ -32,10 +33,14 @@ public static class ConfigName
 /// </summary>
 internal sealed class ConfigKey
 {
+    /// <summary>Items of a list that does not say how many it may have, and characters of a text.</summary>
+    private const int MostItems = 1000, MostCharacters = 4000;
+
     private static readonly Dictionary<Type, IReadOnlyList<ConfigKey>> KeysBySection = [];
     private readonly PropertyInfo _property;
     private readonly Type _scalarType;
     private readonly RangeAttribute? _range;
+    private readonly int _mostItems;
     private readonly bool _nullable;
     private readonly string _nullWord;
 
@@ -49,6 +54,7 @@ internal sealed class ConfigKey
         _nullable = new NullabilityInfoContext().Create(property).WriteState == NullabilityState.Nullable;
         _nullWord = property.GetCustomAttribute<WrittenAsAttribute>()?.Word ?? "null";
         _range = property.GetCustomAttribute<RangeAttribute>();
+        _mostItems = property.GetCustomAttribute<MaxLengthAttribute>()?.Length ?? MostItems;
         IsSection = !IsList && type.IsClass && type != typeof(string);
     }
 
@@ -62,7 +68,7 @@ internal sealed class ConfigKey
     public Type Type => _scalarType;
 
     /// <summary>What an error says is allowed.</summary>
-    public string Allowed => (IsList ? $"a list such as [a, b] of items that are each " : "") + AllowedScalar + (_nullable ? $", or {_nullWord}" : "");
+    public string Allowed => (IsList ? $"a list such as [a, b] of at most {_mostItems} items that are each " : "") + AllowedScalar + (_nullable ? $", or {_nullWord}" : "");
 
     /// <summary>The keys of a section's record, in the order of their declaration.</summary>
     public static IReadOnlyList<ConfigKey> Of(Type section)
@@ -92,6 +98,11 @@ internal sealed class ConfigKey
             found = Describe(node);
             return false;
         }
+        if (list.Items.Count > _mostItems)
+        {
+            found = $"a list of {list.Items.Count} items";
+            return false;
+        }
         Array items = Array.CreateInstance(_scalarType, list.Items.Count);
         for (int i = 0; i < items.Length; i++)
         {
@@ -102,6 +113,15 @@ internal sealed class ConfigKey
         value = items;
         return true;
     }
+
+    /// <summary>What is wrong with a value that was not read here, of a key that is no list; null: nothing.</summary>
+    public string? ProblemWith(object? value) =>
+        value is null ? (_nullable ? null : Message("nothing"))
+        : value is Enum choice && !Enum.IsDefined(_scalarType, choice) || !InRange(value) ? Message(Write(value).Text)
+        : null;
+
+    /// <summary>An error's text after the key's name.</summary>
+    public string Message(string found) => $"found {PlainText.Of(found)}; allowed: {Allowed}";
 
     /// <summary>Text of one value (or item), and whether it must be quoted to be read back as text.</summary>
     public (string Text, bool Quoted) Write(object? value) => value switch
@@ -139,7 +159,7 @@ internal sealed class ConfigKey
     private object? Parse(ConfigScalar scalar)
     {
         string text = scalar.Text;
-        if (_scalarType == typeof(string)) return text.Length == 0 ? null : text;
+        if (_scalarType == typeof(string)) return text.Length is > 0 and <= MostCharacters && IsOneLine(text) ? text : null;
         if (_scalarType == typeof(TrainingTime)) return TrainingTime.TryParse(text, out TrainingTime time) ? time : null;
         if (_scalarType.IsEnum) return Enum.GetValues(_scalarType).Cast<Enum>().FirstOrDefault(e => ConfigName.Of(e) == text);
         if (scalar.Quoted) return null;
@@ -173,14 +193,19 @@ internal sealed class ConfigKey
         {
             if (_scalarType.IsEnum) return string.Join(", ", Enum.GetValues(_scalarType).Cast<Enum>().Select(ConfigName.Of));
             if (_scalarType == typeof(bool)) return "true, false";
-            if (_scalarType == typeof(string)) return "text";
+            if (_scalarType == typeof(string)) return $"text of at most {MostCharacters} characters, none of them a control character";
             string kind = _scalarType == typeof(TrainingTime) ? "a time such as 1 epoch or 500 steps"
                 : _scalarType == typeof(double) ? "a number" : "a whole number";
-            if (_range is null) return kind;
-            string low = string.Create(CultureInfo.InvariantCulture, $"{(_range.MinimumIsExclusive ? "above" : "from")} {Minimum}");
-            return Maximum >= int.MaxValue
-                ? $"{kind} {low}"
-                : string.Create(CultureInfo.InvariantCulture, $"{kind} {low} to {(_range.MaximumIsExclusive ? "below " : "")}{Maximum}");
+            return _range is null ? kind : $"{kind} {RangeText}";
         }
     }
+
+    /// <summary>Both ends of the range; null: it has none.</summary>
+    public string? RangeText => _range is null ? null : string.Create(
+        CultureInfo.InvariantCulture,
+        $"{(_range.MinimumIsExclusive ? "above" : "from")} {Minimum} to {(_range.MaximumIsExclusive ? "below " : "")}{Maximum}");
+
+    /// <summary>Text that file names and terminals take: no control characters, and no half of a pair of surrogates.</summary>
+    private static bool IsOneLine(string text) =>
+        !text.Any(char.IsControl) && Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text)) == text;
 }

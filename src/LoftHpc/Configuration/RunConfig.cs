@@ -36,7 +36,7 @@ public sealed record RunSection
     public long Seed { get; init; } = 1;
     public DeviceChoice Device { get; init; } = DeviceChoice.Auto;
     /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
-    [Range(1, int.MaxValue), WrittenAs("auto")]
+    [Range(1, 1024), WrittenAs("auto")]
     public int? Threads { get; init; }
     /// <summary>What the ranks communicate through: the program's own binding, or the MPI.NET package, under the MPICH family only.</summary>
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
@@ -52,12 +52,13 @@ public sealed record NetworkSection
 {
     public NetworkFamily Family { get; init; } = NetworkFamily.PreactResnet;
     /// <summary>18 or 34; for wide-resnet 6n+4.</summary>
+    [Range(10, 1000)]
     public int Depth { get; init; } = 18;
     /// <summary>Filters of the stem (and of the first stage, but for wide-resnet).</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 4096)]
     public int Width { get; init; } = 64;
     /// <summary>Stage widths of a wide-resnet are width, 2 width and 4 width times this.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1000)]
     public int WidenFactor { get; init; } = 1;
     public NetworkForm Form { get; init; } = NetworkForm.Cifar;
 }
@@ -70,10 +71,10 @@ public sealed record DataSection
     /// <summary>Folder of the data files; null: where the set-up puts them.</summary>
     public string? Folder { get; init; }
     /// <summary>Number of training images used, the first ones of the files; null: all, and then the files must be whole.</summary>
-    [Range(1, int.MaxValue), WrittenAs("all")]
+    [Range(1, 10_000_000), WrittenAs("all")]
     public int? TrainImages { get; init; }
     /// <summary>Number of test images used, likewise.</summary>
-    [Range(1, int.MaxValue), WrittenAs("all")]
+    [Range(1, 10_000_000), WrittenAs("all")]
     public int? TestImages { get; init; }
     /// <summary>Random crop after padding by this many pixels on each side; 0: none.</summary>
     [Range(0, 28)]
@@ -86,6 +87,9 @@ public sealed record DataSection
 
 public sealed record SyntheticSection
 {
+    /// <summary>What <c>all</c> means of synthetic images, as for CIFAR.</summary>
+    public const int AllTrainImages = 50_000, AllTestImages = 10_000;
+
     [Range(1, 1000)]
     public int Channels { get; init; } = 3;
     [Range(28, 1000)]
@@ -96,14 +100,14 @@ public sealed record SyntheticSection
 
 public sealed record OptimizerSection
 {
-    [Range(0, double.PositiveInfinity)]
+    [Range(0.0, 1e6)]
     public double LearningRate { get; init; } = 0.1;
     [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Momentum { get; init; } = 0.9;
-    [Range(0, double.PositiveInfinity)]
+    [Range(0.0, 1e6)]
     public double WeightDecay { get; init; } = 5e-4;
     /// <summary>The learning rate is multiplied by <see cref="Decay"/> when training reaches each of these times.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000_000)]
     public IReadOnlyList<TrainingTime> Milestones { get; init; } = [];
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Decay { get; init; } = 0.1;
@@ -136,12 +140,12 @@ public sealed record LoftSection
     /// <summary>Where the full network's running statistics come from when it is evaluated or saved.</summary>
     public RunningStatisticsKind RunningStatistics { get; init; } = RunningStatisticsKind.Recompute;
     /// <summary>Training images on which they are recomputed.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 10_000_000)]
     public int StatisticsImages { get; init; } = 2000;
     /// <summary>How filters are dealt to the ranks in each round.</summary>
     public DealKind Deal { get; init; } = DealKind.Random;
     /// <summary>First rounds in which every rank trains the full network (local SGD).</summary>
-    [Range(0, int.MaxValue)]
+    [Range(0, 1_000_000)]
     public int WarmupRounds { get; init; }
 }
 
@@ -149,7 +153,7 @@ public sealed record LoftSection
 public sealed record GpipeSection
 {
     /// <summary>Parts into which a batch is cut.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public int MicroBatches { get; init; } = 4;
     /// <summary>The first block (or linear, the head) of each stage but the first; empty: balanced by FLOPs.</summary>
     public IReadOnlyList<string> Cuts { get; init; } = [];
@@ -165,7 +169,7 @@ public sealed record PretrainSection
     /// <summary>Of data-parallel.</summary>
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
     /// <summary>Of loft and local-sgd: optimizer steps of a round, after which the ranks exchange.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public int LocalSteps { get; init; } = 15;
     /// <summary>
     /// Of loft and local-sgd: every rank walks the whole set in an order of its own, with batches of <see cref="Batch"/>
@@ -174,24 +178,24 @@ public sealed record PretrainSection
     public SampleScope Samples { get; init; } = SampleScope.Whole;
     public LoftSection Loft { get; init; } = new();
     public GpipeSection Gpipe { get; init; } = new();
-    [Range(0, int.MaxValue)]
+    [Range(0, 1_000_000)]
     public int Epochs { get; init; } = 20;
     /// <summary>Images a step, over all ranks; of each rank where every rank walks the whole set.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
     /// <summary>Epochs after which the weights are saved as epoch-N.safetensors.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public IReadOnlyList<int> Snapshots { get; init; } = [];
 }
 
 public sealed record DistanceSection
 {
     /// <summary>Filter distances are measured before the first step and then every so often.</summary>
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000_000)]
     public TrainingTime Every { get; init; } = TrainingTime.Epochs(1);
     /// <summary>Most measurements that are compared pair by pair; above, an evenly spaced subset with the first and the last.</summary>
-    [Range(2, int.MaxValue)]
+    [Range(2, 1000)]
     public int PairsMax { get; init; } = 100;
 }
 
@@ -210,9 +214,9 @@ public enum BatchNormScope { Synchronised, PerRank }
 
 public sealed record RetrainSection
 {
-    [Range(0, int.MaxValue)]
+    [Range(0, 1_000_000)]
     public int Epochs { get; init; } = 90;
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
@@ -225,7 +229,7 @@ public sealed record EvaluateSection
     /// <summary>Weights file; null: ticket.safetensors of the run folder, else its dense.safetensors.</summary>
     public string? Weights { get; init; }
     public DataSplit Split { get; init; } = DataSplit.Test;
-    [Range(1, int.MaxValue)]
+    [Range(1, 1_000_000)]
     public int Batch { get; init; } = 500;
 }
 
@@ -239,12 +243,12 @@ public sealed record PlotSection
 public sealed record PlanSection
 {
     /// <summary>Numbers of ranks that are planned for.</summary>
-    [Range(1, 1024)]
+    [Range(1, 1024), MaxLength(16)]
     public IReadOnlyList<int> Ranks { get; init; } = [1, 2, 4];
     /// <summary>Time that a message takes whatever its size.</summary>
-    [Range(0, double.PositiveInfinity)]
+    [Range(0.0, 1e9)]
     public double LatencyMicroseconds { get; init; } = 2;
     /// <summary>10^9 bytes a second that a rank sends.</summary>
-    [Range(0, double.PositiveInfinity, MinimumIsExclusive = true)]
+    [Range(1e-3, 1e6)]
     public double BandwidthGigabytesPerSecond { get; init; } = 10;
 }

@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 
 namespace LoftHpc.Configuration;
 
@@ -6,25 +7,44 @@ namespace LoftHpc.Configuration;
 internal sealed record BrokenRule(string Message, params string[] Keys);
 
 /// <summary>What one key's type and range cannot say: rules on text, and between keys.</summary>
-internal static class RunConfigRules
+public static class RunConfigRules
 {
-    public static IEnumerable<BrokenRule> Broken(RunConfig config) =>
+    /// <summary>Weights of one convolution, and of all of a network, at most.</summary>
+    private const long MostWeightsOfAConvolution = int.MaxValue, MostWeights = 10_000_000_000;
+
+    /// <summary>Values in one array of .NET: the bytes of a split's synthetic images, and (of four bytes each) the patterns that they are made of.</summary>
+    private const long MostImageBytes = 0x7FFFFFC7, MostPatternValues = MostImageBytes / sizeof(float);
+
+    /// <summary>Distances of pairs of measurements over all layers, which rank 0 holds at once.</summary>
+    private const long MostDistances = 100_000_000;
+
+    /// <summary>The first thing that is wrong with a network's description, which need not come from a config file; null: nothing.</summary>
+    public static string? ProblemOf(NetworkSection network) =>
+        ConfigKey.Of(typeof(NetworkSection)).Select(key => key.ProblemWith(key.Get(network)) is string problem ? $"network.{key.Name}: {problem}" : null)
+            .Concat(BrokenBy(network).Select(rule => $"{rule.Keys[0]}: {rule.Message}"))
+            .FirstOrDefault(problem => problem is not null);
+
+    internal static IEnumerable<BrokenRule> Broken(RunConfig config) =>
     [
-        .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Pretrain),
+        .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Data), .. BrokenBy(config.Pretrain), .. BrokenBy(config.Distance, config.Network),
         .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
     ];
 
     private static IEnumerable<BrokenRule> BrokenBy(RunSection run)
     {
-        if (run.Name is "." or ".." || run.Name.Any(c => c == '/' || char.IsControl(c)))
-            yield return new BrokenRule($"{run.Name} is not the plain name of a folder; allowed: a name without / (run.folder is its parent)", "run.name");
+        // File systems take 255 bytes; what is written beside the folder for a moment has a longer name.
+        if (run.Name is "." or ".." || run.Name.Contains('/', StringComparison.Ordinal) || Encoding.UTF8.GetByteCount(run.Name) > 200)
+        {
+            yield return new BrokenRule(
+                $"{PlainText.Of(run.Name)} is not the plain name of a folder; allowed: a name without / (run.folder is its parent), of at most 200 bytes", "run.name");
+        }
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(NetworkSection network)
     {
         string family = ConfigName.Of(network.Family);
         bool wide = network.Family == NetworkFamily.WideResnet;
-        if (wide ? network.Depth < 10 || (network.Depth - 4) % 6 != 0 : network.Depth is not (18 or 34))
+        if (NetworkStages.Of(network).Count == 0)
         {
             string allowed = wide ? "6n + 4 (10, 16, 22, 28, 34, 40, ...)" : "18, 34";
             yield return new BrokenRule(Invariant($"{network.Depth} is not a depth of {family}; allowed: {allowed}"), "network.depth", "network.family");
@@ -37,6 +57,42 @@ internal static class RunConfigRules
                 Invariant($"imagenet is not a form of {family} of depth {network.Depth}; allowed: cifar, or preact-resnet of depth 18"),
                 "network.form", "network.family", "network.depth");
         }
+        (long largest, long all) = NetworkStages.ConvolutionWeights(network);
+        if (largest > MostWeightsOfAConvolution || all > MostWeights)
+        {
+            yield return new BrokenRule(
+                Invariant($"the largest convolution would have {largest} weights and all together {all}; allowed: {MostWeightsOfAConvolution} and {MostWeights} at most, by a smaller width, widen factor or depth"),
+                "network.width", "network.widen_factor", "network.depth", "network.family");
+        }
+    }
+
+    private static IEnumerable<BrokenRule> BrokenBy(DataSection data)
+    {
+        if (data.Set is not DataSetName.Synthetic) yield break;
+        SyntheticSection made = data.Synthetic;
+        long bytes = (long)made.Channels * made.Size * made.Size;
+        string[] shape = ["data.synthetic.size", "data.synthetic.channels"];
+        foreach ((string key, int count) in new[]
+        {
+            ("data.train_images", data.TrainImages ?? SyntheticSection.AllTrainImages), ("data.test_images", data.TestImages ?? SyntheticSection.AllTestImages),
+        })
+        {
+            if (count * bytes > MostImageBytes)
+                yield return new BrokenRule(Invariant($"{count} synthetic images of {bytes} bytes; allowed: {MostImageBytes / bytes} at most"), [key, .. shape]);
+        }
+        if (made.Classes * bytes > MostPatternValues)
+            yield return new BrokenRule(Invariant($"patterns of {made.Classes} classes of {bytes} values; allowed: {MostPatternValues / bytes} classes at most"), ["data.synthetic.classes", .. shape]);
+    }
+
+    private static IEnumerable<BrokenRule> BrokenBy(DistanceSection distance, NetworkSection network)
+    {
+        long pairs = (long)distance.PairsMax * distance.PairsMax, layers = NetworkStages.Convolutions(network);
+        if (pairs * layers > MostDistances)
+        {
+            yield return new BrokenRule(
+                Invariant($"{pairs} pairs of measurements of {layers} layers; allowed: {MostDistances} distances at most, so up to {(int)Math.Sqrt(MostDistances / layers)} measurements"),
+                "distance.pairs_max", "network.depth", "network.family");
+        }
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(PretrainSection pretrain)
@@ -44,7 +100,7 @@ internal static class RunConfigRules
         if (pretrain.Snapshots.Any(epoch => epoch > pretrain.Epochs) || !IsAscending(pretrain.Snapshots))
         {
             yield return new BrokenRule(
-                Invariant($"[{string.Join(", ", pretrain.Snapshots)}]; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
+                Invariant($"{List(pretrain.Snapshots)}; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
                 "pretrain.snapshots", "pretrain.epochs");
         }
         if (pretrain.Method is PretrainMethod.Gpipe && pretrain.Gpipe.MicroBatches > pretrain.Batch)
@@ -61,10 +117,12 @@ internal static class RunConfigRules
         if (optimizer.Milestones.Select(m => m.InEpochs).Distinct().Count() > 1 || !IsAscending(optimizer.Milestones.Select(m => m.Count)))
         {
             yield return new BrokenRule(
-                $"[{string.Join(", ", optimizer.Milestones)}]; allowed: times that are all in epochs or all in steps, each once, in ascending order",
+                $"{List(optimizer.Milestones)}; allowed: times that are all in epochs or all in steps, each once, in ascending order",
                 $"{section}.milestones");
         }
     }
+
+    private static string List<T>(IEnumerable<T> items) => PlainText.Of($"[{string.Join(", ", items)}]");
 
     private static bool IsAscending(IEnumerable<int> numbers) => numbers.Zip(numbers.Skip(1)).All(pair => pair.First < pair.Second);
 

@@ -10,9 +10,6 @@ namespace LoftHpc.Data;
 /// </summary>
 internal static class SyntheticImages
 {
-    /// <summary>What <c>all</c> means, as for CIFAR.</summary>
-    public const int AllTrainImages = 50_000, AllTestImages = 10_000;
-
     private const int Grid = 5;
 
     public static ImageData Make(DataSection section, long seed)
@@ -20,7 +17,7 @@ internal static class SyntheticImages
         SyntheticSection shape = section.Synthetic;
         float[][] patterns = [.. Enumerable.Range(0, shape.Classes).Select(c => Pattern(shape, RandomStream.For(seed, "synthetic-class", c)))];
         return new ImageData(
-            MakeSplit("train", section.TrainImages ?? AllTrainImages), MakeSplit("test", section.TestImages ?? AllTestImages));
+            MakeSplit("train", section.TrainImages ?? SyntheticSection.AllTrainImages), MakeSplit("test", section.TestImages ?? SyntheticSection.AllTestImages));
 
         ImageSet MakeSplit(string split, int count)
         {

@@ -9,19 +9,14 @@ public static class NetworkCatalog
     /// Builds the description of a network: pre-activation ResNet (He et al. 2016b), ResNet (He et al. 2016a) or wide
     /// ResNet (Zagoruyko and Komodakis 2016), for <paramref name="imageChannels"/> x H x W images.
     /// </summary>
-    /// <exception cref="UserError">The depth is not one of the family's.</exception>
+    /// <exception cref="UserError">It is not allowed (<see cref="RunConfigRules.ProblemOf"/>).</exception>
     public static NetworkSpec Create(NetworkSection network, int imageChannels, int classes)
     {
         bool preActivation = network.Family is not NetworkFamily.Resnet;
-        bool wide = network.Family is NetworkFamily.WideResnet;
-        int[] blocks = wide ? WideBlocks(network.Depth) : network.Depth switch
-        {
-            18 => [2, 2, 2, 2],
-            34 => [3, 4, 6, 3],
-            _ => throw new UserError($"network.depth: {network.Depth} is not a depth of {network.Family}; allowed are 18 and 34"),
-        };
+        // Whoever asks: a network of any size is described only if it is one of those that a config may name.
+        if (RunConfigRules.ProblemOf(network) is string problem) throw new UserError(problem);
+        IReadOnlyList<NetworkStage> stages = NetworkStages.Of(network);
         bool imagenet = network.Form is NetworkForm.Imagenet;
-        int stageWidth = network.Width * (wide ? network.WidenFactor : 1);
 
         // A stage whose first block changes nothing (stride 1, same width) writes to the stem's own stream.
         var stream = new ChannelSpace("stem", network.Width);
@@ -30,9 +25,10 @@ public static class NetworkCatalog
             : new ConvSpec("conv1", null, stream, imageChannels, 3, 1, 1);
 
         List<BlockSpec> specs = [];
-        for (int stage = 1; stage <= blocks.Length; stage++, stageWidth *= 2)
+        for (int stage = 1; stage <= stages.Count; stage++)
         {
-            for (int index = 0; index < blocks[stage - 1]; index++)
+            int stageWidth = (int)stages[stage - 1].Width;
+            for (int index = 0; index < stages[stage - 1].Blocks; index++)
             {
                 string name = $"layer{stage}.{index}";
                 int stride = index == 0 && stage > 1 ? 2 : 1;
@@ -57,13 +53,5 @@ public static class NetworkCatalog
         return new NetworkSpec(
             preActivation, imageChannels, classes, stem, preActivation ? null : new NormSpec("bn1", stem.Out), imagenet,
             specs, preActivation ? new NormSpec("bn", stream) : null);
-    }
-
-    private static int[] WideBlocks(int depth)
-    {
-        if (depth < 10 || (depth - 4) % 6 != 0)
-            throw new UserError($"network.depth: {depth} is not a depth of a wide ResNet; allowed are 6n + 4, from 10");
-        int perStage = (depth - 4) / 6;
-        return [perStage, perStage, perStage];
     }
 }

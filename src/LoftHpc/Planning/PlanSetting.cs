@@ -16,7 +16,7 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
             SyntheticSection made = section.Synthetic;
             return new ImageShape(
                 made.Channels, made.Size, made.Classes,
-                section.TrainImages ?? SyntheticImages.AllTrainImages, section.TestImages ?? SyntheticImages.AllTestImages);
+                section.TrainImages ?? SyntheticSection.AllTrainImages, section.TestImages ?? SyntheticSection.AllTestImages);
         }
         ImageDataSet set = ImageDataSet.Of(section.Set);
         return new ImageShape(set.Channels, set.Size, set.Classes, set.Count(section, train: true), set.Count(section, train: false));

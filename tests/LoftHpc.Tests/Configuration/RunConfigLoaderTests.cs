@@ -75,20 +75,20 @@ public sealed class RunConfigLoaderTests
             p => Assert.StartsWith("a.yaml:2: run.name: a/b", p),
             p => Assert.StartsWith("a.yaml:3: unknown key run.thread, did you mean run.threads?; allowed in run: name, folder, ", p),
             p => Assert.Equal("a.yaml:5: network.depth: 20 is not a depth of preact-resnet; allowed: 18, 34", p),
-            p => Assert.Equal("a.yaml:6: network.width: found zero; allowed: a whole number from 1", p),
+            p => Assert.Equal("a.yaml:6: network.width: found zero; allowed: a whole number from 1 to 4096", p),
             p => Assert.StartsWith("a.yaml:7: duplicate key width, first given at a.yaml:6", p),
             p => Assert.StartsWith("a.yaml:8: unknown key optimiser", p),
-            p => Assert.Equal("a.yaml:11: pretrain.epochs: found 2.5; allowed: a whole number from 0", p),
-            p => Assert.Equal("a.yaml:12: pretrain.batch: found \"64\" (quoted text); allowed: a whole number from 1", p),
+            p => Assert.Equal("a.yaml:11: pretrain.epochs: found 2.5; allowed: a whole number from 0 to 1000000", p),
+            p => Assert.Equal("a.yaml:12: pretrain.batch: found \"64\" (quoted text); allowed: a whole number from 1 to 1000000", p),
             p => Assert.StartsWith("a.yaml:13: unknown key pretrain.learning_rate, did you mean pretrain.optimizer.learning_rate?", p),
             p => Assert.StartsWith("a.yaml:14: pretrain.snapshots: found two; allowed: a list", p),
             p => Assert.Equal("a.yaml:15: pretrain.optimizer.decay: found 0; allowed: a number above 0 to 1", p),
             p => Assert.StartsWith("a.yaml:15: pretrain.optimizer.milestones: [2 epochs, 1 epoch]; allowed: ", p),
-            p => Assert.Equal("a.yaml:17: distance.every: found 0 steps; allowed: a time such as 1 epoch or 500 steps from 1", p),
+            p => Assert.Equal("a.yaml:17: distance.every: found 0 steps; allowed: a time such as 1 epoch or 500 steps from 1 to 1000000000", p),
             p => Assert.StartsWith("a.yaml:18: extract: found 0.5; allowed: a section with the keys ratio, first_blocks, from", p),
             p => Assert.Equal("override data.set=imagenet: data.set: found imagenet; allowed: fashion-mnist, mnist, cifar10, cifar100, synthetic", p),
             p => Assert.Equal("override extract: not of the form section.key=value", p),
-            p => Assert.Equal("override retrain.epochs=-1: retrain.epochs: found -1; allowed: a whole number from 0", p));
+            p => Assert.Equal("override retrain.epochs=-1: retrain.epochs: found -1; allowed: a whole number from 0 to 1000000", p));
     }
 
     [Theory]
@@ -106,7 +106,7 @@ public sealed class RunConfigLoaderTests
     [InlineData("run: { name: .. }", "a.yaml:1: run.name: .. is not the plain name of a folder")]
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
-    [InlineData("run: { threads: 0 }", "a.yaml:1: run.threads: found 0; allowed: a whole number from 1, or auto")]
+    [InlineData("run: { threads: 0 }", "a.yaml:1: run.threads: found 0; allowed: a whole number from 1 to 1024, or auto")]
     [InlineData("run: { mpi: mpi-net }", "a.yaml:1: run.mpi: found mpi-net; allowed: native, mpi.net")]
     [InlineData("data: { flip: yes }", "a.yaml:1: data.flip: found yes; allowed: true, false")]
     [InlineData("data: { flip: !!str true }", "a.yaml:1: the tag tag:yaml.org,2002:str is not used here")]

@@ -63,7 +63,7 @@ public class TicketSelectorTests
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        NetworkSpec dense = NetworkCatalog.Create(new NetworkSection { Family = family, Depth = depth, Width = 6, WidenFactor = 2 }, 1, 10);
+        NetworkSpec dense = NetworkCatalog.Create(new NetworkSection { Family = family, Depth = depth, Width = 6, WidenFactor = family is NetworkFamily.WideResnet ? 2 : 1 }, 1, 10);
         using ModelState state = Trained(dense);
         Ticket ticket = TicketSelector.Select(dense, 0.5, firstBlocks, name => state[name].detach().clone());
         using ModelState small = ModelState.Load(ticket.Slices, tensor => state[tensor.Name].detach().clone(), ScalarType.Float32, CPU);
