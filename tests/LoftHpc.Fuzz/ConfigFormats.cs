@@ -175,7 +175,7 @@ internal sealed class ArgumentsFormat : FuzzFormat
     [
         "plan", "compare", "run", "pretrain", "extract", "retrain", "evaluate", "ru", "help", "--config", "--runs", "--output", "--summary", "--quiet", "--verbose", "--help", "-h", "-?", "--version",
         "--", "-", "", " ", "=", "a=b", "pretrain.epochs=0", "network.width=-1", "@none", "@/dev/zero", "[diagram]", "[suggest]", "[parse]", "--config=", "--config:x", "--runs=..", "/h", "-c", "\u001b[31m", "\n", "x\ny=1",
-        "run.name=\n", $"{Folder}/plan.yaml", $"{Folder}/wrong.yaml", "\ud800", "%s", "--output=out.csv", "--conf",
+        "run.name=\n", $"{Folder}/plan.yaml", $"{Folder}/wrong.yaml", "\ufffd", "%s", "--output=out.csv", "--conf",
     ];
 
     public override string Name => "arguments";

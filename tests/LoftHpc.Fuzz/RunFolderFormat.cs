@@ -56,8 +56,7 @@ internal sealed class RunFolderFormat : FuzzFormat
         Try(() => run.Metrics.Read());
         Try(() => run.FilterNorms.Read());
         Try(() => run.FilterDistance.Read());
-        Try(() => RunConfigLoader.Load(run.ConfigOf("retrain")));
-        foreach (string weights in (string[])[run.DenseWeights, run.PrunedWeights, run.TicketWeights]) Try(() => SafetensorsFormat.ReadWeights(weights, fitting: true));
+        foreach (string weights in (string[])[run.DenseWeights, run.PrunedWeights, run.TicketWeights]) Try(() => SafetensorsFormat.MustBeUsable(weights));
         if (errors.Select(error => ProblemOf(error.Message, error.ExitCode, folder)).FirstOrDefault(problem => problem is not null) is string unclear) throw new UnclearException(unclear);
         return errors.Count == 0;
     }

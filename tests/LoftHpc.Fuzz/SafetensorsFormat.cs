@@ -49,24 +49,35 @@ internal sealed class SafetensorsFormat : FuzzFormat
 
     protected override bool Read(string folder)
     {
-        ReadWeights(FileIn(folder), fitting: true);
-        return true;
-    }
-
-    /// <summary>As the stages read weights, and all tensors besides.</summary>
-    public static void ReadWeights(string path, bool fitting)
-    {
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        WeightsIdentity identity = WeightsIdentity.Of(file, path);
-        if (fitting) identity.MustFit(Seeds.Config, Seeds.Images, path);
-        WeightsIdentity.MustBeFinite(file, path);
-        WeightsIdentity.StepOf(file, path);
-        WeightsIdentity.Parse(identity.ToJson());
+        using SafetensorsFile file = CheckWeights(FileIn(folder));
         foreach (TensorEntry entry in file.Entries)
         {
             using torch.Tensor tensor = file.Read(entry.Name);
             using torch.Tensor loaded = tensor.to(torch.float32);
             if (loaded.numel() != entry.Elements) throw new UnclearException($"{entry.Name} has {loaded.numel()} elements, not {entry.Elements}");
+        }
+        return true;
+    }
+
+    /// <summary>What the stages ask of a weights file before they take a tensor from it.</summary>
+    public static void MustBeUsable(string path) => CheckWeights(path).Dispose();
+
+    private static SafetensorsFile CheckWeights(string path)
+    {
+        SafetensorsFile file = SafetensorsFile.Open(path);
+        try
+        {
+            WeightsIdentity identity = WeightsIdentity.Of(file, path);
+            identity.MustFit(Seeds.Config, Seeds.Images, path);
+            WeightsIdentity.MustBeFinite(file, path);
+            WeightsIdentity.StepOf(file, path);
+            WeightsIdentity.Parse(identity.ToJson());
+            return file;
+        }
+        catch
+        {
+            file.Dispose();
+            throw;
         }
     }
 
