@@ -14,18 +14,19 @@ public static class PlainText
     /// </summary>
     public static string Of(string text)
     {
-        if (text.Length <= MostCharacters) return Escaped(text);
+        if (text.Length <= MostCharacters) return Visible(text);
         int head = MostCharacters / 2, tail = text.Length - head;
         // A pair of surrogates is one character.
         if (char.IsHighSurrogate(text[head - 1])) head--;
         if (char.IsLowSurrogate(text[tail])) tail++;
-        return $"{Escaped(text.AsSpan(0, head))}...{Escaped(text.AsSpan(tail))}";
+        return $"{Visible(text.AsSpan(0, head))}...{Visible(text.AsSpan(tail))}";
     }
 
     /// <summary>Whether nothing in a text would be escaped.</summary>
-    public static bool IsPlain(string text) => Escaped(text) == text;
+    public static bool IsPlain(string text) => Visible(text) == text;
 
-    private static string Escaped(ReadOnlySpan<char> text)
+    /// <summary>The same without leaving anything out.</summary>
+    public static string Visible(ReadOnlySpan<char> text)
     {
         StringBuilder plain = new(text.Length);
         while (!text.IsEmpty)

@@ -67,6 +67,8 @@ public static unsafe partial class TorchLibrary
             throw Error($"no libtorch.so in {folder} ({reason}); name the folder of libtorch {NeededVersion} or newer in {FolderVariable} "
                 + "(in a PyTorch installation: torch/lib)");
 
+        if (folder is not null) RefuseCut(folder, reason);
+
         // In the order of their dependence. Once loaded, TorchSharp's library finds them by their names.
         string cudaFolders = folder is null ? "" : Path.Combine(folder, "..", "..", "nvidia");
         foreach (string library in (string[])["libc10.so", "libtorch_cpu.so", "libtorch.so"])
@@ -82,6 +84,22 @@ public static unsafe partial class TorchLibrary
             throw Error($"libtorch in {loadedFrom} ({reason}) is version {version}; TorchSharp needs {NeededVersion} or newer");
         LoadNative(Path.Combine(AppContext.BaseDirectory, Native), $"beside the program; libtorch {version} in {loadedFrom}", LoadWhole);
         return new TorchLibraryInfo(version, loadedFrom, reason);
+    }
+
+    /// <summary>A copy that stopped half-way, on a full disk for example, is told from here on; loaded, it would end the process.</summary>
+    internal static void RefuseCut(string folder, string reason)
+    {
+        foreach (string library in Directory.EnumerateFiles(folder, "lib*.so*").Order(StringComparer.Ordinal))
+        {
+            try
+            {
+                if (!ElfFile.IsWhole(library)) throw Error($"{library} is cut ({reason}): install it again");
+            }
+            catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+            {
+                throw Error($"{library} cannot be read: {e.Message}", e);
+            }
+        }
     }
 
     private static nint LoadNative(string library, string reason, Func<string, nint> load)
@@ -150,6 +168,8 @@ public static unsafe partial class TorchLibrary
             return $"{what}; libtorch {NeededVersion} needs glibc 2.34 and libstdc++ of GCC 12 or newer (on clusters: module load gcc/12)";
         if (loaderText.Contains("undefined symbol", StringComparison.Ordinal))
             return $"{what} ({reason}): this libtorch lacks a function that TorchSharp needs; use libtorch {NeededVersion}, for which TorchSharp is built";
+        if (loaderText.Contains("failed to map segment", StringComparison.Ordinal) || loaderText.Contains("annot allocate memory", StringComparison.Ordinal))
+            return $"{what} ({reason}); this process may not have as much memory as that takes (ulimit -v, or the batch system's limit)";
         if (path is null)
             return $"{name} is not found by the dynamic loader; name the folder of libtorch {NeededVersion} or newer in {FolderVariable} (in a PyTorch "
                 + "installation: torch/lib) or add it to LD_LIBRARY_PATH";

@@ -16,15 +16,25 @@ public sealed class UserError : Exception
     public int Order { get; init; }
 }
 
-/// <summary>Exit codes of the program.</summary>
+/// <summary>Exit codes of the program; there are no others.</summary>
 public static class ExitCodes
 {
     public const int Done = 0;
+
+    /// <summary>A failure with a trace, or a self-test that failed.</summary>
     public const int Failure = 1;
+
+    /// <summary>A mistake in the command line, in the config, or in a file that was named.</summary>
     public const int Configuration = 2;
+
+    /// <summary>Something of the environment is missing, computes wrongly, or cannot be written.</summary>
     public const int Environment = 3;
+
     public const int NonFiniteLoss = 4;
 
     /// <summary>Stopped on request: sysexits.h's temporary failure, to be tried again.</summary>
     public const int Stopped = 75;
+
+    /// <summary>And the signal's number: ended by SIGHUP, SIGINT or SIGTERM.</summary>
+    public const int BySignal = 128;
 }

@@ -4,40 +4,23 @@ using LoftHpc.Results;
 
 namespace LoftHpc.Commands;
 
-/// <summary>Puts finished runs side by side. Needs neither MPI nor libtorch; of several ranks the first alone works.</summary>
+/// <summary>Puts finished runs side by side. Needs no libtorch.</summary>
 public static class CompareCommand
 {
     /// <param name="runs">Folder of run folders.</param>
     /// <param name="output">comparison.csv, written anew.</param>
     /// <param name="summary">Where the table of means goes in Markdown; null: it is only printed.</param>
-    /// <returns>The exit code.</returns>
-    public static int Run(string runs, string output, string? summary)
-    {
-        if (LaunchEnvironment.Current.Rank != 0) return ExitCodes.Done;
-        try
-        {
-            Compare(runs, output, summary, ConsoleReporter.Create(0, Verbosity.Normal));
-            return ExitCodes.Done;
-        }
-        catch (Exception error) when (error is UserError or IOException or UnauthorizedAccessException)
-        {
-            Console.Error.WriteLine($"lofthpc: error: {error.Message}");
-            return (error as UserError)?.ExitCode ?? ExitCodes.Environment;
-        }
-    }
-
-    /// <summary>The same with a reporter; throws instead of printing errors.</summary>
     /// <exception cref="UserError">There is nothing to compare, or a finished run lacks a file.</exception>
     public static void Compare(string runs, string output, string? summary, IReporter reporter)
     {
+        string[] files = summary is null ? [output] : [output, summary];
+        if (files.Select(file => Path.GetFullPath(DurableFile.Target(file))).Distinct().Count() < files.Length)
+            throw new UserError($"{PlainText.Of(output)}: --output and --summary name the same file");
+        foreach (string file in files) DurableFile.MakeFolderOf(file);
         RunComparison comparison = RunComparison.Read(runs);
         foreach (string difference in comparison.Differences) reporter.Warning(difference);
         if (comparison.LeftOut.Count > 0)
             reporter.Info($"left out, since not finished or drawn from another run: {string.Join(", ", comparison.LeftOut)}");
-        foreach (string? file in (string?[])[output, summary])
-        {
-            if (Path.GetDirectoryName(file) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
-        }
         new CsvTable<ComparisonRow>(output).Write(comparison.Rows);
         TextTable table = ResultTables.Comparison(comparison.Rows);
         if (summary is not null)

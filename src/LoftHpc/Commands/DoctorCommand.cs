@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 using System.Text.Json;
 using System.Text.RegularExpressions;
@@ -19,53 +20,46 @@ namespace LoftHpc.Commands;
 public static partial class DoctorCommand
 {
     private static readonly string[] Order =
-        ["program", "launcher", "MPI", "MPI library", "MPI threads", "collective", "libtorch", "arithmetic", "libstdc++", "processor"];
+        ["program", "launcher", "MPI", "MPI library", "MPI threads", "collective", "libtorch", "arithmetic", "libstdc++", "processor", "limits"];
 
     /// <summary>What one rank found: pairs of what (one of <see cref="Order"/>) and finding, and problems.</summary>
     private sealed record Examination(IReadOnlyList<string[]> Findings, IReadOnlyList<string> Problems);
 
-    /// <summary>Starts MPI itself, so not inside <see cref="MpiJob"/>. Rank 0 prints.</summary>
+    /// <summary>What all ranks find. Collective; rank 0 prints.</summary>
     /// <returns>0, or <see cref="ExitCodes.Environment"/> where something is wrong.</returns>
-    public static int Run(TextWriter output)
+    public static int Run(MpiRuntime mpi, TextWriter output)
     {
-        LaunchEnvironment launch = LaunchEnvironment.Current;
-        List<string[]> findings = [["program", Program()], ["launcher", Describe(launch)]];
-        List<string> problems = [];
+        (List<string[]> findings, List<string> problems) = Begin(mpi.Launch);
+        DescribeMpi(mpi, mpi.Launch, findings, problems);
+        bool torchLoads = DescribeMachine(findings, problems);
+        return Together(mpi, output, torchLoads, findings, problems);
+    }
 
-        MpiRuntime? mpi = null;
-        try
-        {
-            mpi = MpiRuntime.Start(launch);
-            DescribeMpi(mpi, launch, findings, problems);
-        }
-        catch (UserError error)
-        {
-            problems.Add(error.Message);
-        }
+    /// <summary>What this rank finds where MPI cannot be started, so that every rank is alone.</summary>
+    /// <returns><see cref="ExitCodes.Environment"/>.</returns>
+    public static int Alone(TextWriter output, UserError error)
+    {
+        (List<string[]> findings, List<string> problems) = Begin(LaunchEnvironment.Current);
+        problems.Add(error.Message);
+        if (DescribeMachine(findings, problems)) DescribeArithmetic(torch.CPU, findings, problems);
+        Print(output, [new Examination(findings, problems)], null);
+        return ExitCodes.Environment;
+    }
+
+    private static (List<string[]> Findings, List<string> Problems) Begin(LaunchEnvironment launch) =>
+        ([["program", Program()], ["launcher", Describe(launch)]], []);
+
+    /// <summary>True where libtorch loads and computes.</summary>
+    private static bool DescribeMachine(List<string[]> findings, List<string> problems)
+    {
         bool torchLoads = DescribeTorch(findings, problems);
         HostCores cores = HostCores.Read();
         findings.Add(["processor", $"{Processor.Model}, {cores.Cores.Count} core{(cores.Cores.Count == 1 ? "" : "s")} for this rank "
             + $"({string.Join(", ", cores.Cores)}){(cores.ProcessorLimit is int limit ? $", limited to {limit} by a quota" : "")}"]);
-
-        if (mpi is null)
-        {
-            if (torchLoads) DescribeArithmetic(torch.CPU, findings, problems);
-            // Every task is alone. The launcher may end the job when the first one leaves: the one that prints goes first.
-            if (launch.Rank == 0) Print(output, [new Examination(findings, problems)], null);
-            else Thread.Sleep(TimeSpan.FromSeconds(2));
-            return ExitCodes.Environment;
-        }
-        try
-        {
-            return Together(mpi, output, torchLoads, findings, problems);
-        }
-        catch (Exception error)
-        {
-            Console.Error.WriteLine($"lofthpc: rank {mpi.World.Rank} on {Environment.MachineName} failed:\n{error}");
-            Console.Error.Flush();
-            mpi.World.Abort(ExitCodes.Failure);
-            return ExitCodes.Failure;
-        }
+        string files = ProcessLimits.OpenFiles?.ToString(CultureInfo.InvariantCulture) ?? "any number of";
+        string memory = ProcessLimits.AddressSpaceBytes is long bytes ? FormattableString.Invariant($"{bytes / 1e9:F1} GB of virtual memory (ulimit -v)") : "no limit on virtual memory";
+        findings.Add(["limits", $"{files} open files, {memory}"]);
+        return torchLoads;
     }
 
     private static int Together(MpiRuntime mpi, TextWriter output, bool torchLoads, List<string[]> findings, List<string> problems)
@@ -83,7 +77,6 @@ public static partial class DoctorCommand
         Examination[] ranks = [.. world.Allgather(JsonSerializer.Serialize(new Examination(findings, problems)))
             .Select(text => JsonSerializer.Deserialize<Examination>(text)!)];
         if (world.Rank == 0) Print(output, ranks, placement);
-        mpi.Finish();
         return ranks.Any(r => r.Problems.Count > 0) ? ExitCodes.Environment : ExitCodes.Done;
     }
 

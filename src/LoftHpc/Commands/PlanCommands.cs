@@ -11,23 +11,6 @@ namespace LoftHpc.Commands;
 /// <summary>The commands that compute and print only; without MPI, ranks, devices and files of data.</summary>
 public static class PlanCommands
 {
-    /// <summary>Under a launcher rank 0 alone does the work.</summary>
-    /// <returns>The exit code of this process.</returns>
-    public static int Once(Action<IReporter> work)
-    {
-        if (LaunchEnvironment.Current.Rank != 0) return ExitCodes.Done;
-        try
-        {
-            work(ConsoleReporter.Create(0, Verbosity.Normal));
-            return ExitCodes.Done;
-        }
-        catch (UserError error)
-        {
-            Console.Error.WriteLine($"lofthpc: error: {error.Message}");
-            return error.ExitCode;
-        }
-    }
-
     /// <summary>What the pre-training of a config costs on each of plan.ranks.</summary>
     public static void Plan(RunConfig config, IReporter reporter)
     {

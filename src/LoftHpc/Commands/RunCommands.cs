@@ -32,8 +32,16 @@ public static class RunCommands
         session.OnRoot(() =>
         {
             RunFolder.Open(source.Path).RequireExisting("pretrain", source.DenseWeights);
+            source.MustHold(NetworkState.Dense, "pretrain");
             dense = MustFit(session, source, source.DenseWeights);
+            if (dense.InnerCounts is not null)
+                throw new UserError($"{source.DenseWeights}: weights of a pruned network, where the dense ones of pretrain are expected");
             if (from is null && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
+            if (from is null)
+            {
+                own.Communication.MustGiveRows();
+                own.Summary.MustTakeRows();
+            }
             if (from is not null && own.Contains(source))
                 throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
@@ -49,9 +57,16 @@ public static class RunCommands
         WeightsIdentity? pruned = null;
         session.OnRoot(() =>
         {
-            RunFolder.Open(folder.Path).RequireExisting("extract", folder.PrunedWeights);
+            RunFolder.Open(folder.Path).RequireExisting("extract", folder.PrunedWeights, folder.Ticket.Path);
+            folder.MustHold(NetworkState.Pruned, "extract");
             pruned = MustFit(session, folder, folder.PrunedWeights);
+            using (SafetensorsFile weights = SafetensorsFile.Open(folder.PrunedWeights))
+                TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Unpruned().Describe(), pruned.InnerCounts, weights.Read);
             if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
+            folder.Metrics.MustGiveRows();
+            folder.Resources.MustGiveRows();
+            folder.Communication.MustGiveRows();
+            folder.Summary.MustTakeRows();
         });
         session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
         Record(session, folder, () => RetrainStage.Run(session, folder));
@@ -64,6 +79,7 @@ public static class RunCommands
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
         CheckMethod(session);
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
+        session.OnRoot(PlotStyle.CheckLibrary);
         session.CheckArithmetic(pretraining: true, TicketOf(session, session.Dense));
         RunFolder folder = Create(session);
         Record(session, folder, () =>
@@ -122,49 +138,53 @@ public static class RunCommands
         using SafetensorsFile file = SafetensorsFile.Open(weights);
         WeightsIdentity identity = WeightsIdentity.Of(file, weights);
         identity.MustFit(session.Config, session.Data, weights);
+        WeightsIdentity.MustBeFinite(file, weights);
+        _ = WeightsIdentity.StepOf(file, weights);
         if (!File.Exists(folder.Config)) return identity;
+        RunConfig made = RunConfigLoader.Load(folder.Config);
         // The files may lie elsewhere by now.
-        DataSection before = RunConfigLoader.Load(folder.Config).Data with { Folder = null }, now = session.Config.Data with { Folder = null };
+        DataSection before = made.Data with { Folder = null }, now = session.Config.Data with { Folder = null };
         string[] keys = [.. RunConfigRules.Differences("data", before, now)];
         if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was made with other data than the config's: {string.Join("; ", keys)}");
+        keys = [.. RunConfigRules.Differences("network", made.Network, identity.Network)];
+        if (keys.Length > 0) throw new UserError($"{folder.Config}: {weights} holds another network than this file says; {string.Join("; ", keys)}");
         return identity;
     }
 
     /// <summary>Does work on a run folder that then holds its config and a record of this launch, however it ends.</summary>
     private static void Record(Session session, RunFolder folder, Action work)
     {
-        IDisposable? held = null;
+        FolderLaunch? launch = null;
         session.OnRoot(() =>
         {
-            held = folder.Lock();
             // A copy of this file must not overwrite runs unasked.
             RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false } };
-            DurableFile.WriteText(folder.ConfigOf(session.Options.Command), RunConfigLoader.ToYaml(config));
-            RunManifest.Begin(folder.Manifest, session.Record);
+            launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record);
         });
         // A filter: it runs before the job is ended on all ranks.
-        bool Ended(int exitCode)
+        bool Ended(Exception error)
         {
-            if (session.IsRoot) RunManifest.End(folder.Manifest, DateTimeOffset.UtcNow, exitCode);
+            launch?.EndAnyhow((error as UserError)?.ExitCode ?? ExitCodes.Failure);
             return false;
         }
         try
         {
             work();
         }
-        catch (Exception error) when (Ended((error as UserError)?.ExitCode ?? ExitCodes.Failure))
+        catch (Exception error) when (Ended(error))
         {
             throw;
         }
-        Ended(ExitCodes.Done);
-        held?.Dispose();
+        session.OnRoot(() => launch!.End());
     }
 
     /// <summary>The table of networks, and the paths of all that stands in the run folder.</summary>
     private static void ShowSummary(Session session, RunFolder folder)
     {
-        if (!session.IsRoot) return;
-        session.Reporter.Table(ResultTables.Summary(folder.Summary.Read()), isResult: true);
-        foreach (string file in Directory.EnumerateFiles(folder.Path).Order(StringComparer.Ordinal)) session.Reporter.Result(file);
+        session.OnRoot(() =>
+        {
+            session.Reporter.Table(ResultTables.Summary(folder.Summary.Read()), isResult: true);
+            foreach (string file in Directory.EnumerateFiles(folder.Path).Order(StringComparer.Ordinal)) session.Reporter.Result(file);
+        });
     }
 }

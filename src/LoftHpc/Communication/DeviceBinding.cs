@@ -71,8 +71,9 @@ public static class DeviceBinding
         foreach (IGrouping<string, RankRecord> host in ranks.Where(r => r.Device == "cpu").GroupBy(r => r.Host))
         {
             int used = host.Sum(r => r.Threads), cores = hostCores[host.First().Rank], launcher = launcherCores[host.First().Rank];
+            string on = $"{used} threads on {cores} core{(cores == 1 ? "" : "s")} of {host.Key}";
             if (used > cores)
-                warnings.Add($"ranks {List(host)} have {used} threads on {cores} core{(cores == 1 ? "" : "s")} of {host.Key}, and slow each other down");
+                warnings.Add(host.Count() == 1 ? $"rank {List(host)} has {on}, which slow each other down" : $"ranks {List(host)} have {on}, and slow each other down");
             if (cores < launcher)
                 warnings.Add($"Open MPI binds the ranks of {host.Key} to {cores} of {launcher} cores; mpiexec --bind-to none gives them all");
         }

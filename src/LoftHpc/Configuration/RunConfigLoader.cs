@@ -17,17 +17,22 @@ public static class RunConfigLoader
     /// <exception cref="UserError">The file cannot be read, or something in it or in the overrides is not allowed.</exception>
     public static RunConfig Load(string path, IEnumerable<string>? overrides = null)
     {
-        string text;
+        return Parse(ReadText(path), path, overrides);
+    }
+
+    /// <summary>The text of a config file.</summary>
+    /// <exception cref="UserError">It cannot be read.</exception>
+    public static string ReadText(string path)
+    {
         try
         {
-            text = File.ReadAllText(path);
+            return File.ReadAllText(path);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException)
         {
             string reason = error is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : error.Message;
             throw new UserError($"{path}: {reason}; expected a config file in YAML", error);
         }
-        return Parse(text, path, overrides);
     }
 
     /// <summary>As <see cref="Load"/>, from text; <paramref name="name"/> stands for the file in errors.</summary>

@@ -1,3 +1,4 @@
+using System.IO.Hashing;
 using TorchSharp;
 
 namespace LoftHpc.Data;
@@ -15,7 +16,17 @@ public sealed record ImageSet(
 }
 
 /// <summary>The two splits of a data set.</summary>
-public sealed record ImageData(ImageSet Train, ImageSet Test);
+public sealed record ImageData(ImageSet Train, ImageSet Test)
+{
+    /// <summary>Two lines, a split each: how many images, and a hash of their pixels and labels.</summary>
+    public string Fingerprint => string.Join('\n', new[] { Train, Test }.Select(split =>
+    {
+        XxHash128 hash = new();
+        hash.Append(split.Pixels);
+        hash.Append(split.Labels);
+        return $"{split.Name}, {split.Count} images, hash {hash.GetCurrentHashAsUInt128():x32}";
+    }));
+}
 
 /// <summary>One batch on the device. Images [N, C, H, W], labels [N] (int64).</summary>
 public sealed record Batch(torch.Tensor Images, torch.Tensor Labels) : IDisposable

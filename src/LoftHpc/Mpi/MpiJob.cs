@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Runtime.InteropServices;
 
 namespace LoftHpc.Mpi;
 
@@ -15,20 +16,24 @@ public static class MpiJob
     /// printed with rank and host, and ends the job on all ranks (MPI_Abort), also where they wait in a collective.
     /// </summary>
     /// <param name="body">Gets MPI and returns the exit code of this rank.</param>
+    /// <param name="alone">
+    /// What a rank does where MPI cannot be started, and returns its exit code; by default it prints the error. Not called on ranks
+    /// that others speak for.
+    /// </param>
     /// <returns>The exit code of this process.</returns>
-    public static int Run(Func<MpiRuntime, int> body, MpiThreadLevel required = MpiThreadLevel.Serialized)
+    public static int Run(Func<MpiRuntime, int> body, Func<UserError, int>? alone = null)
     {
         LaunchEnvironment launch = LaunchEnvironment.Current;
         MpiRuntime runtime;
         try
         {
-            runtime = MpiRuntime.Start(launch, required);
+            runtime = MpiRuntime.Start(launch);
         }
         catch (UserError error)
         {
-            // Launchers kill the job when the first task leaves with an error: rank 0's line has to come out before.
-            if (launch.Rank == 0) Print(error.Message);
-            else Thread.Sleep(AgreementTime);
+            if (!SpeaksForItsHost(launch)) return error.ExitCode;
+            if (alone is not null) return alone(error);
+            Print(error.Message);
             return error.ExitCode;
         }
         AppDomain.CurrentDomain.UnhandledException += (_, e) => Fail(runtime, e.ExceptionObject.ToString() ?? "", ExitCodes.Failure);
@@ -45,12 +50,36 @@ public static class MpiJob
             (string message, exitCode) = First(runtime, error);
             if (runtime.World.Rank == 0) Print(message);
         }
+        catch (Exception error) when (MemoryProblem(error) is string line && EndJob(runtime, line, ExitCodes.Environment))
+        {
+            exitCode = ExitCodes.Environment;
+        }
         catch (Exception error) when (Fail(runtime, error.ToString(), ExitCodes.Failure))
         {
             exitCode = ExitCodes.Failure;
         }
         runtime.Finish();
         return exitCode;
+    }
+
+    /// <summary>
+    /// Whether this rank is the one to say what is wrong where ranks cannot talk to each other. Mostly all have the same to say, and
+    /// mostly the end of rank 0 ends the job. Where it does not, the first rank of each other host speaks for its host.
+    /// </summary>
+    public static bool SpeaksForItsHost(LaunchEnvironment launch)
+    {
+        if (launch.Rank != 0) Thread.Sleep(AgreementTime);
+        return launch.Rank == 0 || launch.LocalRank is 0 or null;
+    }
+
+    /// <summary>
+    /// Says that a signal ends this process. A signal mostly comes to all ranks, and one line tells it: rank 0's, which is given
+    /// time to come out before a launcher sees the first rank leave.
+    /// </summary>
+    public static void EndBySignal(string signal)
+    {
+        if (LaunchEnvironment.Current.Rank == 0) Console.Error.WriteLine($"lofthpc: ended by {signal}; what it has written stays");
+        else Thread.Sleep(TimeSpan.FromSeconds(1));
     }
 
     /// <summary>
@@ -62,11 +91,7 @@ public static class MpiJob
         Stopwatch waited = Stopwatch.StartNew();
         while (!barrier.Test())
         {
-            if (waited.Elapsed > AgreementTime)
-            {
-                Print($"{error.Message} ({Where(runtime)})");
-                Abort(runtime, error.ExitCode);
-            }
+            if (waited.Elapsed > AgreementTime) EndJob(runtime, error.Message, error.ExitCode);
             Thread.Sleep(1);
         }
         return true;
@@ -80,6 +105,23 @@ public static class MpiJob
         int rank = all.Allreduce(error.Order == order ? all.Rank : all.Size, MpiOperation.Min);
         all.Broadcast(new Span<int>(ref exitCode), rank);
         return (all.Broadcast(error.Message, rank), exitCode);
+    }
+
+    /// <summary>.NET's and libtorch's ways to say that memory has run out, in one line; null where it is something else.</summary>
+    private static string? MemoryProblem(Exception error)
+    {
+        string line = error.Message.Split('\n')[0];
+        bool torch = error is ExternalException && (line.Contains("not enough memory", StringComparison.Ordinal)
+            || line.Contains("out of memory", StringComparison.Ordinal) || line.Contains("bad_alloc", StringComparison.Ordinal));
+        return torch || error is OutOfMemoryException ? $"the memory does not suffice: {line}" : null;
+    }
+
+    /// <summary>This rank's error in one line, and the end of the job on all ranks.</summary>
+    private static bool EndJob(MpiRuntime runtime, string message, int exitCode)
+    {
+        Print($"{message} ({Where(runtime)})");
+        if (runtime.World.Size > 1 || runtime.Family is not null) Abort(runtime, exitCode);
+        return true;
     }
 
     private static bool Fail(MpiRuntime runtime, string trace, int exitCode)
@@ -106,9 +148,11 @@ public static class MpiJob
 
     private static string Where(MpiRuntime runtime) => $"rank {runtime.World.Rank} of {runtime.World.Size} on {Environment.MachineName}";
 
-    private static void Print(string message)
+    /// <summary>An error on the standard error; one line, but for a config with several problems.</summary>
+    public static void Print(string message)
     {
-        Console.Error.WriteLine($"lofthpc: error: {message}");
+        // Whatever of the input stands in it, a terminal must not obey it.
+        Console.Error.WriteLine($"lofthpc: error: {string.Join('\n', message.Split('\n').Select(line => PlainText.Visible(line)))}");
         Console.Error.Flush();
     }
 }

@@ -62,19 +62,23 @@ public sealed class ConsoleReporter : IReporter
         LauncherTerminal.KeepConsolePlain();
         if (rank != 0) return new SilentReporter(Console.Error);
         LauncherTerminal? terminal = LauncherTerminal.Current;
-        ProgressKind progress = Environment.GetEnvironmentVariable(ProgressVariable) switch
-        {
-            "none" => ProgressKind.None,
-            "lines" => ProgressKind.Lines,
-            "bar" => ProgressKind.Bar,
-            null or "" => terminal is not null ? ProgressKind.Bar : ProgressKind.Lines,
-            string other => throw new UserError($"{ProgressVariable}={other}: allowed are bar, lines and none"),
-        };
+        ProgressKind progress = AskedProgress() ?? (terminal is not null ? ProgressKind.Bar : ProgressKind.Lines);
         string locale = LocaleVariables.Select(Environment.GetEnvironmentVariable).FirstOrDefault(v => v is not (null or "")) ?? "";
         bool unicode = locale.Replace("-", "", StringComparison.Ordinal).Contains("utf8", StringComparison.OrdinalIgnoreCase);
         bool colors = Environment.GetEnvironmentVariable("NO_COLOR") is null or "";
         return new ConsoleReporter(Console.Out, Console.Error, verbosity, progress, unicode, colors, terminal is null ? () => 80 : terminal.Columns);
     }
+
+    /// <summary>What <see cref="ProgressVariable"/> asks for; null where it is not set.</summary>
+    /// <exception cref="UserError">It has a value that it cannot have.</exception>
+    public static ProgressKind? AskedProgress() => Environment.GetEnvironmentVariable(ProgressVariable) switch
+    {
+        "none" => ProgressKind.None,
+        "lines" => ProgressKind.Lines,
+        "bar" => ProgressKind.Bar,
+        null or "" => null,
+        string other => throw new UserError($"{ProgressVariable}={PlainText.Of(other)}: allowed are bar, lines and none"),
+    };
 
     public void Info(string line)
     {

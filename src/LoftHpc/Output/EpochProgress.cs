@@ -33,11 +33,14 @@ internal sealed class EpochClock(TrainingPhase phase, int epochs, int stepsPerEp
     /// <summary>The line of an epoch that is done.</summary>
     public string Line(MetricsRow train, MetricsRow? test)
     {
-        string tested = test is null ? "" : Invariant($"  test loss {test.Loss:F4} acc {Percent(test.Accuracy)}");
+        string tested = test is null ? "" : Invariant($"  test loss {Loss(test.Loss)} acc {Percent(test.Accuracy)}");
         double seconds = train.Seconds + (test?.Seconds ?? 0);
-        return Invariant($"{Phase} epoch {Numbered(train.Epoch)}  train loss {train.Loss:F4} acc {Percent(train.Accuracy)}{tested}") +
+        return Invariant($"{Phase} epoch {Numbered(train.Epoch)}  train loss {Loss(train.Loss)} acc {Percent(train.Accuracy)}{tested}") +
             Invariant($"  lr {train.LearningRate:G4}  {train.ImagesPerSecond:F0} images/s  {seconds:F1} s");
     }
+
+    /// <summary>"0.1234", and "5.9E+34" where that would be a row of digits.</summary>
+    public static string Loss(double loss) => loss < 1e4 ? Invariant($"{loss:F4}") : Invariant($"{loss:G5}");
 
     /// <summary>"85.21 %" of a fraction.</summary>
     public static string Percent(double fraction) => Invariant($"{100 * fraction:F2} %");
@@ -112,7 +115,7 @@ internal sealed class EpochBar : IEpochProgress
         _clock.Step();
         if (_sinceRefresh.Elapsed < RefreshInterval || _done.Task.IsCompleted) return;
         _sinceRefresh.Restart();
-        string quality = double.IsNaN(loss) || double.IsNaN(accuracy) ? "" : EpochClock.Invariant($"loss {loss:F4}  acc {EpochClock.Percent(accuracy)}  ");
+        string quality = double.IsNaN(loss) || double.IsNaN(accuracy) ? "" : EpochClock.Invariant($"loss {EpochClock.Loss(loss)}  acc {EpochClock.Percent(accuracy)}  ");
         _numbers = EpochClock.Invariant($"{quality}{imagesPerSecond:F0} images/s  {_clock.TimeLeft()}");
         _task.Value = _clock.Steps;
         _context.Refresh();

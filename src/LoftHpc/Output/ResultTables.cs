@@ -38,7 +38,7 @@ public static class ResultTables
             "Test set (pruned: before retraining; ticket: after it)", ["network", "accuracy", "loss", "parameters", "FLOPs an image"],
             [.. networks.Select(n => (IReadOnlyList<string>)
             [
-                n.Network.ToString().ToLowerInvariant(), EpochClock.Percent(n.TestAccuracy), EpochClock.Invariant($"{n.TestLoss:F4}"),
+                n.Network.ToString().ToLowerInvariant(), EpochClock.Percent(n.TestAccuracy), EpochClock.Loss(n.TestLoss),
                 Number(n.Parameters) + Share(n.Parameters, dense?.Parameters), Number(n.Flops) + Share(n.Flops, dense?.Flops),
             ])],
             new HashSet<int> { 1, 2, 3, 4 });

@@ -48,7 +48,7 @@ public sealed class CsvTable<T>(string path) where T : class
     public void Append(T row) => Append([row]);
 
     /// <summary>Adds rows at the end, and first the header where the file does not exist. On return they are on the disk.</summary>
-    /// <exception cref="UserError">The file exists with other columns.</exception>
+    /// <exception cref="UserError">The file exists with other columns, or cannot be written; then it is as it was.</exception>
     public void Append(IEnumerable<T> rows)
     {
         if (!Exists)
@@ -57,13 +57,61 @@ public sealed class CsvTable<T>(string path) where T : class
             return;
         }
         byte[] lines = Serialize(rows, header: false);
-        using FileStream stream = new(Path, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
-        CheckHeader(stream);
-        long end = EndOfLastLine(stream);
-        stream.SetLength(end);
-        stream.Position = end;
-        stream.Write(lines);
-        stream.Flush(flushToDisk: true);
+        Change(stream =>
+        {
+            CheckHeader(stream);
+            long end = EndOfLastLine(stream);
+            stream.SetLength(end);
+            stream.Position = end;
+            try
+            {
+                stream.Write(lines);
+                stream.Flush(flushToDisk: true);
+            }
+            catch (IOException)
+            {
+                // Part of the rows would take the last free bytes of a full disk.
+                stream.SetLength(end);
+                throw;
+            }
+        });
+    }
+
+    /// <summary>Makes the table with its header where it does not exist; refuses one that rows cannot be added to.</summary>
+    /// <exception cref="UserError">It has other columns, or cannot be written.</exception>
+    public void Begin()
+    {
+        if (Exists) MustTakeRows();
+        else Write([]);
+    }
+
+    /// <summary>Refuses a table that rows cannot be added to; one that does not exist is none.</summary>
+    /// <exception cref="UserError">It has other columns or line ends, is not such a table as a whole, or cannot be written.</exception>
+    public void MustTakeRows() => Check(CheckHeader);
+
+    /// <summary>Refuses a table from which rows cannot be removed; one that does not exist is none.</summary>
+    /// <exception cref="UserError">It is not such a table as a whole, or cannot be written.</exception>
+    public void MustGiveRows() => Check(_ => { });
+
+    private void Check(Action<FileStream> check)
+    {
+        if (!Exists) return;
+        Change(check);
+        Read();
+    }
+
+    private void Change(Action<FileStream> change)
+    {
+        string file = DurableFile.Target(Path);
+        try
+        {
+            using FileStream stream = new(file, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            change(stream);
+        }
+        catch (Exception error) when (DurableFile.IsFailure(error))
+        {
+            throw DurableFile.Failure(Path, error);
+        }
     }
 
     /// <summary>Writes the whole table, whatever stood there before.</summary>
@@ -74,7 +122,9 @@ public sealed class CsvTable<T>(string path) where T : class
     {
         if (!Exists) return;
         IReadOnlyList<T> rows = Read();
-        if (rows.Any(row => wanted(row)) || File.ReadLines(Path).First() != string.Join(',', Header)) Write(rows.Where(row => !wanted(row)));
+        bool headed = false;
+        Change(stream => headed = HasHeader(stream));
+        if (!headed || rows.Any(row => wanted(row))) Write(rows.Where(row => !wanted(row)));
     }
 
     /// <summary>All rows, in the order of the file. Columns that this version does not know are passed over.</summary>
@@ -140,12 +190,15 @@ public sealed class CsvTable<T>(string path) where T : class
 
     private void CheckHeader(FileStream stream)
     {
-        string expected = string.Join(',', Header);
-        byte[] found = new byte[Encoding.UTF8.GetByteCount(expected) + 1];
+        if (!HasHeader(stream))
+            throw new UserError($"{Path}: rows cannot be added, since the first line is not {string.Join(',', Header)}, ended by \\n");
+    }
+
+    private static bool HasHeader(FileStream stream)
+    {
+        byte[] expected = Encoding.UTF8.GetBytes($"{string.Join(',', Header)}\n"), found = new byte[expected.Length];
         stream.Position = 0;
-        int count = stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false);
-        if (Encoding.UTF8.GetString(found, 0, count) != expected + "\n")
-            throw new UserError($"{Path}: rows cannot be added, since the first line is not {expected}");
+        return stream.ReadAtLeast(found, found.Length, throwOnEndOfStream: false) == found.Length && found.AsSpan().SequenceEqual(expected);
     }
 
     /// <summary>Length of the file up to and with its last line end.</summary>

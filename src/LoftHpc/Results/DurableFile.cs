@@ -12,10 +12,11 @@ public static partial class DurableFile
     /// <summary>Where <paramref name="path"/> is written before it gets its name.</summary>
     internal static string Aside(string path) => path + ".part";
 
-    /// <summary>Writes the whole file by <paramref name="write"/>; the old one stays if that throws.</summary>
+    /// <summary>Writes the whole file by <paramref name="write"/>, through links; the old one stays if that throws, and nothing else.</summary>
+    /// <exception cref="UserError">It cannot be written, or something that is no regular file stands there.</exception>
     public static void Write(string path, Action<Stream> write)
     {
-        string aside = Aside(path);
+        string target = Target(path), aside = Aside(target);
         try
         {
             using (FileStream stream = new(aside, FileMode.Create, FileAccess.Write, FileShare.None))
@@ -23,12 +24,65 @@ public static partial class DurableFile
                 write(stream);
                 stream.Flush(flushToDisk: true);
             }
-            Rename(aside, path);
+            Rename(aside, target);
         }
-        catch
+        catch (Exception error)
         {
-            File.Delete(aside);
+            // What was written takes the last free bytes of a full disk.
+            Remove(aside);
+            if (IsFailure(error)) throw Failure(path, error);
             throw;
+        }
+    }
+
+    /// <summary>The file that a path stands for, through links; it need not be there.</summary>
+    /// <exception cref="UserError">A pipe, a device or a folder is there.</exception>
+    public static string Target(string path)
+    {
+        if (RegularFile.WhatElse(path) is string other)
+            throw new UserError($"{PlainText.Of(path)}: it is {other}, and only a regular file is written to or replaced");
+        try
+        {
+            return new FileInfo(path).LinkTarget is null ? path : File.ResolveLinkTarget(path, returnFinalTarget: true)!.FullName;
+        }
+        catch (Exception error) when (IsFailure(error) || error is ArgumentException)
+        {
+            throw Failure(path, error);
+        }
+    }
+
+    /// <summary>Makes the folder that a file is to be written into.</summary>
+    /// <exception cref="UserError">It cannot be made.</exception>
+    public static void MakeFolderOf(string path)
+    {
+        try
+        {
+            if (Path.GetDirectoryName(Target(path)) is { Length: > 0 } folder) Directory.CreateDirectory(folder);
+        }
+        catch (Exception error) when (IsFailure(error))
+        {
+            throw Failure(path, error);
+        }
+    }
+
+    /// <summary>Whether this is how files and disks fail.</summary>
+    internal static bool IsFailure(Exception error) => error is IOException or UnauthorizedAccessException;
+
+    /// <summary>A file that cannot be written, in one line.</summary>
+    internal static UserError Failure(string path, Exception error) =>
+        // .NET names the file at the end of some texts, and there it is the one aside.
+        new($"{PlainText.Of(path)}: cannot be written: {PlainText.Visible(error.Message.Split(" : '")[0])}", error, ExitCodes.Environment);
+
+    /// <summary>Removes a file if that can be done.</summary>
+    internal static void Remove(string path)
+    {
+        try
+        {
+            File.Delete(path);
+        }
+        catch (Exception error) when (IsFailure(error))
+        {
+            // The failure that led here is what is told.
         }
     }
 

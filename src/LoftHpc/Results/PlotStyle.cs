@@ -108,8 +108,29 @@ internal static class PlotStyle
         return RoundFactors.Select(factor => factor * power).First(step => step >= raw * 0.999);
     }
 
+    /// <summary>Draws an empty figure into memory: whether the library that draws is there, before a run works for days towards its figures.</summary>
+    /// <exception cref="UserError">It cannot be loaded.</exception>
+    public static void CheckLibrary()
+    {
+        try
+        {
+            using SKData png = Draw(1, 1, [], [new FigureText("0", new Pixel(0, 0), 1)]);
+        }
+        catch (Exception error) when (error is DllNotFoundException or TypeInitializationException or BadImageFormatException or EntryPointNotFoundException)
+        {
+            Exception cause = error.GetBaseException();
+            throw new UserError($"figures cannot be drawn: {NativeEnvironment.LoaderText(cause)}; install the program as a whole (make build)", error, ExitCodes.Environment);
+        }
+    }
+
     /// <summary>Saves a PNG of plots, each in its rectangle, and of text; sizes in units.</summary>
     public static void Save(string path, int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
+    {
+        using SKData png = Draw(width, height, plots, texts);
+        DurableFile.Write(path, png.SaveTo);
+    }
+
+    private static SKData Draw(int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
     {
         using SKSurface surface = SKSurface.Create(new SKImageInfo((int)(width * PixelsPerUnit), (int)(height * PixelsPerUnit)));
         surface.Canvas.Clear(SKColors.White);
@@ -131,8 +152,7 @@ internal static class PlotStyle
             style.Render(surface.Canvas, text.Place, paint);
         }
         using SKImage image = surface.Snapshot();
-        using SKData png = image.Encode(SKEncodedImageFormat.Png, 100);
-        DurableFile.Write(path, png.SaveTo);
+        return image.Encode(SKEncodedImageFormat.Png, 100);
     }
 
     private static void StyleLabel(LabelStyle style, float size, bool bold)

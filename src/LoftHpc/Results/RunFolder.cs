@@ -1,3 +1,5 @@
+using LoftHpc.Configuration;
+
 namespace LoftHpc.Results;
 
 /// <summary>
@@ -95,13 +97,26 @@ public sealed class RunFolder
     /// <summary>Whether the work that makes this network was finished: its line of summary.csv is written last.</summary>
     public bool Holds(NetworkState network) => Summary.Exists && Summary.Read().Any(row => row.Network == network);
 
-    /// <summary>Keeps other launches out of the folder until it is disposed.</summary>
-    /// <exception cref="UserError">Another launch works in it.</exception>
-    public IDisposable Lock()
+    /// <summary>Refuses a folder in which the work that makes this network was not finished.</summary>
+    /// <exception cref="UserError">summary.csv has no line of it.</exception>
+    public void MustHold(NetworkState network, string writtenBy)
     {
+        if (!Holds(network))
+            throw new UserError($"{Summary.Path}: there is no row of network {ConfigName.Of(network)}; the command {writtenBy}, which writes it last, has not finished");
+    }
+
+    /// <summary>Keeps other launches out of the folder until it is disposed.</summary>
+    /// <exception cref="UserError">Another launch works in it, or it cannot be written.</exception>
+    public FileStream Lock()
+    {
+        string file = DurableFile.Target(In(Path, LockFile));
         try
         {
-            return new FileStream(In(Path, LockFile), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 1, FileOptions.DeleteOnClose);
+            return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 0, FileOptions.DeleteOnClose);
+        }
+        catch (Exception e) when (e is DirectoryNotFoundException or UnauthorizedAccessException)
+        {
+            throw DurableFile.Failure(Path, e);
         }
         catch (IOException e)
         {

@@ -80,6 +80,7 @@ internal static class Safetensors
 public sealed class SafetensorsWriter : IDisposable
 {
     private readonly string _path;
+    private readonly string _target;
     private readonly FileStream _stream;
     private readonly Dictionary<string, (TensorEntry Entry, long Offset)> _missing = [];
     private bool _completed;
@@ -87,6 +88,7 @@ public sealed class SafetensorsWriter : IDisposable
     /// <param name="path">The file, replaced where it exists.</param>
     /// <param name="entries">All tensors that the file will hold.</param>
     /// <param name="metadata">Text that the header carries.</param>
+    /// <exception cref="UserError">The file cannot be written.</exception>
     public SafetensorsWriter(string path, IEnumerable<TensorEntry> entries, IReadOnlyDictionary<string, string> metadata)
     {
         _path = path;
@@ -122,23 +124,27 @@ public sealed class SafetensorsWriter : IDisposable
         while (header.Length % 8 != 0) header.WriteByte((byte)' ');
         foreach ((string name, (TensorEntry entry, long start)) in _missing) _missing[name] = (entry, start + 8 + header.Length);
 
-        _stream = new FileStream(DurableFile.Aside(path), FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        _target = DurableFile.Target(path);
         try
+        {
+            _stream = new FileStream(DurableFile.Aside(_target), FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0);
+        }
+        catch (Exception error) when (DurableFile.IsFailure(error))
+        {
+            throw DurableFile.Failure(path, error);
+        }
+        Try(() =>
         {
             Span<byte> length = stackalloc byte[8];
             BinaryPrimitives.WriteInt64LittleEndian(length, header.Length);
             _stream.Write(length);
             _stream.Write(header.GetBuffer().AsSpan(0, (int)header.Length));
-        }
-        catch
-        {
-            Dispose();
-            throw;
-        }
+        });
     }
 
     /// <summary>Writes one tensor, from any device; each one once, in any order.</summary>
     /// <exception cref="ArgumentException">The file was not announced to hold it, or it was written already.</exception>
+    /// <exception cref="UserError">The file cannot be written; nothing of it is left.</exception>
     public void Write(string name, torch.Tensor tensor)
     {
         if (!_missing.Remove(name, out (TensorEntry Entry, long Offset) place))
@@ -150,25 +156,46 @@ public sealed class SafetensorsWriter : IDisposable
         }
         using DisposeScope scope = torch.NewDisposeScope();
         torch.Tensor memory = tensor.detach().cpu().contiguous();
-        _stream.Position = place.Offset;
-        Safetensors.ForEachPiece(memory, piece => _stream.Write(piece));
+        Try(() =>
+        {
+            _stream.Position = place.Offset;
+            Safetensors.ForEachPiece(memory, piece => _stream.Write(piece));
+        });
     }
 
     /// <summary>Flushes the file to the disk and gives it its name.</summary>
     /// <exception cref="InvalidOperationException">A tensor is missing.</exception>
+    /// <exception cref="UserError">The file cannot be written; nothing of it is left.</exception>
     public void Complete()
     {
         if (_missing.Count > 0) throw new InvalidOperationException($"{_path}: {string.Join(", ", _missing.Keys)} not written");
-        _stream.Flush(flushToDisk: true);
-        _stream.Dispose();
-        DurableFile.Rename(_stream.Name, _path);
+        Try(() =>
+        {
+            _stream.Flush(flushToDisk: true);
+            _stream.Dispose();
+            DurableFile.Rename(_stream.Name, _target);
+        });
         _completed = true;
     }
 
     public void Dispose()
     {
         _stream.Dispose();
-        if (!_completed) File.Delete(_stream.Name);
+        if (!_completed) DurableFile.Remove(_stream.Name);
+    }
+
+    private void Try(Action write)
+    {
+        try
+        {
+            write();
+        }
+        catch (Exception error)
+        {
+            Dispose();
+            if (DurableFile.IsFailure(error)) throw DurableFile.Failure(_path, error);
+            throw;
+        }
     }
 }
 

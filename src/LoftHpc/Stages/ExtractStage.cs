@@ -27,6 +27,8 @@ public static class ExtractStage
             WeightsIdentity pruned = identity with { InnerCounts = ticket.InnerCounts };
             using ModelState state = ModelState.Load(ticket.Slices, tensor => dense.Read(tensor.Name), ScalarType.Float32, CPU);
             target.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
+            target.Communication.Begin();
+            target.Summary.Begin();
             target.Ticket.Write(ticket.Rows);
             WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(dense, source.DenseWeights), ticket.Pruned, state);
             if (target.Path != source.Path)

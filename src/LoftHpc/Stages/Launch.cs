@@ -26,6 +26,7 @@ public class Launch : IDisposable
         World = native ? mpi.World : mpi.WorldThroughMpiNet();
         if (options.Verbosity is Verbosity.Verbose) TorchContext.AskForWarnings();
         Torch = Agree.OnAllRanks(World, TorchLibrary.Load);
+        Agree.OnSame(World, "libtorch", Torch.Version, "use the same libtorch on all hosts");
         Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
 
@@ -64,6 +65,9 @@ public class Launch : IDisposable
     /// <summary>Runs something on rank 0; if it is the user's mistake, all ranks throw it. Collective.</summary>
     public void OnRoot(Action action) => Agree.OnRoot(World, action);
 
+    /// <summary>Runs something on all ranks, which may itself be collective; if it is one's mistake, all ranks throw it. Collective.</summary>
+    public void OnAllRanks(Action action) => Agree.OnAllRanks(World, action);
+
     /// <summary>Shows which ranks there are, and warns of what they lack.</summary>
     public void ShowRanks()
     {
@@ -87,12 +91,23 @@ public class Launch : IDisposable
         if (disposing) _transport.Dispose();
     }
 
-    /// <summary>Rank 0 reads and checks the file; the others get what it resolved to, so that all ranks have the same.</summary>
+    /// <summary>Rank 0 checks the file, which is the same on all ranks; the others get what it resolved to.</summary>
     private static RunConfig ReadConfig(ICommunicator world, LaunchOptions options)
     {
-        string yaml = "";
-        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(
-            options.Config is null ? RunConfigLoader.Parse("", "", options.Overrides) : RunConfigLoader.Load(options.Config, options.Overrides)));
-        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), options.Config ?? "");
+        (string text, string yaml, string name) = ("", "", options.Config ?? "");
+        if (options.Config is string path)
+        {
+            int isFile = 0;
+            Agree.OnRoot(world, () => (isFile, text) = (RegularFile.WhatElse(path) is null ? 1 : 0, RunConfigLoader.ReadText(path)));
+            world.Broadcast(new Span<int>(ref isFile), 0);
+            // A pipe is read once, by one: then there is only what rank 0 has read.
+            if (isFile == 1)
+            {
+                Agree.OnAllRanks(world, () => text = world.Rank == 0 ? text : RunConfigLoader.ReadText(path));
+                Agree.OnSame(world, PlainText.Of(path), text, "give all hosts the same file");
+            }
+        }
+        Agree.OnRoot(world, () => yaml = RunConfigLoader.ToYaml(RunConfigLoader.Parse(text, name, options.Overrides)));
+        return RunConfigLoader.Parse(world.Broadcast(yaml, 0), name);
     }
 }

@@ -20,7 +20,16 @@ public static class PretrainStage
             session.Context, identity.Describe(), config.Pretrain, session.TrainImages, config.Run.Seed);
         using var rankings = new RankingRecorder(session, folder, method);
 
-        method.Save(folder.InitialWeights, identity, 0);
+        session.OnRoot(() =>
+        {
+            folder.Metrics.Begin();
+            folder.FilterNorms.Begin();
+            folder.FilterDistance.Begin();
+            folder.Resources.Begin();
+            folder.Communication.Begin();
+            folder.Summary.Begin();
+        });
+        Save(folder.InitialWeights, 0);
         rankings.Measure(0, 0);
         long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
         var loop = new TrainingLoop(
@@ -32,18 +41,21 @@ public static class PretrainStage
             },
             AfterEpoch = (epoch, step) =>
             {
-                if (config.Pretrain.Snapshots.Contains(epoch)) method.Save(folder.SnapshotWeights(epoch), identity, step);
+                if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
             MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
         };
         StepTotals tested = loop.Run(session.Reporter);
         rankings.Finish(config.Distance.PairsMax);
-        method.Save(folder.DenseWeights, identity, last);
+        Save(folder.DenseWeights, last);
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
         session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+
+        // Rank 0 may fail to write, and all ranks are to know.
+        void Save(string path, long step) => session.OnAllRanks(() => method.Save(path, identity, step));
     }
 
     /// <summary>Measures rankings and writes them on rank 0.</summary>

@@ -18,6 +18,10 @@ public static class RetrainStage
             folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
             folder.Resources.Remove(row => row.Phase == TrainingPhase.Retrain);
             folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
+            folder.Metrics.Begin();
+            folder.Resources.Begin();
+            folder.Communication.Begin();
+            folder.Summary.Begin();
         });
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
         using var method = new DataParallelTraining(
@@ -29,7 +33,7 @@ public static class RetrainStage
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
         };
         StepTotals tested = loop.Run(session.Reporter);
-        method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch));
+        session.OnAllRanks(() => method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
         session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));

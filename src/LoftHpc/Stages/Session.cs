@@ -25,6 +25,7 @@ public sealed class Session : Launch
     public Session(MpiRuntime mpi, LaunchOptions options) : base(mpi, options)
     {
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
+        Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
         Stop = new StopAgreement(Context);
         ShowRanks();
     }
@@ -102,11 +103,5 @@ public sealed class Session : Launch
     public void StopIfAsked()
     {
         if (Stop.IsAsked()) throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays", ExitCodes.Stopped);
-    }
-
-    protected override void Dispose(bool disposing)
-    {
-        if (disposing) Stop.Dispose();
-        base.Dispose(disposing);
     }
 }

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using LoftHpc.Communication;
 using LoftHpc.Mpi;
 
@@ -9,30 +8,13 @@ namespace LoftHpc.Training;
 /// in which they meet in an exchange anyway (<see cref="ITrainingMethod.HaveMet"/>), so that ranks which run apart do not
 /// wait for each other in every step.
 /// </summary>
-public sealed class StopAgreement : IDisposable
+public sealed class StopAgreement(RankContext context)
 {
-    private const PosixSignal User1 = (PosixSignal)10;
-    private readonly RankContext _context;
-    private readonly PosixSignalRegistration _registration;
-    private volatile bool _requested;
-
-    public StopAgreement(RankContext context)
-    {
-        _context = context;
-        _registration = PosixSignalRegistration.Create(User1, signal =>
-        {
-            signal.Cancel = true;
-            _requested = true;
-        });
-    }
-
     /// <summary>Whether any rank was asked to stop; the same on all. Collective, 4 bytes.</summary>
     public bool IsAsked()
     {
-        if (_context.Size == 1) return _requested;
-        using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Control);
-        return _context.Communicator.Allreduce(_requested ? 1 : 0, MpiOperation.Max) != 0;
+        if (context.Size == 1) return Signals.StopIsAsked;
+        using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Control);
+        return context.Communicator.Allreduce(Signals.StopIsAsked ? 1 : 0, MpiOperation.Max) != 0;
     }
-
-    public void Dispose() => _registration.Dispose();
 }

@@ -30,6 +30,9 @@ public sealed record WeightsIdentity(
         AllowDuplicateProperties = false,
     };
 
+    /// <summary>The network that this one was pruned from; itself where it was not.</summary>
+    public WeightsIdentity Unpruned() => this with { InnerCounts = null };
+
     /// <summary>The description of the network.</summary>
     public NetworkSpec Describe()
     {
@@ -166,13 +169,33 @@ public static class WeightsFile
     /// </summary>
     /// <param name="step">Optimizer steps done; also stands as PyTorch's num_batches_tracked.</param>
     /// <param name="heldBy">The part of a tensor that a rank brings; null: none.</param>
+    /// <exception cref="UserError">The file cannot be written: on rank 0, when all ranks have done their part.</exception>
     public static void Save(
         string path, WeightsIdentity identity, long step, NetworkSpec network, ModelState state, ICommunicator communicator,
         Func<TensorSpec, int, TensorSlice?> heldBy)
     {
-        using SafetensorsWriter? writer = communicator.Rank == 0 ? Create(path, identity, step, network, state.Type) : null;
-        NetworkGather.EachToRoot(network, state.Type, name => state[name], communicator, heldBy, (tensor, whole) => writer!.Write(tensor.Name, whole));
-        writer?.Complete();
+        SafetensorsWriter? writer = null;
+        UserError? failed = null;
+        void Try(Action write)
+        {
+            try
+            {
+                if (failed is null) write();
+            }
+            catch (UserError error)
+            {
+                // The other ranks send all the same: they must not be left waiting.
+                failed = error;
+            }
+        }
+        if (communicator.Rank == 0) Try(() => writer = Create(path, identity, step, network, state.Type));
+        using (writer)
+        {
+            NetworkGather.EachToRoot(
+                network, state.Type, name => state[name], communicator, heldBy, (tensor, whole) => Try(() => writer!.Write(tensor.Name, whole)));
+            Try(() => writer?.Complete());
+        }
+        if (failed is not null) throw failed;
     }
 
     /// <summary>Writes a network that one rank holds.</summary>

@@ -46,6 +46,17 @@ public abstract class ProgramTests : IDisposable
     protected LaunchResult Start(MpiFamily family, int ranks, IReadOnlyDictionary<string, string>? environment, string command, params string[] overrides) => MpiLauncher.Run(
         family, ranks, [MpiLauncher.LoftHpc, command, "--config", ConfigFile, $"run.folder={_folder.Path}/results", .. overrides], environment: environment);
 
+    /// <summary>The program has said one thing, once, without a trace, and has left with this code; launchers may have added theirs.</summary>
+    protected static void MustBeOneLine(LaunchResult result, int exitCode, params string[] parts)
+    {
+        string all = $"exit code {result.ExitCode}{(result.TimedOut ? ", killed on time-out" : "")}\n{result.Output}\n{result.Error}";
+        Xunit.Assert.True(!result.TimedOut && result.ExitCode == exitCode, all);
+        Xunit.Assert.True(Occurrences(result.Output + result.Error, "lofthpc: ") == 1, all);
+        string line = result.Error.Split('\n').Single(l => l.StartsWith("lofthpc: error: ", StringComparison.Ordinal));
+        Xunit.Assert.All(parts, part => Xunit.Assert.Contains(part, line, StringComparison.Ordinal));
+        Xunit.Assert.DoesNotContain("   at ", result.Error, StringComparison.Ordinal);
+    }
+
     /// <summary>Two runs have the same weights, rankings and summary, to the last bit.</summary>
     protected void MustBeAlike(string name, string other)
     {

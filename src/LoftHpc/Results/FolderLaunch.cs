@@ -1,0 +1,83 @@
+namespace LoftHpc.Results;
+
+/// <summary>
+/// One launch's work in a run folder: it keeps other launches out, leaves its config, and stands in the manifest with its end,
+/// however it ends, a signal and a full disk included.
+/// </summary>
+public sealed class FolderLaunch
+{
+    /// <summary>Kept aside, so that the end can be written on a disk that has become full.</summary>
+    private const int ReserveBytes = 64 << 10;
+
+    private readonly Lock _gate = new();
+    private readonly RunFolder _folder;
+    private readonly FileStream _lock;
+    private bool _ended;
+
+    /// <param name="config">The resolved config of the launch, in YAML.</param>
+    /// <param name="record">The launch, for the manifest.</param>
+    /// <exception cref="UserError">Another launch works in the folder, or it cannot be written.</exception>
+    public FolderLaunch(RunFolder folder, string config, LaunchRecord record)
+    {
+        _folder = folder;
+        _lock = folder.Lock();
+        try
+        {
+            _lock.Write(new byte[ReserveBytes]);
+            _lock.Flush(flushToDisk: true);
+            DurableFile.WriteText(folder.ConfigOf(record.Command), config);
+            RunManifest.Begin(folder.Manifest, record);
+        }
+        catch (Exception error)
+        {
+            Release();
+            if (DurableFile.IsFailure(error)) throw DurableFile.Failure(folder.Path, error);
+            throw;
+        }
+        Signals.Ending += EndAnyhow;
+    }
+
+    /// <summary>The launch has done its work.</summary>
+    /// <exception cref="UserError">The manifest cannot be written.</exception>
+    public void End() => End(ExitCodes.Done);
+
+    /// <summary>The launch ends for another reason, which is what is to be told, whatever becomes of the manifest.</summary>
+    public void EndAnyhow(int exitCode)
+    {
+        try
+        {
+            End(exitCode);
+        }
+        catch (Exception error) when (error is UserError or InvalidOperationException || DurableFile.IsFailure(error))
+        {
+            // The folder is gone, or the disk has no byte left.
+        }
+    }
+
+    private void End(int exitCode)
+    {
+        // A signal comes on a thread of its own.
+        lock (_gate)
+        {
+            if (_ended) return;
+            _ended = true;
+            Signals.Ending -= EndAnyhow;
+            Release();
+            RunManifest.End(_folder.Manifest, DateTimeOffset.UtcNow, exitCode);
+        }
+    }
+
+    /// <summary>Gives back the lock, and with it the reserve: the file is deleted when it is closed.</summary>
+    private void Release()
+    {
+        try
+        {
+            _lock.SetLength(0);
+            _lock.Dispose();
+        }
+        catch (Exception error) when (DurableFile.IsFailure(error))
+        {
+            // The folder is gone.
+        }
+    }
+}

@@ -1,0 +1,60 @@
+using System.Globalization;
+using System.Runtime.InteropServices;
+
+namespace LoftHpc;
+
+/// <summary>
+/// What this process does when it is sent a signal. SIGUSR1 asks it to stop where it can go on later; SIGTERM, SIGINT and
+/// SIGHUP end it, after it has said so and written that down.
+/// </summary>
+public static partial class Signals
+{
+    private static readonly List<PosixSignalRegistration> Registrations = [];
+    private static volatile bool _stopIsAsked;
+    private static int _ending;
+
+    /// <summary>Whether SIGUSR1 has come, ever.</summary>
+    public static bool StopIsAsked => _stopIsAsked;
+
+    /// <summary>Called before a signal ends the process, with the exit code that it will have; at most once.</summary>
+    public static event Action<int>? Ending;
+
+    /// <summary>Takes over the signals. Called first in Main: until then a signal ends the process as it always does.</summary>
+    /// <param name="ended">Gets the name of the signal that ends the process, when <see cref="Ending"/> is done.</param>
+    public static void Handle(Action<string> ended)
+    {
+        Registrations.Add(PosixSignalRegistration.Create((PosixSignal)10, signal =>
+        {
+            signal.Cancel = true;
+            _stopIsAsked = true;
+        }));
+        // One that is ignored, as by nohup, stays ignored.
+        ulong ignored = Ignored();
+        foreach ((PosixSignal signal, int number, string name) in ((PosixSignal, int, string)[])[
+            (PosixSignal.SIGHUP, 1, "SIGHUP"), (PosixSignal.SIGINT, 2, "SIGINT"), (PosixSignal.SIGTERM, 15, "SIGTERM")])
+        {
+            if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context => End(context, number, name, ended)));
+        }
+    }
+
+    private static void End(PosixSignalContext context, int number, string name, Action<string> ended)
+    {
+        context.Cancel = true;
+        if (Interlocked.Exchange(ref _ending, 1) != 0) return;
+        int exitCode = ExitCodes.BySignal + number;
+        Ending?.Invoke(exitCode);
+        ended(name);
+        // Without what runs at a usual exit: another thread may be in the middle of a collective or of a tensor.
+        ExitNow(exitCode);
+    }
+
+    /// <summary>The signals that this process was started to ignore, one bit each, from signal 1 on.</summary>
+    private static ulong Ignored()
+    {
+        string? line = File.ReadLines("/proc/self/status").FirstOrDefault(l => l.StartsWith("SigIgn:", StringComparison.Ordinal));
+        return line is null ? 0 : ulong.Parse(line["SigIgn:".Length..].Trim(), NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
+    [LibraryImport("libc", EntryPoint = "_exit")]
+    private static partial void ExitNow(int exitCode);
+}
