@@ -9,11 +9,11 @@ internal sealed record BrokenRule(string Message, params string[] Keys);
 /// <summary>What one key's type and range cannot say: rules on text, and between keys.</summary>
 public static class RunConfigRules
 {
-    /// <summary>Weights of one convolution, and of all of a network, at most.</summary>
-    private const long MostWeightsOfAConvolution = int.MaxValue, MostWeights = 10_000_000_000;
+    /// <summary>Bytes, or values, that one array of .NET holds: of a convolution, and of a split's synthetic images.</summary>
+    private const long MostInAnArray = 0x7FFFFFC7;
 
-    /// <summary>Values in one array of .NET: the bytes of a split's synthetic images, and (of four bytes each) the patterns that they are made of.</summary>
-    private const long MostImageBytes = 0x7FFFFFC7, MostPatternValues = MostImageBytes / sizeof(float);
+    /// <summary>Weights of a network, and values of the patterns that synthetic images are made of.</summary>
+    private const long MostWeights = 10_000_000_000, MostPatternValues = MostInAnArray / sizeof(float);
 
     /// <summary>Distances of pairs of measurements over all layers, which rank 0 holds at once.</summary>
     private const long MostDistances = 100_000_000;
@@ -58,10 +58,10 @@ public static class RunConfigRules
                 "network.form", "network.family", "network.depth");
         }
         (long largest, long all) = NetworkStages.ConvolutionWeights(network);
-        if (largest > MostWeightsOfAConvolution || all > MostWeights)
+        if (largest > MostInAnArray || all > MostWeights)
         {
             yield return new BrokenRule(
-                Invariant($"the largest convolution would have {largest} weights and all together {all}; allowed: {MostWeightsOfAConvolution} and {MostWeights} at most, by a smaller width, widen factor or depth"),
+                Invariant($"the largest convolution would have {largest} weights and all together {all}; allowed: {MostInAnArray} and {MostWeights} at most, by a smaller width, widen factor or depth"),
                 "network.width", "network.widen_factor", "network.depth", "network.family");
         }
     }
@@ -77,8 +77,8 @@ public static class RunConfigRules
             ("data.train_images", data.TrainImages ?? SyntheticSection.AllTrainImages), ("data.test_images", data.TestImages ?? SyntheticSection.AllTestImages),
         })
         {
-            if (count * bytes > MostImageBytes)
-                yield return new BrokenRule(Invariant($"{count} synthetic images of {bytes} bytes; allowed: {MostImageBytes / bytes} at most"), [key, .. shape]);
+            if (count * bytes > MostInAnArray)
+                yield return new BrokenRule(Invariant($"{count} synthetic images of {bytes} bytes; allowed: {MostInAnArray / bytes} at most"), [key, .. shape]);
         }
         if (made.Classes * bytes > MostPatternValues)
             yield return new BrokenRule(Invariant($"patterns of {made.Classes} classes of {bytes} values; allowed: {MostPatternValues / bytes} classes at most"), ["data.synthetic.classes", .. shape]);

@@ -52,7 +52,7 @@ public sealed class BatchLoader
     public int[] EpochOrder(int epoch) => Stream("epoch-order", epoch).Permutation(_set.Count);
 
     /// <summary>Batches of an epoch; the last one may be smaller.</summary>
-    public int BatchesPerEpoch(int batch) => (_set.Count + batch - 1) / batch;
+    public int BatchesPerEpoch(int batch) => Batches.Count(_set.Count, batch);
 
     /// <summary>
     /// The images (normalised, [N, C, H, W]) and labels of some samples. With <paramref name="augment"/> each image is

@@ -16,10 +16,10 @@ public static class Evaluation
         StepTotals totals = default;
         (int first, int last) = shard.Of(data.Count);
         using IDisposable frozen = no_grad();
-        for (int start = first; start < last; start += batch)
+        foreach ((int start, int count) in Batches.Of(first, last, batch))
         {
             using DisposeScope scope = NewDisposeScope();
-            int[] images = [.. Enumerable.Range(start, Math.Min(batch, last - start))];
+            int[] images = [.. Enumerable.Range(start, count)];
             Batch loaded = data.Load(images, epoch: 0, augment: false, context.Device, context.Type);
             Tensor logits = network.Forward(loaded.Images, training: batchStatistics);
             totals += StepTotals.Of(logits, loaded.Labels, nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum));

@@ -97,10 +97,10 @@ public sealed class GpipeTraining : ITrainingMethod
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         using IDisposable frozen = no_grad();
         StepTotals totals = default;
-        for (int start = 0; start < data.Count; start += batch)
+        foreach ((int start, int count) in Batches.Of(0, data.Count, batch))
         {
             using DisposeScope scope = NewDisposeScope();
-            int[] images = [.. Enumerable.Range(start, Math.Min(batch, data.Count - start))];
+            int[] images = [.. Enumerable.Range(start, count)];
             Tensor input = IsFirst
                 ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
                 : ReceiveInput(images.Length);

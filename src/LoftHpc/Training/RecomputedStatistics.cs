@@ -19,10 +19,9 @@ public sealed class RecomputedStatistics(RankContext context, NetworkSpec networ
         var forward = new ResidualNetwork(network, whole, exchange);
         int[] chosen = RandomStream.For(seed, "loft/statistics").Permutation(data.Count)[..Math.Min(images, data.Count)];
         using IDisposable frozen = no_grad();
-        for (int start = 0; start < chosen.Length; start += batch)
+        foreach ((int start, int count) in Batches.Of(0, chosen.Length, batch))
         {
             using DisposeScope scope = NewDisposeScope();
-            int count = Math.Min(batch, chosen.Length - start);
             // The share that makes the running value the mean over all images so far.
             exchange.StatisticsMomentum = (double)count / (start + count);
             forward.Forward(data.Load(chosen.AsSpan(start, count), epoch: 0, augment: true, context.Device, context.Type).Images, training: true);

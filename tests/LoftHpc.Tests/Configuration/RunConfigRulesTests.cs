@@ -22,9 +22,9 @@ public sealed class RunConfigRulesTests
         { new() { WidenFactor = 2 }, "network.widen_factor: preact-resnet has no widen factor" },
         { new() { Family = (NetworkFamily)7 }, "network.family: found 7; allowed: preact-resnet, resnet, wide-resnet" },
         { new() { Form = (NetworkForm)(-1) }, "network.form: found -1; allowed: cifar, imagenet" },
-        // 9 x (8 x 1931)^2 and 9 x (4 x 4 x 966)^2 weights are more than 2^31 - 1.
+        // 9 x (8 x 1931)^2 and 9 x (4 x 4 x 966)^2 weights are more than an array holds.
         { new() { Width = 1931 }, "network.width: the largest convolution would have 2147766336 weights" },
-        { Wide(10, 4, 966), "network.width: the largest convolution would have 2149991424 weights and all together 4315067904; allowed: 2147483647 and 10000000000 at most" },
+        { Wide(10, 4, 966), "network.width: the largest convolution would have 2149991424 weights and all together 4315067904; allowed: 2147483591 and 10000000000 at most" },
         // No convolution is too large, but there are some thousand.
         { Wide(1000, 1000, 1), "network.width: the largest convolution would have 144000000 weights and all together 62669000000" },
     };
