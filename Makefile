@@ -14,6 +14,10 @@ ARGS ?=
 CONFIG ?= configs/quick.yaml
 # Tests whose full name holds this text; empty: all.
 FILTER ?=
+# Inputs of each format that "make fuzz" tries, the number of the first one, and the format alone that is tried; empty: all.
+COUNT ?= 10000
+SEED ?= 1
+FORMAT ?=
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
 
 # Waiting OpenMP threads sleep, so that ranks do not slow one another down.
@@ -33,7 +37,7 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run run-loft compare plan comm-table test build setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare plan comm-table test fuzz build setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -51,6 +55,9 @@ compare: build ## every method, 2 and 4 ranks, 3 seeds: results/compare/comparis
 test: ## install what the tests need, build, run every test
 	@build/setup.sh test
 	@build/test.sh
+
+fuzz: ## try COUNT mutated inputs of each format that is read: 10000, in a quarter of an hour
+	@build/fuzz.sh $(COUNT) $(SEED) $(FORMAT)
 
 build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run --config FILE
 	@build/publish.sh

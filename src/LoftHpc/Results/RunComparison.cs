@@ -50,7 +50,7 @@ public sealed record RunComparison(
     {
         RunFolder folder = RunFolder.Open(path.Path);
         folder.RequireExisting("pretrain", folder.Config, folder.Metrics.Path, folder.Resources.Path, folder.Communication.Path);
-        RunConfig config = RunConfigLoader.Load(folder.Config);
+        RunConfig config = LoadConfig(folder.Config);
         // extract and retrain may have been launches of their own.
         config = config with { Extract = ConfigOf("extract").Extract, Retrain = ConfigOf("retrain").Retrain };
         ResourcesRow[] resources = [.. folder.Resources.Read().Where(row => row.Phase == TrainingPhase.Pretrain)];
@@ -70,7 +70,7 @@ public sealed record RunComparison(
             seconds, samples / seconds, resources.Max(row => row.PeakMemoryBytes),
             folder.Name.EndsWith(suffix, StringComparison.Ordinal) ? folder.Name[..^suffix.Length] : folder.Name));
 
-        RunConfig ConfigOf(string command) => File.Exists(folder.ConfigOf(command)) ? RunConfigLoader.Load(folder.ConfigOf(command)) : config;
+        RunConfig ConfigOf(string command) => File.Exists(folder.ConfigOf(command)) ? LoadConfig(folder.ConfigOf(command)) : config;
 
         double Accuracy(NetworkState network) => networks.LastOrDefault(row => row.Network == network)?.TestAccuracy
             ?? throw new UserError($"{folder.Summary.Path}: there is no row of network {ConfigName.Of(network)}");
@@ -97,9 +97,13 @@ public sealed record RunComparison(
     private static bool IsTraining(CommunicationPurpose purpose) => purpose
         is CommunicationPurpose.Step or CommunicationPurpose.Round or CommunicationPurpose.RunningStatistics or CommunicationPurpose.Control;
 
+    /// <summary>The config of a run. Only the config of a launch may come through a pipe.</summary>
+    private static RunConfig LoadConfig(string path) =>
+        RegularFile.WhatElse(path) is string other ? throw new UserError($"{path}: it is {other}, not a regular file") : RunConfigLoader.Load(path);
+
     /// <summary>A folder that extract made from another run's: what the pre-training has cost stands there.</summary>
     private static bool IsDrawnFromAnother(RunFolder folder) =>
-        File.Exists(folder.Config) && !File.Exists(folder.DenseWeights) && RunConfigLoader.Load(folder.Config).Extract.From is not null;
+        File.Exists(folder.Config) && !File.Exists(folder.DenseWeights) && LoadConfig(folder.Config).Extract.From is not null;
 
     /// <summary>Whether the summary takes two runs for seeds of one thing.</summary>
     private static bool AreOneLine(ComparisonRow one, ComparisonRow other) =>
