@@ -68,7 +68,7 @@ internal sealed class ConfigKey
     public Type Type => _scalarType;
 
     /// <summary>What an error says is allowed.</summary>
-    public string Allowed => (IsList ? $"a list such as [a, b] of at most {_mostItems} items that are each " : "") + AllowedScalar + (_nullable ? $", or {_nullWord}" : "");
+    public string Allowed => IsSection ? $"a section with the keys {Names(Of(Type))}" : (IsList ? $"a list such as [a, b] of at most {_mostItems} items that are each " : "") + AllowedScalar + (_nullable ? $", or {_nullWord}" : "");
 
     /// <summary>The keys of a section's record, in the order of their declaration.</summary>
     public static IReadOnlyList<ConfigKey> Of(Type section)
@@ -83,6 +83,8 @@ internal sealed class ConfigKey
             return keys;
         }
     }
+
+    public static string Names(IEnumerable<ConfigKey> keys) => string.Join(", ", keys.Select(key => key.Name));
 
     public object? Get(object section) => _property.GetValue(section);
 
@@ -121,7 +123,7 @@ internal sealed class ConfigKey
         : null;
 
     /// <summary>An error's text after the key's name.</summary>
-    public string Message(string found) => $"found {PlainText.Of(found)}; allowed: {Allowed}";
+    public string Message(string found) => $"found {found}; allowed: {Allowed}";
 
     /// <summary>Text of one value (or item), and whether it must be quoted to be read back as text.</summary>
     public (string Text, bool Quoted) Write(object? value) => value switch
@@ -138,9 +140,9 @@ internal sealed class ConfigKey
     /// <summary>What stands at a node, as an error shows it.</summary>
     public static string Describe(ConfigNode node) => node switch
     {
-        ConfigScalar { Quoted: true } scalar => $"\"{scalar.Text}\" (quoted text)",
+        ConfigScalar { Quoted: true } scalar => $"\"{PlainText.Of(scalar.Text)}\" (quoted text)",
         ConfigScalar { Text: "" } => "nothing",
-        ConfigScalar scalar => scalar.Text,
+        ConfigScalar scalar => PlainText.Of(scalar.Text),
         ConfigList => "a list",
         _ => "a section",
     };

@@ -1,3 +1,4 @@
+using System.Buffers;
 using System.Globalization;
 using System.Text;
 using YamlDotNet.Core;
@@ -11,29 +12,55 @@ namespace LoftHpc.Configuration;
 /// </summary>
 public static class RunConfigLoader
 {
+    /// <summary>Bytes of a config file, sections in the path of an override, and problems that are listed.</summary>
+    private const int MostBytes = 1 << 20, MostSections = 10, MostProblems = 20;
+
+    private const string Expected = "expected a config file in YAML, UTF-8 text of at most 1 MiB";
+
+    private static readonly UTF8Encoding Utf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
     /// <summary>The config of a file, with <paramref name="overrides"/> (<c>section.key=value</c>) put over it.</summary>
     /// <param name="path">A YAML file; keys that it lacks have their defaults.</param>
     /// <param name="overrides">They win over the file, and the later over the earlier. Lists are YAML: <c>pretrain.snapshots=[1,2]</c>.</param>
     /// <exception cref="UserError">The file cannot be read, or something in it or in the overrides is not allowed.</exception>
-    public static RunConfig Load(string path, IEnumerable<string>? overrides = null)
+    public static RunConfig Load(string path, IEnumerable<string>? overrides = null) => Parse(ReadText(path), path, overrides);
+
+    /// <summary>The text of a config file, which may be a pipe.</summary>
+    /// <exception cref="UserError">It cannot be read, is too long, or is not plain text in UTF-8.</exception>
+    public static string ReadText(string path)
     {
-        string text;
+        string name = PlainText.Of(path), text;
         try
         {
-            text = File.ReadAllText(path);
+            if (RegularFile.WhatElse(path) is "a folder") throw new UserError($"{name}: it is a folder; {Expected}");
+            byte[] bytes = new byte[MostBytes + 1];
+            using FileStream file = new(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite, bufferSize: 0);
+            int read = file.ReadAtLeast(bytes, bytes.Length, throwOnEndOfStream: false);
+            if (read > MostBytes) throw new UserError($"{name}: it is longer than {MostBytes} bytes; {Expected}");
+            text = Utf8.GetString(bytes, 0, read);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        catch (DecoderFallbackException error)
         {
-            string reason = error is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : error.Message;
-            throw new UserError($"{path}: {reason}; expected a config file in YAML", error);
+            throw new UserError($"{name}: it is not text in UTF-8; {Expected}", error);
         }
-        return Parse(text, path, overrides);
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException or NotSupportedException)
+        {
+            string reason = error is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : PlainText.Of(error.Message);
+            throw new UserError($"{name}: {reason}; {Expected}", error);
+        }
+        // The mark that some editors put first.
+        if (text.StartsWith('\ufeff')) text = text[1..];
+        int at = text.AsSpan().IndexOfAny(Unprintable);
+        if (at < 0) return text;
+        int line = 1 + text.AsSpan(0, at).Count('\n');
+        throw new UserError(string.Create(CultureInfo.InvariantCulture, $"{name}:{line}: there is a control character ({PlainText.Of(text[at..(at + 1)])}); {Expected}"));
     }
 
     /// <summary>As <see cref="Load"/>, from text; <paramref name="name"/> stands for the file in errors.</summary>
     public static RunConfig Parse(string text, string name, IEnumerable<string>? overrides = null)
     {
         List<ConfigProblem> problems = [];
+        name = PlainText.Of(name);
         ConfigSource LineOf(Mark mark) => new(string.Create(CultureInfo.InvariantCulture, $"{name}:{mark.Line}"), mark.Line);
         ConfigNode? document = ConfigNodeReader.Read(new StringReader(text), LineOf, problems);
         ConfigMap root = document as ConfigMap ?? new ConfigMap([], new ConfigSource(name, 0));
@@ -41,7 +68,7 @@ public static class RunConfigLoader
             problems.Add(new ConfigProblem(document.Source, $"{ConfigKey.Describe(document)} stands where sections are expected"));
 
         long order = int.MaxValue;
-        foreach (string item in overrides ?? []) Override(root, item, new ConfigSource($"override {item}", order++), problems);
+        foreach (string item in overrides ?? []) Override(root, item, new ConfigSource($"override {PlainText.Of(item)}", order++), problems);
 
         RunConfig config = new();
         Binder binder = new(problems);
@@ -49,9 +76,19 @@ public static class RunConfigLoader
         problems.AddRange(RunConfigRules.Broken(config)
             .Where(rule => !rule.Keys.Any(binder.Faulty.Contains))
             .Select(rule => new ConfigProblem(binder.SourceOf(rule.Keys), $"{rule.Keys[0]}: {rule.Message}")));
-        if (problems.Count > 0) throw new UserError(string.Join('\n', problems.OrderBy(problem => problem.Source.Order)));
+        if (problems.Count > 0) throw new UserError(string.Join('\n', Lines(problems)));
         return config;
     }
+
+    private static IEnumerable<string> Lines(List<ConfigProblem> problems)
+    {
+        foreach (ConfigProblem problem in problems.OrderBy(problem => problem.Source.Order).Take(MostProblems)) yield return problem.ToString();
+        if (problems.Count > MostProblems) yield return $"and {problems.Count - MostProblems} more";
+    }
+
+    /// <summary>What no line of a text file holds, and a parser of YAML would refuse or drop.</summary>
+    private static readonly SearchValues<char> Unprintable = SearchValues.Create(
+        [.. Enumerable.Range(0, 0xA0).Select(i => (char)i).Where(c => char.IsControl(c) && c is not ('\t' or '\n' or '\r'))]);
 
     /// <summary>Every key with its value, in the order of the records; it loads back to an equal config.</summary>
     public static string ToYaml(RunConfig config)
@@ -105,21 +142,41 @@ public static class RunConfigLoader
             problems.Add(new ConfigProblem(source, "not of the form section.key=value"));
             return;
         }
-        string[] path = item[..equals].Split('.');
+        string[] path = item[..equals].Split('.', MostSections + 1);
+        if (path.Length > MostSections || path.Contains(""))
+        {
+            problems.Add(new ConfigProblem(source, "not of the form section.key=value: names with one dot between two of them"));
+            return;
+        }
         string text = item[(equals + 1)..];
         // Only lists and quoted text are read as YAML: a path or a name may hold characters that mean something there.
-        ConfigNode? value = text.Length > 0 && text[0] is '[' or '{' or '"' or '\''
-            ? ConfigNodeReader.Read(new StringReader(text), _ => source, problems)
-            : new ConfigScalar(text, false, source);
+        ConfigNode value = (text.Length > 0 && text[0] is '[' or '{' or '"' or '\'' ? ConfigNodeReader.Read(new StringReader(text), _ => source, problems) : null)
+            ?? new ConfigScalar(text, false, source);
         ConfigMap map = root;
-        foreach (string section in path[..^1])
+        Type section = typeof(RunConfig);
+        for (int i = 0; i < path.Length; i++)
         {
-            if (!map.Entries.TryGetValue(section, out (ConfigNode Value, ConfigSource) entry) || entry.Value is ConfigScalar { IsNull: true })
-                map.Entries[section] = entry = (new ConfigMap([], source), source);
-            if (entry.Value is not ConfigMap inner) return; // The file's value there is a problem of its own.
-            map = inner;
+            ConfigKey? key = ConfigKey.Of(section).FirstOrDefault(key => key.Name == path[i]);
+            string keyPath = string.Join('.', path[..(i + 1)]);
+            if (i == path.Length - 1)
+            {
+                // In a file a section may stand empty; an override by nothing would drop what the file has there.
+                if (key is { IsSection: true } && value is ConfigScalar { IsNull: true })
+                    problems.Add(new ConfigProblem(source, $"{keyPath}: {key.Message(ConfigKey.Describe(value))}"));
+                map.Entries[path[i]] = (value, source);
+                return;
+            }
+            if (key is { IsSection: false })
+            {
+                problems.Add(new ConfigProblem(source, $"{keyPath}: {key.Message("a section")}"));
+                return;
+            }
+            if (!map.Entries.TryGetValue(path[i], out (ConfigNode Value, ConfigSource) entry) || entry.Value is ConfigScalar { IsNull: true })
+                map.Entries[path[i]] = entry = (new ConfigMap([], source), source);
+            // A value where a section belongs, or an unknown key: the binder finds both.
+            if (key is null || entry.Value is not ConfigMap inner) return;
+            (map, section) = (inner, key.Type);
         }
-        map.Entries[path[^1]] = (value!, source);
     }
 
     /// <summary>Sets a record's properties from a tree, and keeps where each value came from.</summary>
@@ -147,7 +204,7 @@ public static class RunConfigLoader
                 else if (key.IsSection)
                 {
                     if (node is ConfigMap inner) Bind(key.Get(section)!, path + ".", inner);
-                    else if (node is not ConfigScalar { IsNull: true }) Add(path, node.Source, ConfigKey.Describe(node), "a section with the keys " + Names(ConfigKey.Of(key.Type)));
+                    else if (node is not ConfigScalar { IsNull: true }) Add(path, node.Source, key, ConfigKey.Describe(node));
                 }
                 else if (key.TryRead(node, out object? value, out string found, out ConfigSource source))
                 {
@@ -156,14 +213,14 @@ public static class RunConfigLoader
                 }
                 else
                 {
-                    Add(path, source, found, key.Allowed);
+                    Add(path, source, key, found);
                 }
             }
         }
 
-        private void Add(string path, ConfigSource source, string found, string allowed)
+        private void Add(string path, ConfigSource source, ConfigKey key, string found)
         {
-            problems.Add(new ConfigProblem(source, $"{path}: found {found}; allowed: {allowed}"));
+            problems.Add(new ConfigProblem(source, $"{path}: {key.Message(found)}"));
             Faulty.Add(path);
         }
 
@@ -171,7 +228,7 @@ public static class RunConfigLoader
         {
             string? near = Nearest(name, keys.Select(k => k.Name)) is { } sibling ? prefix + sibling : Elsewhere(prefix, name);
             string allowed = prefix.Length == 0 ? "at the top" : "in " + prefix.TrimEnd('.');
-            return $"unknown key {prefix}{name}{(near is null ? "" : $", did you mean {near}?")}; allowed {allowed}: {Names(keys)}";
+            return $"unknown key {prefix}{PlainText.Of(name)}{(near is null ? "" : $", did you mean {near}?")}; allowed {allowed}: {ConfigKey.Names(keys)}";
         }
 
         /// <summary>The key of this name in another section, the one that shares most of the path with where it was written.</summary>
@@ -182,7 +239,6 @@ public static class RunConfigLoader
         private static IEnumerable<string> Paths(Type section, string prefix) => ConfigKey.Of(section)
             .SelectMany(key => key.IsSection ? Paths(key.Type, $"{prefix}{key.Name}.").Append(prefix + key.Name) : [prefix + key.Name]);
 
-        private static string Names(IEnumerable<ConfigKey> keys) => string.Join(", ", keys.Select(k => k.Name));
     }
 
     /// <summary>The candidate with the least edit distance, if that is a third of the name's length at most.</summary>

@@ -1,5 +1,7 @@
 using System.Collections;
+using System.Globalization;
 using System.Reflection;
+using System.Text.RegularExpressions;
 using LoftHpc.Configuration;
 using Xunit;
 
@@ -114,6 +116,16 @@ public sealed class RunConfigLoaderTests
     [InlineData("run:\n  name: x\n---\nrun:\n", "a.yaml:3: a second YAML document starts here")]
     [InlineData("run: { name: x ]", "a.yaml:1: not valid YAML: ")]
     [InlineData("retrain: &a { epochs: 1 }\npretrain: *a\n", "a.yaml:2: not valid YAML: aliases")]
+    // What the parser answers with exceptions that are not its own.
+    [InlineData("pretrain:\n  snapshots: [1\n  epochs: 3\n", "a.yaml:2: not valid YAML: ")]
+    [InlineData("...\n...\n", "a.yaml:1: not valid YAML: ")]
+    [InlineData("run: { name: \"\\uD800\" }", "a.yaml:1: ")]
+    // What names and values would do to a terminal.
+    [InlineData("\"a\\e[31m\": 1", @"a.yaml:1: unknown key a\x1b[31m; allowed at the top: run, ")]
+    [InlineData("run: { seed: \"\\e]0;x\\a\" }", @"a.yaml:1: run.seed: found ""\x1b]0;x\x07"" (quoted text); allowed: a whole number")]
+    [InlineData("run: { name: \"a\\nb\" }", @"a.yaml:1: run.name: found ""a\x0ab"" (quoted text); allowed: text of at most 4000 characters, none of them a control character")]
+    [InlineData("data: { folder: \"a\\0b\" }", @"a.yaml:1: data.folder: found ""a\x00b"" (quoted text); allowed: text")]
+    [InlineData("run: { \"\\e\": 1, \"\\e\": 2 }", @"a.yaml:1: duplicate key \x1b, first given at a.yaml:1")]
     public void Impossible_values_say_what_is_allowed(string yaml, string start) => Assert.StartsWith(start, ProblemsOf(yaml)[0]);
 
     [Fact]
@@ -137,8 +149,157 @@ public sealed class RunConfigLoaderTests
     [InlineData("pretrain.epochs.x=1", "override pretrain.epochs.x=1: pretrain.epochs: found a section; allowed: a whole number from 0")]
     [InlineData("pretrain.snapshots=[1", "override pretrain.snapshots=[1: not valid YAML")]
     [InlineData("=x", "override =x: not of the form section.key=value")]
+    [InlineData("pretrain.epochs.x.y=1", "override pretrain.epochs.x.y=1: pretrain.epochs: found a section; allowed: a whole number from 0 to 1000000")]
+    [InlineData("pretrain.snapshots.0=1", "override pretrain.snapshots.0=1: pretrain.snapshots: found a section; allowed: a list such as [a, b]")]
+    [InlineData("run.name.x=1", "override run.name.x=1: run.name: found a section; allowed: text")]
+    [InlineData("pretrain=5", "override pretrain=5: pretrain: found 5; allowed: a section with the keys method, ")]
+    [InlineData("pretrain=", "override pretrain=: pretrain: found nothing; allowed: a section with the keys method, ")]
+    [InlineData("pretrain=null", "override pretrain=null: pretrain: found null; allowed: a section with the keys method, ")]
+    [InlineData("pretrain=[1]", "override pretrain=[1]: pretrain: found a list; allowed: a section with the keys method, ")]
+    [InlineData("pretrain.=5", "override pretrain.=5: not of the form section.key=value")]
+    [InlineData(".epochs=5", "override .epochs=5: not of the form section.key=value")]
+    [InlineData(".=5", "override .=5: not of the form section.key=value")]
+    [InlineData("pretrain..epochs=5", "override pretrain..epochs=5: not of the form section.key=value")]
+    [InlineData("pretrain.epochs=", "override pretrain.epochs=: pretrain.epochs: found nothing; allowed: a whole number")]
+    [InlineData("pretrain.epochs={a: 1}", "override pretrain.epochs={a: 1}: pretrain.epochs: found a section; allowed: a whole number")]
+    [InlineData("run.name=a\u001b[2J\n", @"override run.name=a\x1b[2J\x0a: run.name: found a\x1b[2J\x0a; allowed: text")]
     [InlineData("network.depth=19", "override network.depth=19: network.depth: 19 is not a depth of preact-resnet; allowed: 18, 34")]
     public void Errors_in_overrides_name_the_override(string item, string start) => Assert.StartsWith(start, Assert.Single(ProblemsOf("", item)));
+
+    /// <summary>Once more where the file has the value already, or another of the same section.</summary>
+    [Theory]
+    [InlineData("pretrain: { epochs: 3 }")]
+    [InlineData("pretrain: { batch: 3 }")]
+    [InlineData("pretrain:")]
+    public void An_override_below_a_plain_value_is_an_error(string yaml)
+    {
+        string problem = Assert.Single(ProblemsOf(yaml, "pretrain.epochs.foo=5"));
+        Assert.StartsWith("override pretrain.epochs.foo=5: pretrain.epochs: found a section; allowed: a whole number", problem);
+    }
+
+    [Fact]
+    public void A_value_where_a_section_belongs_is_the_files_problem_whatever_is_put_over_its_keys() =>
+        Assert.StartsWith("a.yaml:1: pretrain: found 5; allowed: a section", Assert.Single(ProblemsOf("pretrain: 5", "pretrain.epochs=3")));
+
+    [Theory]
+    [InlineData('[')]
+    [InlineData('{')]
+    public void Nesting_is_bounded_in_the_file_and_in_overrides(char bracket)
+    {
+        string deep = new(bracket, 20_000);
+        Assert.StartsWith("a.yaml:1: not valid YAML: more than 20 lists and sections inside each other", Assert.Single(ProblemsOf(deep)));
+        Assert.StartsWith("a.yaml:1: not valid YAML: more than 20", Assert.Single(ProblemsOf("pretrain: { snapshots: " + deep)));
+        Assert.StartsWith("a.yaml:20000: not valid YAML: more than 20", Assert.Single(ProblemsOf(new string('\n', 19_999) + deep)));
+        string problem = Assert.Single(ProblemsOf("", "pretrain.snapshots=" + deep));
+        Assert.StartsWith("override pretrain.snapshots=[[["[..^3] + new string(bracket, 3), problem);
+        Assert.Contains("...", problem, StringComparison.Ordinal);
+        Assert.Contains("not valid YAML: more than 20", problem, StringComparison.Ordinal);
+        string blocks = string.Concat(Enumerable.Range(0, 1000).Select(i => new string(' ', i) + "a:\n"));
+        Assert.StartsWith("a.yaml:", Assert.Single(ProblemsOf(blocks)));
+        Assert.StartsWith("a.yaml:1: not valid YAML: more than 20", Assert.Single(ProblemsOf(string.Concat(Enumerable.Repeat("- ", 20_000)))));
+    }
+
+    [Fact]
+    public void The_path_of_an_override_is_bounded() =>
+        Assert.EndsWith("not of the form section.key=value: names with one dot between two of them",
+            Assert.Single(ProblemsOf("", string.Join('.', Enumerable.Repeat("a", 20_000)) + "=1")));
+
+    [Fact]
+    public void Of_very_many_problems_the_first_are_listed()
+    {
+        string[] problems = ProblemsOf(string.Concat(Enumerable.Range(0, 30_000).Select(i => $"a{i}: 1\n")));
+        Assert.Equal(21, problems.Length);
+        Assert.StartsWith("a.yaml:20: unknown key a19; ", problems[19]);
+        Assert.Equal("and 29980 more", problems[20]);
+    }
+
+    [Fact]
+    public void Lists_are_bounded()
+    {
+        string List(int items) => $"[{string.Join(", ", Enumerable.Range(1, items))}]";
+        Assert.Equal(1000, Parse($"pretrain: {{ epochs: 1000000, snapshots: {List(1000)} }}").Pretrain.Snapshots.Count);
+        Assert.Equal("a.yaml:1: pretrain.snapshots: found a list of 1001 items; allowed: a list such as [a, b] of at most 1000 items that are each a whole number from 1 to 1000000",
+            Assert.Single(ProblemsOf($"pretrain: {{ epochs: 1000000, snapshots: {List(1001)} }}")));
+        Assert.StartsWith("a.yaml:1: plan.ranks: found a list of 17 items; allowed: a list such as [a, b] of at most 16 items", Assert.Single(ProblemsOf($"plan: {{ ranks: {List(17)} }}")));
+    }
+
+    /// <summary>Every number has two ends; at them a value is taken, and beyond them refused with both.</summary>
+    [Fact]
+    public void Every_number_has_a_range_that_the_error_states()
+    {
+        int numbers = 0;
+        Walk(typeof(RunConfig), "");
+        // So that a walk that finds nothing is no proof.
+        Assert.InRange(numbers, 30, 100);
+
+        void Walk(Type section, string prefix)
+        {
+            foreach (ConfigKey key in ConfigKey.Of(section))
+            {
+                string path = prefix + key.Name;
+                if (key.IsSection) Walk(key.Type, path + ".");
+                else if ((key.Type == typeof(int) || key.Type == typeof(double) || key.Type == typeof(TrainingTime)) && ++numbers > 0) Check(key, path);
+                else if (key.Type == typeof(long)) Assert.Equal("run.seed", path);
+            }
+        }
+
+        void Check(ConfigKey key, string path)
+        {
+            Match range = Regex.Match(key.RangeText ?? "", "^(from|above) ([0-9.]+) to (below )?([0-9.]+)$");
+            Assert.True(range.Success, $"{path}: {key.RangeText}");
+            Assert.True(double.Parse(range.Groups[4].Value, CultureInfo.InvariantCulture) <= 1_000_000_000, path);
+            foreach ((int group, int sign) in new[] { (2, -1), (4, 1) })
+            {
+                bool excluded = group == 2 ? range.Groups[1].Value == "above" : range.Groups[3].Success;
+                decimal end = decimal.Parse(range.Groups[group].Value, CultureInfo.InvariantCulture);
+                string Written(decimal number) => (key.IsList, key.Type == typeof(TrainingTime), string.Create(CultureInfo.InvariantCulture, $"{number}")) switch
+                {
+                    (true, true, var text) => $"[{text} steps]",
+                    (true, _, var text) => $"[{text}]",
+                    (_, true, var text) => $"{text} steps",
+                    (_, _, var text) => text,
+                };
+                decimal beyond = end + (sign * (key.Type == typeof(double) ? 0.0001m : 1));
+                string problem = Assert.Single(ProblemsOf("", $"{path}={Written(beyond)}"), line => line.Contains($"{path}: found", StringComparison.Ordinal));
+                Assert.Contains(key.RangeText!, problem, StringComparison.Ordinal);
+                // The end itself may break a rule between keys, but not the key's own.
+                string at = $"{path}={Written(end)}";
+                string[] problems = [];
+                try
+                {
+                    Parse("", at);
+                }
+                catch (UserError error)
+                {
+                    problems = error.Message.Split('\n');
+                }
+                Assert.Equal(excluded, problems.Any(line => line.Contains($"{path}: found", StringComparison.Ordinal)));
+            }
+        }
+    }
+
+    [Theory]
+    [InlineData("network: { width: 46341 }", "network.width: found 46341; allowed: a whole number from 1 to 4096")]
+    [InlineData("network: { width: 2000 }", "network.width: the largest convolution would have 2304000000 weights")]
+    [InlineData("network: { depth: 2000000002, family: wide-resnet }", "network.depth: found 2000000002; allowed: a whole number from 10 to 1000")]
+    [InlineData("pretrain: { optimizer: { learning_rate: 1e308 } }", "pretrain.optimizer.learning_rate: found 1e308; allowed: a number from 0 to 1000000")]
+    [InlineData("pretrain: { batch: 2147483600 }", "pretrain.batch: found 2147483600; allowed: a whole number from 1 to 1000000")]
+    [InlineData("pretrain: { epochs: 3, batch: 8, gpipe: { micro_batches: 9 }, method: gpipe }", "pretrain.gpipe.micro_batches: 9 parts of a batch of 8")]
+    [InlineData("data: { set: synthetic, synthetic: { size: 1000 } }", "data.train_images: 50000 synthetic images of 3000000 bytes; allowed: 715 at most")]
+    [InlineData("data: { set: synthetic, test_images: 3000000, synthetic: { size: 28, channels: 1 } }", "data.test_images: 3000000 synthetic images of 784 bytes; allowed: 2739137 at most")]
+    [InlineData("data: { set: synthetic, train_images: 10, test_images: 10, synthetic: { size: 1000, channels: 50, classes: 256 } }", "data.synthetic.classes: patterns of 256 classes of 50000000 values; allowed: 10 classes at most")]
+    [InlineData("distance: { pairs_max: 1000 }\nnetwork: { family: wide-resnet, depth: 1000 }", "distance.pairs_max: 1000000 pairs of measurements of 1000 layers; allowed: 100000000 distances at most, so up to 316 measurements")]
+    [InlineData("run: { threads: 20000 }", "run.threads: found 20000; allowed: a whole number from 1 to 1024, or auto")]
+    public void Numbers_and_products_that_are_too_large_are_refused(string yaml, string problem) =>
+        Assert.Contains(ProblemsOf(yaml), line => line.StartsWith("a.yaml:1: " + problem, StringComparison.Ordinal));
+
+    [Fact]
+    public void The_name_of_a_run_is_one_that_file_systems_take()
+    {
+        Assert.Equal(200, Parse("", "run.name=" + new string('n', 200)).Run.Name.Length);
+        Assert.Contains("of at most 200 bytes", Assert.Single(ProblemsOf("", "run.name=" + new string('\u00e9', 101))), StringComparison.Ordinal);
+        Assert.Contains("of at most 4000 characters", Assert.Single(ProblemsOf("", "run.folder=" + new string('n', 4001))), StringComparison.Ordinal);
+    }
 
     [Fact]
     public void A_missing_file_is_one_line() =>
