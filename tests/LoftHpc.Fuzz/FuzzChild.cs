@@ -44,7 +44,7 @@ internal static class FuzzChild
         Directory.CreateDirectory(Path.Combine(sandbox, WorkFolder));
         Environment.CurrentDirectory = Path.Combine(sandbox, WorkFolder);
         TorchLibrary.Load();
-        Watch(seed);
+        Watch();
         FuzzState done = first == 0 ? new FuzzState(0, 0, 0, 0, 0) : FuzzState.Read(state);
         for (int number = first; number < count; number++)
         {
@@ -78,8 +78,27 @@ internal static class FuzzChild
         return 0;
     }
 
+    /// <summary>Tries inputs that lie in a folder, and says of each what came of it.</summary>
+    /// <param name="folder">Of folders, one an input.</param>
+    public static int Replay(FuzzFormat format, string folder)
+    {
+        TorchLibrary.Load();
+        Watch();
+        foreach (string input in Directory.EnumerateDirectories(folder).Order(StringComparer.Ordinal))
+        {
+            Console.Write($"{Path.GetFileName(input)}: ");
+            Console.Out.Flush();
+            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
+            Verdict verdict = format.Judge(input);
+            Volatile.Write(ref _begun, 0);
+            string? problem = verdict.Problem ?? (ProcessMemory.PeakBytes > MaxBytes ? $"{ProcessMemory.PeakBytes} bytes of memory" : null);
+            Console.WriteLine(problem ?? (verdict.Accepted ? "accepted" : "refused"));
+        }
+        return 0;
+    }
+
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
-    private static void Watch(int seed)
+    private static void Watch()
     {
         Thread watchdog = new(() =>
         {
