@@ -100,6 +100,8 @@ internal static class FuzzChild
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
     private static void Watch()
     {
+        // A format may put something else in the console's place.
+        TextWriter console = Console.Error;
         Thread watchdog = new(() =>
         {
             while (true)
@@ -108,7 +110,7 @@ internal static class FuzzChild
                 long begun = Volatile.Read(ref _begun);
                 bool late = begun != 0 && Stopwatch.GetElapsedTime(begun) > MaxTime;
                 if (!late && ProcessMemory.ResidentBytes < MaxBytes * 3 / 2) continue;
-                Console.Error.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
+                console.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
                 Process.GetCurrentProcess().Kill();
             }
         })

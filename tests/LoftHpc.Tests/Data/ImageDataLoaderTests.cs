@@ -83,7 +83,7 @@ public sealed class ImageDataLoaderTests : IDisposable
             case "last byte": Truncate(images, length - 1); break;
             case "trailer": Truncate(images, length - 8); break;
             case "checksum": Patch(images, length - 8, (byte)~File.ReadAllBytes(images)[length - 8]); break;
-            case "two members": File.WriteAllBytes(images, [.. File.ReadAllBytes(images), .. Compressed([])]); break;
+            case "two members": File.WriteAllBytes(images, [.. Compressed([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 28, 0, 0, 0, 28]), .. Compressed(Pixels(1, 4 * MnistPixels))]); break;
             case "rubbish behind": Append(images, 600); break;
         }
         string message = Assert.Throws<UserError>(() => ImageDataLoader.Load(Section(DataSetName.Mnist, 3, 2), 1)).Message;
