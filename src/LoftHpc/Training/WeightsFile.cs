@@ -109,7 +109,7 @@ public sealed record WeightsIdentity(
     /// <summary>What stands in the way of making this network; null: nothing.</summary>
     private string? Problem()
     {
-        if (ProblemOf(Network) is string problem) return problem;
+        if (RunConfigRules.ProblemOf(Network) is string problem) return problem;
         if (ImageChannels is < 1 or > 1000) return $"{ImageChannels} channels of an image; allowed are 1 to 1000";
         if (ImageSide is < 1 or > 1000) return $"images of {ImageSide} x {ImageSide}; allowed are sides from 1 to 1000";
         if (Classes is < 2 or > 256) return $"{Classes} classes; allowed are 2 to 256";
@@ -121,10 +121,6 @@ public sealed record WeightsIdentity(
             if (count < 1 || count > most) return $"{count} channels left of {name}; allowed are 1 to {most}";
         }
         return null;
-
-        static string? ProblemOf(NetworkSection network) =>
-            network.Depth > 1000 || network.Width is < 1 or > 16_384 || network.WidenFactor is < 1 or > 1000 ? "its depth or width is beyond what a config can have"
-            : RunConfigRules.Broken(new RunConfig { Network = network }).FirstOrDefault()?.Message;
     }
 
     /// <summary>The identity as text, and back.</summary>
