@@ -6,9 +6,21 @@ namespace LoftHpc;
 /// </summary>
 public sealed class UserError : Exception
 {
-    public UserError(string message, int exitCode = ExitCodes.Configuration) : base(message) => ExitCode = exitCode;
+    /// <param name="message">One line: what of the input would break it, or a terminal would obey, is written out.</param>
+    public UserError(string message, int exitCode = ExitCodes.Configuration) : this(exitCode, PlainText.Visible(message), null)
+    {
+    }
 
-    public UserError(string message, Exception inner, int exitCode = ExitCodes.Configuration) : base(message, inner) => ExitCode = exitCode;
+    /// <inheritdoc cref="UserError(string, int)"/>
+    public UserError(string message, Exception inner, int exitCode = ExitCodes.Configuration) : this(exitCode, PlainText.Visible(message), inner)
+    {
+    }
+
+    private UserError(int exitCode, string lines, Exception? inner) : base(lines, inner) => ExitCode = exitCode;
+
+    /// <summary>Several mistakes of one kind, one line each.</summary>
+    public static UserError OfLines(IEnumerable<string> lines, int exitCode = ExitCodes.Configuration, Exception? inner = null) =>
+        new(exitCode, string.Join('\n', lines.Select(line => PlainText.Visible(line))), inner);
 
     public int ExitCode { get; }
 

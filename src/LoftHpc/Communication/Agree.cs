@@ -82,6 +82,6 @@ public static class Agree
         string message = own?.Message ?? "";
         if (nameRank && failures < communicator.Size) message += $" (rank {communicator.Rank} on {Environment.MachineName})";
         message = communicator.Broadcast(message, first);
-        throw own is null ? new UserError(message, exitCode) : new UserError(message, own, exitCode);
+        throw UserError.OfLines(message.Split('\n'), exitCode, own);
     }
 }

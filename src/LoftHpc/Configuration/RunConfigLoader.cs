@@ -76,7 +76,7 @@ public static class RunConfigLoader
         problems.AddRange(RunConfigRules.Broken(config)
             .Where(rule => !rule.Keys.Any(binder.Faulty.Contains))
             .Select(rule => new ConfigProblem(binder.SourceOf(rule.Keys), $"{rule.Keys[0]}: {rule.Message}")));
-        if (problems.Count > 0) throw new UserError(string.Join('\n', Lines(problems)));
+        if (problems.Count > 0) throw UserError.OfLines(Lines(problems));
         return config;
     }
 

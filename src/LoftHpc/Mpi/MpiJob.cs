@@ -151,8 +151,7 @@ public static class MpiJob
     /// <summary>An error on the standard error; one line, but for a config with several problems.</summary>
     public static void Print(string message)
     {
-        // Whatever of the input stands in it, a terminal must not obey it.
-        Console.Error.WriteLine($"lofthpc: error: {string.Join('\n', message.Split('\n').Select(line => PlainText.Visible(line)))}");
+        Console.Error.WriteLine($"lofthpc: error: {message}");
         Console.Error.Flush();
     }
 }
