@@ -159,7 +159,7 @@ internal static class GpipeScenarios
     }
 
     private static WeightsIdentity Identity => new(
-        new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 2, WidenFactor = 2 }, ImageChannels: 3, ImageSide: 28, Classes: 5);
+        new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 2 }, ImageChannels: 3, ImageSide: 28, Classes: 5);
 
     private static GpipeTraining Create(
         RankContext context, NetworkSpec network, BatchLoader data, int microBatches, string[] cuts, int batch = 4, OptimizerSection? optimizer = null) => new(

@@ -189,7 +189,7 @@ internal static class TrainingScenarios
                 Family = Enum.Parse<NetworkFamily>(arguments[0]),
                 Depth = int.Parse(arguments[1], CultureInfo.InvariantCulture),
                 Width = int.Parse(arguments[2], CultureInfo.InvariantCulture),
-                WidenFactor = 2,
+                WidenFactor = arguments[0] == nameof(NetworkFamily.WideResnet) ? 2 : 1,
                 Form = Enum.Parse<NetworkForm>(arguments[3]),
             },
             imageSide, trainImages, classes);

@@ -98,7 +98,7 @@ public sealed class LoftPlan : RoundsPlan
     public override void MoveFilters(CommunicationPlan plan)
     {
         if (Ranks == 1 || Moves <= 0) return;
-        if (_loft.Deal is DealKind.Norm) GatherNorms(plan, Moves);
+        if (_loft.Deal is DealKind.Norm) _normBytes = DoubleBytes * GatherNorms(plan, Moves);
         if (_loft.Deal is DealKind.Norm || !IsDrawn)
         {
             plan.Alltoallv(CommunicationPurpose.Round, AverageMoved(), ElementBytes, Moves);
@@ -148,11 +148,12 @@ public sealed class LoftPlan : RoundsPlan
     /// <summary>Warm-up rounds come first.</summary>
     private bool Partitioned(long step) => _split.Spaces.Count > 0 && step >= WarmupSteps;
 
-    private void GatherNorms(CommunicationPlan plan, long calls)
+    /// <returns>Norms that rank 0 sends and receives, which no rank does more of.</returns>
+    private long GatherNorms(CommunicationPlan plan, long calls)
     {
         long[] filters = [.. Enumerable.Range(0, Ranks).Select(rank => _split.Spaces.Sum(space => (long)Setting.ShardOf(space.Count, rank)))];
         plan.Allgatherv(CommunicationPurpose.Round, filters, DoubleBytes, calls);
-        _normBytes = DoubleBytes * (filters[0] + filters.Sum());
+        return filters[0] + filters.Sum();
     }
 
     private void Gather(CommunicationPlan plan, CommunicationPurpose purpose)
