@@ -82,8 +82,9 @@ public static class RunConfigLoader
 
     private static IEnumerable<string> Lines(List<ConfigProblem> problems)
     {
-        foreach (ConfigProblem problem in problems.OrderBy(problem => problem.Source.Order).Take(MostProblems)) yield return problem.ToString();
-        if (problems.Count > MostProblems) yield return $"and {problems.Count - MostProblems} more";
+        int listed = 0;
+        foreach (ConfigProblem problem in problems.OrderBy(problem => problem.Source.Order).Take(MostProblems))
+            yield return ++listed == MostProblems && problems.Count > listed ? $"{problem}; and {problems.Count - listed} problems more" : problem.ToString();
     }
 
     /// <summary>What no line of a text file holds, and a parser of YAML would refuse or drop.</summary>

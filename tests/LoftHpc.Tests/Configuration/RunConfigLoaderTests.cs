@@ -208,9 +208,9 @@ public sealed class RunConfigLoaderTests
     public void Of_very_many_problems_the_first_are_listed()
     {
         string[] problems = ProblemsOf(string.Concat(Enumerable.Range(0, 30_000).Select(i => $"a{i}: 1\n")));
-        Assert.Equal(21, problems.Length);
+        Assert.Equal(20, problems.Length);
         Assert.StartsWith("a.yaml:20: unknown key a19; ", problems[19]);
-        Assert.Equal("and 29980 more", problems[20]);
+        Assert.EndsWith("; and 29980 problems more", problems[19]);
     }
 
     [Fact]
