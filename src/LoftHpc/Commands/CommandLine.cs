@@ -14,6 +14,12 @@ public sealed class CommandLine
 {
     private const string DoctorName = "doctor";
 
+    /// <summary>One line holds so many; each may be wrong for the same reason.</summary>
+    private const int MostMistakes = 5;
+
+    /// <summary>An argument @FILE stands for itself: what is in a file, a device or a pipe is not read for more arguments.</summary>
+    private static readonly ParserConfiguration Parsing = new() { ResponseFileTokenReplacer = null };
+
     private MpiRuntime? _mpi;
 
     private CommandLine()
@@ -29,7 +35,7 @@ public sealed class CommandLine
     {
         CommandLine line = new();
         RootCommand root = line.Root();
-        ParseResult parsed = root.Parse(arguments);
+        ParseResult parsed = root.Parse(arguments, Parsing);
         string? mistake = Mistake(root, parsed);
         return MpiJob.Run(
             mpi =>
@@ -68,8 +74,8 @@ public sealed class CommandLine
     {
         if (parsed.Errors.Count == 0) return null;
         string problem = parsed.CommandResult.Command == root && parsed.UnmatchedTokens.Count > 0
-            ? $"unknown command '{parsed.UnmatchedTokens[0]}'; allowed are {string.Join(", ", root.Subcommands.Select(command => command.Name))}"
-            : string.Join(" ", parsed.Errors.Select(error => error.Message));
+            ? $"unknown command '{PlainText.Of(parsed.UnmatchedTokens[0])}'; allowed are {string.Join(", ", root.Subcommands.Select(command => command.Name))}"
+            : string.Join(" ", parsed.Errors.Take(MostMistakes).Select(error => PlainText.Of(error.Message)));
         return $"{problem} (see lofthpc --help)";
     }
 
