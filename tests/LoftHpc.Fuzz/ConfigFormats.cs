@@ -157,6 +157,8 @@ internal sealed class ArgumentsFormat : FuzzFormat
     /// <summary>Stands for the folder of the input.</summary>
     private const string Folder = "FOLDER";
 
+    private const string Prefix = "lofthpc: error: ";
+
     private static readonly string[][] Seed =
     [
         ["plan", "--config", $"{Folder}/plan.yaml"],
@@ -220,12 +222,13 @@ internal sealed class ArgumentsFormat : FuzzFormat
         }
         string message = complained.ToString();
         if (exitCode == ExitCodes.Done) return true;
-        if (!message.StartsWith("lofthpc: error: ", StringComparison.Ordinal) || !message.EndsWith('\n')) throw new UnclearException($"exit code {exitCode}, and the error is: {message}");
+        if (!message.StartsWith(Prefix, StringComparison.Ordinal) || !message.EndsWith('\n')) throw new UnclearException($"exit code {exitCode}, and the error is: {message}");
         throw new UserError(message[..^1], exitCode);
     }
 
     /// <summary>One mistake of the command line is one line; a config's problems are one each.</summary>
     protected override bool SeveralLines => true;
 
-    protected override bool NamesInput(string line, string folder) => true;
+    protected override bool NamesInput(string line, string folder) =>
+        line.StartsWith(Prefix, StringComparison.Ordinal) || line.StartsWith(folder, StringComparison.Ordinal) || line.StartsWith("override ", StringComparison.Ordinal);
 }

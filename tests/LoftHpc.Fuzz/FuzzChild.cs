@@ -44,7 +44,7 @@ internal static class FuzzChild
         Directory.CreateDirectory(Path.Combine(sandbox, WorkFolder));
         Environment.CurrentDirectory = Path.Combine(sandbox, WorkFolder);
         TorchLibrary.Load();
-        Watch(seed);
+        Watch();
         FuzzState done = first == 0 ? new FuzzState(0, 0, 0, 0, 0) : FuzzState.Read(state);
         for (int number = first; number < count; number++)
         {
@@ -79,8 +79,10 @@ internal static class FuzzChild
     }
 
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
-    private static void Watch(int seed)
+    private static void Watch()
     {
+        // A format may put something else in the console's place.
+        TextWriter console = Console.Error;
         Thread watchdog = new(() =>
         {
             while (true)
@@ -89,7 +91,7 @@ internal static class FuzzChild
                 long begun = Volatile.Read(ref _begun);
                 bool late = begun != 0 && Stopwatch.GetElapsedTime(begun) > MaxTime;
                 if (!late && ProcessMemory.ResidentBytes < MaxBytes * 3 / 2) continue;
-                Console.Error.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
+                console.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
                 Process.GetCurrentProcess().Kill();
             }
         })

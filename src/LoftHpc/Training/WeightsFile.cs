@@ -47,7 +47,7 @@ public sealed record WeightsIdentity(
         [StepKey] = step.ToString(CultureInfo.InvariantCulture),
     };
 
-    /// <summary>The network of a file, which holds all its tensors. What the metadata say is checked before a network is made of it.</summary>
+    /// <summary>The network of a file, which holds all its tensors and no others. What the metadata say is checked before a network is made of it.</summary>
     /// <exception cref="UserError">The file was not written by this program.</exception>
     public static WeightsIdentity Of(SafetensorsFile file, string path)
     {
@@ -63,7 +63,12 @@ public sealed record WeightsIdentity(
             throw new UserError($"{path}: the metadata's '{Key}' describes no network: {PlainText.Of(error.Message)}", error);
         }
         if (identity.Problem() is string problem) throw new UserError($"{path}: the metadata's '{Key}' describes no network: {PlainText.Of(problem)}");
-        foreach (TensorSpec tensor in identity.Describe().Tensors) file.MustHold(tensor.Name, tensor.Shape);
+        NetworkSpec network = identity.Describe();
+        foreach (TensorSpec tensor in network.Tensors) file.MustHold(tensor.Name, tensor.Shape);
+        // Nothing bounds the size of others.
+        HashSet<string> names = [.. network.Tensors.Select(tensor => tensor.Name), .. WeightsFile.CountsOf(network)];
+        if (file.Entries.FirstOrDefault(entry => !names.Contains(entry.Name)) is TensorEntry other)
+            throw new UserError($"{path}: there is a tensor {PlainText.Of(other.Name)}, which its network does not have");
         return identity;
     }
 
@@ -205,9 +210,13 @@ public static class WeightsFile
         Save(path, identity, step, network, state, self, (tensor, _) => TensorSlice.Whole(tensor));
     }
 
+    /// <summary>Names of the counts of steps, PyTorch's num_batches_tracked, one for each normalization.</summary>
+    internal static IEnumerable<string> CountsOf(NetworkSpec network) =>
+        network.Tensors.Where(tensor => tensor.Role is TensorRole.RunningMean).Select(tensor => tensor.Name.Replace("running_mean", TrackedSuffix));
+
     private static SafetensorsWriter Create(string path, WeightsIdentity identity, long step, NetworkSpec network, ScalarType type)
     {
-        string[] norms = [.. network.Tensors.Where(t => t.Role is TensorRole.RunningMean).Select(t => t.Name.Replace("running_mean", TrackedSuffix))];
+        string[] norms = [.. CountsOf(network)];
         var writer = new SafetensorsWriter(
             path,
             [.. network.Tensors.Select(tensor => new TensorEntry(tensor.Name, type, tensor.Shape)), .. norms.Select(name => new TensorEntry(name, int64, []))],
