@@ -3,7 +3,11 @@ namespace LoftHpc;
 /// <summary>How a row of things is cut into batches: whole ones, and then what is left. No size overflows.</summary>
 public static class Batches
 {
-    public static int Count(int items, int batch) => (items / batch) + (items % batch == 0 ? 0 : 1);
+    /// <summary>Batches, of which the last one may be smaller.</summary>
+    public static int Count(int items, int batch) => (int)Count((long)items, batch);
+
+    /// <summary>The same of longer rows.</summary>
+    public static long Count(long items, long batch) => (items / batch) + (items % batch == 0 ? 0 : 1);
 
     /// <summary>Each batch of the things from <paramref name="first"/> up to, but not with, <paramref name="end"/>.</summary>
     public static IEnumerable<(int Start, int Count)> Of(int first, int end, int batch)

@@ -78,6 +78,25 @@ internal static class FuzzChild
         return 0;
     }
 
+    /// <summary>Tries inputs that lie in a folder, and says of each what came of it.</summary>
+    /// <param name="folder">Of folders, one an input.</param>
+    public static int Replay(FuzzFormat format, string folder)
+    {
+        TorchLibrary.Load();
+        Watch();
+        foreach (string input in Directory.EnumerateDirectories(folder).Order(StringComparer.Ordinal))
+        {
+            Console.Write($"{Path.GetFileName(input)}: ");
+            Console.Out.Flush();
+            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
+            Verdict verdict = format.Judge(input);
+            Volatile.Write(ref _begun, 0);
+            string? problem = verdict.Problem ?? (ProcessMemory.PeakBytes > MaxBytes ? $"{ProcessMemory.PeakBytes} bytes of memory" : null);
+            Console.WriteLine(problem ?? (verdict.Accepted ? "accepted" : "refused"));
+        }
+        return 0;
+    }
+
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
     private static void Watch()
     {

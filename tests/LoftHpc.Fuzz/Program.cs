@@ -3,6 +3,7 @@ using LoftHpc.Fuzz;
 return args switch
 {
     ["--child", string format, string count, string seed, string first, string folder] => FuzzChild.Run(FormatOf(format), Number(count), Number(seed), Number(first), folder),
+    ["--replay", string format, string folder] => FuzzChild.Replay(FormatOf(format), folder),
     [string count] => FuzzRun.Run(Number(count), 1, FuzzFormat.All),
     [string count, string seed] => FuzzRun.Run(Number(count), Number(seed), FuzzFormat.All),
     [string count, string seed, string format] => FuzzRun.Run(Number(count), Number(seed), [FormatOf(format)]),

@@ -11,7 +11,7 @@ using static TorchSharp.torch;
 namespace LoftHpc.Fuzz;
 
 /// <summary>Valid inputs, from which mutated ones are made.</summary>
-internal static class Seeds
+public static class Seeds
 {
     /// <summary>The smallest network that there is.</summary>
     public static readonly WeightsIdentity Network = new(

@@ -79,7 +79,7 @@ public static class RunCommands
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
         CheckMethod(session);
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
-        session.OnRoot(PlotStyle.CheckLibrary);
+        session.OnRoot(Plots.CheckLibrary);
         session.CheckArithmetic(pretraining: true, TicketOf(session, session.Dense));
         RunFolder folder = Create(session);
         Record(session, folder, () =>

@@ -100,7 +100,9 @@ public static class RunConfigRules
         if (pretrain.Snapshots.Any(epoch => epoch > pretrain.Epochs) || !IsAscending(pretrain.Snapshots))
         {
             yield return new BrokenRule(
-                Invariant($"{List(pretrain.Snapshots)}; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
+                pretrain.Epochs == 0
+                    ? $"{List(pretrain.Snapshots)}; allowed: none ([]), since there is no epoch (pretrain.epochs is 0)"
+                    : Invariant($"{List(pretrain.Snapshots)}; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
                 "pretrain.snapshots", "pretrain.epochs");
         }
         if (pretrain.Method is PretrainMethod.Gpipe && pretrain.Gpipe.MicroBatches > pretrain.Batch)

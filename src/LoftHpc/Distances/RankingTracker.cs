@@ -71,9 +71,19 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     }
 
     /// <summary>Indices below <paramref name="count"/>: all, or <paramref name="most"/> of them with the first and the last.</summary>
-    public static int[] EvenlySpaced(int count, int most) => count <= most
-        ? [.. Enumerable.Range(0, count)]
-        : [.. Enumerable.Range(0, most).Select(i => (int)Math.Round((double)i * (count - 1) / (most - 1)))];
+    public static int[] EvenlySpaced(int count, int most) => [.. Spaced(count, most).Select(i => (int)i)];
+
+    /// <summary>How many pairs <see cref="PairsRemaining"/> has, for more measurements than a list could hold.</summary>
+    public static long CountRemaining(long measurements, int measurementsMax)
+    {
+        long[] chosen = [.. Spaced(measurements, measurementsMax)];
+        long count = chosen.Length, neighbours = chosen.Skip(1).Zip(chosen.Skip(2)).Count(pair => pair.Second - pair.First == 1);
+        return ((count - 1) * (count - 1)) - neighbours;
+    }
+
+    private static IEnumerable<long> Spaced(long count, int most) => count <= most
+        ? Enumerable.Range(0, (int)count).Select(i => (long)i)
+        : Enumerable.Range(0, most).Select(i => (long)Math.Round((double)i * (count - 1) / (most - 1)));
 
     public void Dispose()
     {

@@ -23,13 +23,17 @@ public sealed class FilterPartition
         [.. network.Blocks.Where(block => stages.Contains(block.Stage) && (firstBlocks || block.Index > 0))];
 
     /// <summary>Each block's filters dealt in the order of a permutation of its own, a function of (seed, block, round).</summary>
-    public static FilterPartition AtRandom(IEnumerable<BlockSpec> blocks, long seed, long round, int ranks) => Deal(blocks, ranks, space =>
+    public static FilterPartition AtRandom(IEnumerable<BlockSpec> blocks, long seed, long round, int ranks) =>
+        Deal(blocks, ranks, space => RandomOwners(space, seed, round, ranks));
+
+    /// <summary>The owner of each filter of one block in <see cref="AtRandom"/>.</summary>
+    public static int[] RandomOwners(ChannelSpace space, long seed, long round, int ranks)
     {
         int[] owners = new int[space.Count];
         int[] order = Stream(seed, space, round).Permutation(space.Count);
         for (int i = 0; i < order.Length; i++) owners[order[i]] = i % ranks;
         return owners;
-    });
+    }
 
     /// <summary>
     /// Every rank gets a like spectrum: of each <paramref name="ranks"/> neighbours in the order of the norms each rank

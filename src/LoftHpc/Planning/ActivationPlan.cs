@@ -60,9 +60,8 @@ public static class ActivationPlan
                 return Held(ForwardKind.Serial, Narrow(config.Loft, network, share), walked);
             case PretrainMethod.Gpipe:
                 // The micro-batches of a step are all held when the last of them is forward.
-                int parts = config.Gpipe.MicroBatches;
-                return Enumerable.Range(0, parts).Sum(part =>
-                    new Counter(ForwardKind.Serial, network, Size(new Shard(part, parts), config.Batch), elementBytes, share, channels).Units(first, end, imageSide));
+                return Shard.Sizes(config.Batch, config.Gpipe.MicroBatches).Sum(parts =>
+                    parts.Count * new Counter(ForwardKind.Serial, network, parts.Size, elementBytes, share, channels).Units(first, end, imageSide));
             default:
                 throw new ArgumentOutOfRangeException(nameof(config), $"no method {config.Method}");
         }

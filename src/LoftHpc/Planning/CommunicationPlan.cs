@@ -48,23 +48,23 @@ public sealed class CommunicationPlan(int ranks)
         Collective(purpose, "reduce_scatter", rank => TransferCount.ReduceScatter(rank, counts, elementBytes), calls);
 
     /// <param name="counts">Elements that a rank (first index) sends to another.</param>
-    public void Alltoallv(CommunicationPurpose purpose, long[][] counts, int elementBytes) =>
+    public void Alltoallv(CommunicationPurpose purpose, long[][] counts, int elementBytes, long calls = 1) =>
         Collective(purpose, "alltoallv", rank =>
-            TransferCount.Alltoallv(rank, counts[rank], [.. counts.Select(from => from[rank])], elementBytes));
+            TransferCount.Alltoallv(rank, counts[rank], [.. counts.Select(from => from[rank])], elementBytes), calls);
 
     /// <summary>To rank 0.</summary>
-    public void Reduce(CommunicationPurpose purpose, long count, int elementBytes) =>
-        Collective(purpose, "reduce", rank => TransferCount.Reduce(rank, ranks, 0, count, elementBytes));
+    public void Reduce(CommunicationPurpose purpose, long count, int elementBytes, long calls = 1) =>
+        Collective(purpose, "reduce", rank => TransferCount.Reduce(rank, ranks, 0, count, elementBytes), calls);
 
     /// <summary>From rank 0.</summary>
     public void Broadcast(CommunicationPurpose purpose, long count, int elementBytes) =>
         Collective(purpose, "broadcast", rank => TransferCount.Broadcast(rank, ranks, 0, count, elementBytes));
 
     /// <summary>A send of one rank and the receive of another.</summary>
-    public void Send(CommunicationPurpose purpose, int from, int to, long count, int elementBytes)
+    public void Send(CommunicationPurpose purpose, int from, int to, long count, int elementBytes, long calls = 1)
     {
-        Add((purpose, "send"), from, 1, TransferCount.Send(count, elementBytes));
-        Add((purpose, "receive"), to, 1, TransferCount.Receive(count, elementBytes));
+        Add((purpose, "send"), from, calls, new Entry(1, TransferCount.Send(count, elementBytes)));
+        Add((purpose, "receive"), to, calls, new Entry(1, TransferCount.Receive(count, elementBytes)));
     }
 
     /// <summary>Adds another plan to this one, so many times.</summary>
@@ -72,7 +72,7 @@ public sealed class CommunicationPlan(int ranks)
     {
         foreach ((var key, Entry[] entry) in other._entries)
         {
-            for (int rank = 0; rank < ranks; rank++) Add(key, rank, times * entry[rank].Calls, times * entry[rank].Transfers);
+            for (int rank = 0; rank < ranks; rank++) Add(key, rank, times, entry[rank]);
         }
     }
 
@@ -95,12 +95,18 @@ public sealed class CommunicationPlan(int ranks)
 
     private void Collective(CommunicationPurpose purpose, string collective, Func<int, Transfers> ofRank, long calls = 1)
     {
-        for (int rank = 0; rank < ranks; rank++) Add((purpose, collective), rank, calls, calls * ofRank(rank));
+        for (int rank = 0; rank < ranks; rank++) Add((purpose, collective), rank, calls, new Entry(1, ofRank(rank)));
     }
 
-    private void Add((CommunicationPurpose, string) key, int rank, long calls, Transfers transfers)
+    /// <exception cref="OverflowException">The sum is beyond 64 bits.</exception>
+    private void Add((CommunicationPurpose, string) key, int rank, long times, Entry added)
     {
         if (!_entries.TryGetValue(key, out Entry[]? entry)) _entries.Add(key, entry = new Entry[ranks]);
-        entry[rank] = new Entry(entry[rank].Calls + calls, entry[rank].Transfers + transfers);
+        ((long calls, Transfers sum), Transfers one) = (entry[rank], added.Transfers);
+        checked
+        {
+            entry[rank] = new Entry(calls + (times * added.Calls), new Transfers(
+                sum.Messages + (times * one.Messages), sum.BytesSent + (times * one.BytesSent), sum.BytesReceived + (times * one.BytesReceived)));
+        }
     }
 }

@@ -8,6 +8,7 @@ namespace LoftHpc.Planning;
 public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
 {
     private readonly bool _synchronised = setting.Pretrain.BatchNorm is BatchNormScope.Synchronised;
+    private CommunicationPlan? _step;
     private long _stepsSinceAverage, _gradients;
 
     protected override long ExchangeBytes => _gradients * ElementBytes;
@@ -26,6 +27,14 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
     protected override void Communicate(CommunicationPlan plan, long step, int batch)
     {
         if (Ranks == 1) return;
+        plan.Add(_step ??= AnyStep());
+        _stepsSinceAverage++;
+    }
+
+    /// <summary>A step sends the same, however large its batch is.</summary>
+    private CommunicationPlan AnyStep()
+    {
+        CommunicationPlan plan = new(Ranks);
         if (_synchronised)
         {
             foreach (long channels in Network.NormChannels())
@@ -36,7 +45,7 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
         }
         _gradients = Network.ParameterCount;
         plan.Allreduce(CommunicationPurpose.Step, _gradients, ElementBytes);
-        _stepsSinceAverage++;
+        return plan;
     }
 
     private void AverageRunningStatistics(CommunicationPlan plan)

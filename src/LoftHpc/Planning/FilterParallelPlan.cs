@@ -11,8 +11,11 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
     private readonly FilterAssignment _assignment =
         FilterAssignment.Create(setting.Network, setting.Pretrain.Assignment, setting.Config.Run.Seed, setting.Ranks);
 
-    private readonly ConvGeometry[] _gathered =
-        [.. setting.Network.Geometry(setting.Images.Side).Where(conv => setting.Network.Blocks.Any(block => conv.Conv == block.Conv1 || conv.Conv == block.Conv2))];
+    /// <summary>Inputs of convolutions that are gathered, and how many are alike.</summary>
+    private readonly (ConvGeometry Conv, int Count)[] _gathered =
+        [.. setting.Network.Geometry(setting.Images.Side)
+            .Where(conv => setting.Network.Blocks.Any(block => conv.Conv == block.Conv1 || conv.Conv == block.Conv2))
+            .GroupBy(conv => (conv.Conv.InputChannels, conv.InputSide)).Select(alike => (alike.First(), alike.Count()))];
 
     private readonly Dictionary<(CommunicationPurpose, int), CommunicationPlan> _passes = [];
     private long _scratch;
@@ -26,7 +29,7 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
 
     public override void Evaluate(CommunicationPlan plan)
     {
-        foreach (int batch in Setting.EvaluationBatches) Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false);
+        foreach ((int batch, int count) in Setting.EvaluationBatches) Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
     }
 
     public override void Save(CommunicationPlan plan) => SendToRoot(plan, CommunicationPurpose.Save, rank =>
@@ -40,24 +43,24 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
         Pass(plan, CommunicationPurpose.Step, batch, Setting.Pretrain.Backward is BackwardKind.Exact);
 
     /// <summary>A forward pass of a batch, and with exact gradients a backward pass.</summary>
-    private void Pass(CommunicationPlan plan, CommunicationPurpose purpose, int batch, bool backward)
+    private void Pass(CommunicationPlan plan, CommunicationPurpose purpose, int batch, bool backward, int times = 1)
     {
         if (Ranks == 1) return;
         if (!_passes.TryGetValue((purpose, batch), out CommunicationPlan? pass))
         {
             _passes.Add((purpose, batch), pass = new CommunicationPlan(Ranks));
-            foreach (ConvGeometry conv in _gathered) Gather(pass, purpose, conv, batch, backward);
+            foreach ((ConvGeometry conv, int count) in _gathered) Gather(pass, purpose, conv, batch, backward, count);
             pass.Allreduce(purpose, (long)batch * Network.Classes, ElementBytes);
         }
-        plan.Add(pass);
+        plan.Add(pass, times);
     }
 
-    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward)
+    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
     {
         long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * ElementBytes;
-        foreach (IGrouping<int, int> pieces in batch.Batches(ChannelExchange.ImagesPerPiece(imageBytes)).GroupBy(images => images))
+        foreach ((int images, int pieces) in Batches.Sizes(batch, ChannelExchange.ImagesPerPiece(imageBytes)))
         {
-            int images = pieces.Key, calls = pieces.Count();
+            long calls = (long)pieces * alike;
             long[] counts = [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area * images)];
             plan.Allgatherv(purpose, counts, ElementBytes, calls);
             if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, calls);

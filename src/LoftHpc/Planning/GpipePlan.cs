@@ -10,13 +10,15 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
     private readonly IReadOnlyList<PipelineStage> _stages =
         PipelineStages.Create(setting.Network, setting.Images.Side, setting.Ranks, setting.Pretrain.Gpipe.Cuts);
 
+    private long[]? _boundaries;
+
     /// <summary>Values of one image that cross each boundary between ranks.</summary>
-    public IEnumerable<long> Boundaries => _stages.Take(Ranks - 1).Select(stage =>
-        Network.UnitOutput(stage.End - 1, Setting.Images.Side).Aggregate(1L, (product, side) => product * side));
+    public IReadOnlyList<long> Boundaries => _boundaries ??= [.. _stages.Take(Ranks - 1).Select(stage =>
+        Network.UnitOutput(stage.End - 1, Setting.Images.Side).Aggregate(1L, (product, side) => product * side))];
 
     public override void Evaluate(CommunicationPlan plan)
     {
-        foreach (int batch in Setting.EvaluationBatches) Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false);
+        foreach ((int batch, int count) in Setting.EvaluationBatches) Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
         plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
     }
 
@@ -26,25 +28,26 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
 
     public override IEnumerable<TensorSlice> Held(int rank) => _stages[rank].Slices(Network);
 
+    /// <summary>Each rank has units of its own.</summary>
+    public override int Like(int rank) => rank;
+
     protected override (int First, int End)? Units(int rank) => (_stages[rank].First, _stages[rank].End);
 
     protected override void Communicate(CommunicationPlan plan, long step, int batch)
     {
-        int parts = Setting.Pretrain.Gpipe.MicroBatches;
-        for (int part = 0; part < parts; part++)
+        foreach ((int images, int count) in Shard.Sizes(batch, Setting.Pretrain.Gpipe.MicroBatches))
         {
-            (int start, int end) = new Shard(part, parts).Of(batch);
-            if (end > start) Cross(plan, CommunicationPurpose.Step, end - start, backward: true);
+            if (images > 0) Cross(plan, CommunicationPurpose.Step, images, backward: true, count);
         }
     }
 
-    private void Cross(CommunicationPlan plan, CommunicationPurpose purpose, int images, bool backward)
+    private void Cross(CommunicationPlan plan, CommunicationPurpose purpose, int images, bool backward, int times)
     {
         int rank = 0;
         foreach (long values in Boundaries)
         {
-            plan.Send(purpose, rank, rank + 1, images * values, ElementBytes);
-            if (backward) plan.Send(purpose, rank + 1, rank, images * values, ElementBytes);
+            plan.Send(purpose, rank, rank + 1, images * values, ElementBytes, times);
+            if (backward) plan.Send(purpose, rank + 1, rank, images * values, ElementBytes, times);
             rank++;
         }
     }

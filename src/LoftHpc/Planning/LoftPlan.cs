@@ -12,10 +12,13 @@ namespace LoftHpc.Planning;
 /// </summary>
 public sealed class LoftPlan : RoundsPlan
 {
+    /// <summary>Filters that are drawn, with the pairs of ranks between which they may move, over all rounds: some seconds.</summary>
+    private const long MostDrawn = 20_000_000;
+
     private readonly LoftSection _loft;
     private readonly LoftNetwork _split;
-    private readonly NetworkSpec[] _narrow;
-    private readonly long[] _narrowFlops;
+    private readonly Dictionary<int, NetworkSpec> _narrow = [];
+    private readonly Dictionary<int, long> _narrowFlops = [];
     private readonly long _wholeFlops;
     private long _normBytes;
     private readonly Func<long, IReadOnlyList<int[]>> _owners;
@@ -29,10 +32,12 @@ public sealed class LoftPlan : RoundsPlan
         _loft = setting.Pretrain.Loft;
         _split = new LoftNetwork(setting.Network, _loft);
         _owners = owners ?? Draw;
-        // Shares of a random deal have the same sizes in every round.
-        _narrow = [.. Enumerable.Range(0, Ranks).Select(rank => Network.WithInnerCounts(
-            _split.Spaces.ToDictionary(space => space.Name, space => setting.ShardOf(space.Count, rank))))];
-        _narrowFlops = [.. _narrow.Select(network => network.Flops(setting.Images.Side))];
+        foreach (int rank in DifferentRanks)
+        {
+            // Shares of a random deal have the same sizes in every round.
+            _narrow[rank] = Network.WithInnerCounts(_split.Spaces.ToDictionary(space => space.Name, space => setting.ShardOf(space.Count, rank)));
+            _narrowFlops[rank] = _narrow[rank].Flops(setting.Images.Side);
+        }
         _wholeFlops = Network.Flops(setting.Images.Side);
     }
 
@@ -44,6 +49,8 @@ public sealed class LoftPlan : RoundsPlan
         {
             if (_loft.Deal is DealKind.Norm)
                 yield return "filters dealt by norm depend on the training: bytes of the alltoallv are the average over partitions, and shares of a block may differ by a filter";
+            else if (!IsDrawn)
+                yield return string.Create(System.Globalization.CultureInfo.InvariantCulture, $"in {Moves:N0} rounds filters change hands: bytes of the alltoallv are the average over partitions");
             if (_loft.WarmupRounds > 0)
                 yield return "memory is that of the partitioned rounds: in the warm-up rounds every rank holds the full network, as by local-sgd";
         }
@@ -74,19 +81,44 @@ public sealed class LoftPlan : RoundsPlan
     {
         LastRound(plan);
         if (Ranks == 1) return;
-        if (_loft.Deal is DealKind.Norm) GatherNorms(plan);
-        plan.Alltoallv(CommunicationPurpose.Round, AverageMoves(), ElementBytes);
+        if (_loft.Deal is DealKind.Norm) GatherNorms(plan, 1);
+        plan.Alltoallv(CommunicationPurpose.Round, AverageMoved(), ElementBytes);
     }
 
     /// <summary>The exchange at the end of a round, for the partitions that the seed draws for it and the next one.</summary>
     public void DrawnRound(CommunicationPlan plan, long round)
     {
         LastRound(plan);
-        plan.Alltoallv(CommunicationPurpose.Round, Moves(_owners(round), _owners(round + 1)), ElementBytes);
+        plan.Alltoallv(CommunicationPurpose.Round, Moved(_owners(round), _owners(round + 1)), ElementBytes);
     }
 
+    public override long WarmupSteps => (long)_loft.WarmupRounds * Setting.Pretrain.LocalSteps;
+
+    /// <summary>After every round but the last one, and the first ones, in which nothing is partitioned.</summary>
+    public override void MoveFilters(CommunicationPlan plan)
+    {
+        if (Ranks == 1 || Moves <= 0) return;
+        if (_loft.Deal is DealKind.Norm) GatherNorms(plan, Moves);
+        if (_loft.Deal is DealKind.Norm || !IsDrawn)
+        {
+            plan.Alltoallv(CommunicationPurpose.Round, AverageMoved(), ElementBytes, Moves);
+            return;
+        }
+        IReadOnlyList<int[]> owners = _owners(_loft.WarmupRounds);
+        for (long round = _loft.WarmupRounds; round < _loft.WarmupRounds + Moves; round++)
+        {
+            IReadOnlyList<int[]> next = _owners(round + 1);
+            plan.Alltoallv(CommunicationPurpose.Round, Moved(owners, next), ElementBytes);
+            owners = next;
+        }
+    }
+
+    private long Moves => Rounds.Count - 1 - _loft.WarmupRounds;
+
+    private bool IsDrawn => Moves <= MostDrawn / (_split.Spaces.Sum(space => space.Count) + ((long)Ranks * Ranks));
+
     public override IEnumerable<TensorSlice> Held(int rank) =>
-        (Partitioned(At) ? _narrow[rank] : Network).Tensors.Select(TensorSlice.Whole);
+        (Partitioned(At) ? _narrow[Like(rank)] : Network).Tensors.Select(TensorSlice.Whole);
 
     /// <summary>
     /// Narrow networks (dealt by norm, a block's share may have a filter more or less), in warm-up rounds the whole one, and on
@@ -96,7 +128,7 @@ public sealed class LoftPlan : RoundsPlan
     {
         if (Ranks == 1 || rank == 0 || _loft.WarmupRounds > 0) yield return Network.Tensors.Select(TensorSlice.Whole);
         if (Ranks == 1) yield break;
-        foreach (int of in _loft.Deal is DealKind.Norm ? [0, Ranks - 1] : new[] { rank }) yield return _narrow[of].Tensors.Select(TensorSlice.Whole);
+        foreach (int of in _loft.Deal is DealKind.Norm ? [0, Ranks - 1] : new[] { rank }) yield return _narrow[Like(of)].Tensors.Select(TensorSlice.Whole);
     }
 
     /// <summary>A buffer each for filters that leave and that arrive, and for norms; what is shared is summed where it is.</summary>
@@ -107,28 +139,19 @@ public sealed class LoftPlan : RoundsPlan
     protected override long WithoutGradient(int rank) => !Partitioned(At) || !Network.PreActivation ? 0 : ElementBytes * _split.Blocks
         .Where(block => block.Shortcut is null && Setting.ShardOf(block.Inner.Count, rank) == 0).Sum(block => 2L * block.Norm1.Space.Count);
 
-    protected override long FlopsOf(int rank) => Partitioned(At) ? _narrowFlops[rank] : _wholeFlops;
+    protected override long FlopsOf(int rank, long step) => Partitioned(step) ? _narrowFlops[rank] : _wholeFlops;
 
     protected override long SharedValues(long step) => Partitioned(step)
         ? _split.SharedValues
         : Network.ParameterCount + (_loft.RunningStatistics is RunningStatisticsKind.Average ? Network.StatisticsCount() : 0);
 
-    protected override void EndRound(CommunicationPlan plan)
-    {
-        base.EndRound(plan);
-        long round = At / Setting.Pretrain.LocalSteps;
-        if (Ranks == 1 || At + 1 == Setting.Steps || !Partitioned(At)) return;
-        if (_loft.Deal is DealKind.Norm) GatherNorms(plan);
-        plan.Alltoallv(CommunicationPurpose.Round, _loft.Deal is DealKind.Norm ? AverageMoves() : Moves(_owners(round), _owners(round + 1)), ElementBytes);
-    }
-
     /// <summary>Warm-up rounds come first.</summary>
-    private bool Partitioned(long step) => _split.Spaces.Count > 0 && step / Setting.Pretrain.LocalSteps >= _loft.WarmupRounds;
+    private bool Partitioned(long step) => _split.Spaces.Count > 0 && step >= WarmupSteps;
 
-    private void GatherNorms(CommunicationPlan plan)
+    private void GatherNorms(CommunicationPlan plan, long calls)
     {
         long[] filters = [.. Enumerable.Range(0, Ranks).Select(rank => _split.Spaces.Sum(space => (long)Setting.ShardOf(space.Count, rank)))];
-        plan.Allgatherv(CommunicationPurpose.Round, filters, DoubleBytes);
+        plan.Allgatherv(CommunicationPurpose.Round, filters, DoubleBytes, calls);
         _normBytes = DoubleBytes * (filters[0] + filters.Sum());
     }
 
@@ -141,7 +164,7 @@ public sealed class LoftPlan : RoundsPlan
     }
 
     /// <summary>Values that each rank sends each other one from one partition to the next.</summary>
-    private long[][] Moves(IReadOnlyList<int[]> from, IReadOnlyList<int[]> to)
+    private long[][] Moved(IReadOnlyList<int[]> from, IReadOnlyList<int[]> to)
     {
         long[][] moves = Square();
         for (int block = 0; block < from.Count; block++)
@@ -156,16 +179,18 @@ public sealed class LoftPlan : RoundsPlan
     }
 
     /// <summary>The mean over all pairs of partitions: a filter of one rank goes to another in proportion to the other's share.</summary>
-    private long[][] AverageMoves()
+    private long[][] AverageMoved()
     {
         long[][] moves = Square();
+        Dictionary<(int, int), long> alike = [];
         for (int from = 0; from < Ranks; from++)
         {
             for (int to = 0; to < Ranks; to++)
             {
                 if (from == to) continue;
-                moves[from][to] = (long)Math.Round(_split.Spaces.Sum(space =>
-                    (double)Setting.ShardOf(space.Count, from) * Setting.ShardOf(space.Count, to) / space.Count * _split.ValuesOf(space)));
+                if (!alike.TryGetValue((Like(from), Like(to)), out moves[from][to]))
+                    alike[(Like(from), Like(to))] = moves[from][to] = (long)Math.Round(_split.Spaces.Sum(space =>
+                        (double)Setting.ShardOf(space.Count, from) * Setting.ShardOf(space.Count, to) / space.Count * _split.ValuesOf(space)));
             }
         }
         return moves;
@@ -173,20 +198,8 @@ public sealed class LoftPlan : RoundsPlan
 
     private long[][] Square() => [.. Enumerable.Range(0, Ranks).Select(_ => new long[Ranks])];
 
-    private List<int[]> Draw(long round)
-    {
-        FilterPartition partition = FilterPartition.AtRandom(_split.Blocks, Setting.Config.Run.Seed, round, Ranks);
-        return [.. _split.Blocks.Select(block =>
-        {
-            int[] owners = new int[block.Inner.Count];
-            IReadOnlyList<int[]> owned = partition.Of(block.Inner)!.Owned;
-            for (int rank = 0; rank < Ranks; rank++)
-            {
-                foreach (int filter in owned[rank]) owners[filter] = rank;
-            }
-            return owners;
-        })];
-    }
+    private List<int[]> Draw(long round) =>
+        [.. _split.Spaces.Select(space => FilterPartition.RandomOwners(space, Setting.Config.Run.Seed, round, Ranks))];
 }
 
 /// <summary>Which part of a network LoFT deals to the ranks, and which they share.</summary>
@@ -194,14 +207,22 @@ public sealed class LoftNetwork
 {
     private readonly NetworkSpec _network;
     private readonly LoftSection _loft;
-    private readonly HashSet<string> _names;
+    private readonly Dictionary<string, long> _values;
 
     public LoftNetwork(NetworkSpec network, LoftSection loft)
     {
         (_network, _loft) = (network, loft);
         Blocks = FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks);
         Spaces = [.. Blocks.Select(block => block.Inner)];
-        _names = [.. Spaces.Select(space => space.Name)];
+        _values = Spaces.ToDictionary(space => space.Name, _ => 0L);
+        foreach (TensorSpec tensor in network.Tensors.Where(Travels))
+        {
+            foreach (ChannelSpace? space in new[] { tensor.Axis0, tensor.Axis1 })
+            {
+                if (space is not null && _values.ContainsKey(space.Name))
+                    _values[space.Name] += tensor.Count / space.Count * (tensor.IsParameter && loft.Momentum is MomentumKind.Travel ? 2 : 1);
+            }
+        }
     }
 
     /// <summary>The partitioned blocks.</summary>
@@ -217,11 +238,10 @@ public sealed class LoftNetwork
     public long NormsMeasured => Blocks.Sum(block => (long)block.Conv1.Out.Count + block.Conv2.Out.Count);
 
     public bool IsPartitioned(TensorSpec tensor) =>
-        (tensor.Axis0 is not null && _names.Contains(tensor.Axis0.Name)) || (tensor.Axis1 is not null && _names.Contains(tensor.Axis1.Name));
+        (tensor.Axis0 is not null && _values.ContainsKey(tensor.Axis0.Name)) || (tensor.Axis1 is not null && _values.ContainsKey(tensor.Axis1.Name));
 
     /// <summary>Values that travel with one filter of a partitioned block.</summary>
-    public long ValuesOf(ChannelSpace space) => _network.Tensors.Where(tensor => (tensor.Axis0 == space || tensor.Axis1 == space) && Travels(tensor))
-        .Sum(tensor => tensor.Count / space.Count * (tensor.IsParameter && _loft.Momentum is MomentumKind.Travel ? 2 : 1));
+    public long ValuesOf(ChannelSpace space) => _values[space.Name];
 
     private bool Travels(TensorSpec tensor) => tensor.IsParameter || _loft.RunningStatistics is RunningStatisticsKind.Average;
 }

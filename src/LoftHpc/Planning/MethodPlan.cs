@@ -14,6 +14,7 @@ public abstract class MethodPlan(PlanSetting setting)
 {
     private readonly TrainingWork[] _work = new TrainingWork[setting.Ranks];
     private readonly long?[] _flops = new long?[setting.Ranks];
+    private int[]? _like;
 
     protected PlanSetting Setting => setting;
 
@@ -36,31 +37,58 @@ public abstract class MethodPlan(PlanSetting setting)
         };
     }
 
-    /// <summary>One optimizer step, counted from 0 over all epochs.</summary>
-    public void Step(CommunicationPlan plan, long step)
+    /// <summary>
+    /// One optimizer step, counted from 0 over all epochs. What it communicates is added once; what it computes for as many
+    /// steps as there are of its kind.
+    /// </summary>
+    /// <exception cref="OverflowException">What is computed is beyond 64 bits.</exception>
+    public void Step(CommunicationPlan plan, long step, long alike = 1)
     {
         int batch = setting.BatchOf(step);
-        for (int rank = 0; rank < Ranks; rank++) _work[rank] += TrainingWork.Of(ImagesOf(batch, rank), FlopsOf(rank));
+        foreach (int rank in DifferentRanks)
+        {
+            long images = alike * ImagesOf(batch, rank);
+            _work[rank] = checked(new TrainingWork(_work[rank].Images + images, _work[rank].Flops + (3 * FlopsOf(rank, step) * images)));
+        }
         Communicate(plan, step, batch);
+    }
+
+    /// <summary>The ranks of which no two hold and compute as much.</summary>
+    public IEnumerable<int> DifferentRanks => Enumerable.Range(0, Ranks).Where(rank => Like(rank) == rank);
+
+    /// <summary>
+    /// The first rank that holds and computes as much as this one: shares of anything differ by one at most, and those of the
+    /// first ranks are the larger ones.
+    /// </summary>
+    public virtual int Like(int rank)
+    {
+        if (_like is null)
+        {
+            _like = new int[Ranks];
+            foreach (int items in Network.Spaces.Select(space => space.Count).Append(setting.BatchOf(0)).Append(setting.BatchOf(setting.StepsPerEpoch - 1)))
+                _like[items % Ranks] = items % Ranks;
+            for (int r = 1; r < Ranks; r++) _like[r] = Math.Max(_like[r], _like[r - 1]);
+        }
+        return _like[rank];
     }
 
     /// <summary>Whether the ranks meet in a step.</summary>
     public virtual bool HaveMet(long step) => true;
 
     /// <summary>What it computes on a rank in the steps so far.</summary>
-    public TrainingWork Work(int rank) => _work[rank];
+    public TrainingWork Work(int rank) => _work[Like(rank)];
 
     /// <summary>What a rank holds after the calls so far.</summary>
     public TrainingMemory Memory(int rank)
     {
-        bool trained = _work[rank].Images > 0;
+        bool trained = Work(rank).Images > 0;
         TrainingMemory memory = MemoryOf(Held(rank), trained, ExchangeBytes);
         return trained ? memory with { Gradients = memory.Gradients - WithoutGradient(rank) } : memory;
     }
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
-        ActivationPlan.Bytes(setting.Pretrain, Network, setting.Images.Side, Ranks, rank, ElementBytes, Units(rank));
+        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, ElementBytes, Units(rank));
 
     /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
     protected virtual (int First, int End)? Units(int rank) => null;
@@ -77,6 +105,14 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Filters of all convolutions whose norms a rank brings to a measurement: here a shard of each.</summary>
     public virtual long FiltersMeasured(int rank) => Network.Convolutions.Sum(conv => (long)setting.ShardOf(conv.Out.Count, rank));
+
+    /// <summary>First steps in which the method does something else.</summary>
+    public virtual long WarmupSteps => 0;
+
+    /// <summary>The filters that change hands between the rounds of the whole training.</summary>
+    public virtual void MoveFilters(CommunicationPlan plan)
+    {
+    }
 
     /// <summary>A remark on how exact the plan is, if it is not.</summary>
     public virtual string? Remark => null;
@@ -104,15 +140,18 @@ public abstract class MethodPlan(PlanSetting setting)
     /// <summary>Buffers that a rank keeps to exchange with others.</summary>
     protected virtual long ExchangeBytes => 0;
 
-    /// <summary>Of an image's forward pass through what a rank holds in the step that is next.</summary>
-    protected virtual long FlopsOf(int rank) => _flops[rank] ??= Network.Flops(setting.Images.Side, Held(rank));
+    /// <summary>Of an image's forward pass through what a rank holds in a step.</summary>
+    protected virtual long FlopsOf(int rank, long step) => _flops[rank] ??= Network.Flops(setting.Images.Side, Held(rank));
 
     /// <summary>Each other rank sends rank 0 its part of every tensor that it brings.</summary>
     protected void SendToRoot(CommunicationPlan plan, CommunicationPurpose purpose, Func<int, IEnumerable<TensorSlice>> brings)
     {
+        Dictionary<int, (long Values, int Parts)[]> brought = [];
         for (int rank = 1; rank < Ranks; rank++)
         {
-            foreach (TensorSlice part in brings(rank).Where(part => part.Count > 0)) plan.Send(purpose, rank, 0, part.Count, ElementBytes);
+            if (!brought.TryGetValue(Like(rank), out (long Values, int Parts)[]? sizes))
+                brought.Add(Like(rank), sizes = [.. brings(rank).Select(part => part.Count).Where(values => values > 0).CountBy(values => values).Select(size => (size.Key, size.Value))]);
+            foreach ((long values, int parts) in sizes) plan.Send(purpose, rank, 0, values, ElementBytes, parts);
         }
     }
 }

@@ -38,7 +38,7 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
 
     public PretrainSection Pretrain => Config.Pretrain;
 
-    public int StepsPerEpoch => (Images.TrainImages + Pretrain.Batch - 1) / Pretrain.Batch;
+    public int StepsPerEpoch => Batches.Count(Images.TrainImages, Pretrain.Batch);
 
     /// <summary>Optimizer steps of the whole pre-training.</summary>
     public long Steps => (long)Pretrain.Epochs * StepsPerEpoch;
@@ -53,8 +53,8 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
         return end - start;
     }
 
-    /// <summary>The batches in which one rank evaluates the whole test set.</summary>
-    public IEnumerable<int> EvaluationBatches => Images.TestImages.Batches(Config.Evaluate.Batch);
+    /// <summary>The sizes of the batches in which one rank evaluates the whole test set, and how many there are of each.</summary>
+    public IEnumerable<(int Size, int Count)> EvaluationBatches => Batches.Sizes(Images.TestImages, Config.Evaluate.Batch);
 
     /// <summary>What a rank holds for training.</summary>
     /// <param name="trained">Whether the rank has had a gradient.</param>
@@ -67,14 +67,5 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
             if (slice.Spec.IsParameter) parameters += ElementBytes * slice.Count;
         }
         return new TrainingMemory(weights, trained ? parameters : 0, parameters, exchangeBytes);
-    }
-}
-
-/// <summary>How images are cut into batches.</summary>
-internal static class BatchSizes
-{
-    public static IEnumerable<int> Batches(this int images, int batch)
-    {
-        for (int start = 0; start < images; start += batch) yield return Math.Min(batch, images - start);
     }
 }

@@ -78,14 +78,14 @@ public static class PlanTables
 
     private static IReadOnlyList<string> Resources(PretrainPlan plan)
     {
-        int[] ranks = [.. Enumerable.Range(0, plan.Setting.Ranks)];
+        int[] ranks = [.. plan.DifferentRanks];
         long Sum(int rank) => plan.Memory(rank) is var held
             ? held.Weights + held.Gradients + held.Optimizer + held.ExchangeBuffers + plan.ActivationBytes(rank) : 0;
         int largest = ranks.MaxBy(Sum);
         TrainingMemory memory = plan.Memory(largest);
         return
         [
-            Number(plan.Setting.Ranks), Number(ranks.Sum(rank => plan.Work(rank).Flops)), Number(ranks.Max(rank => plan.Work(rank).Flops)),
+            Number(plan.Setting.Ranks), Number(plan.Flops), Number(ranks.Max(rank => plan.Work(rank).Flops)),
             Number(memory.Weights), Number(memory.Gradients), Number(memory.Optimizer), Number(memory.ExchangeBuffers),
             Number(plan.ActivationBytes(largest)), Number(Sum(largest)),
         ];

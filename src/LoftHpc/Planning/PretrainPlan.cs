@@ -9,11 +9,12 @@ namespace LoftHpc.Planning;
 public sealed class PretrainPlan
 {
     private readonly MethodPlan _method;
-    private int _measured;
+    private readonly long[] _filters;
 
     private PretrainPlan(PlanSetting setting)
     {
         (Setting, _method) = (setting, MethodPlan.Create(setting));
+        _filters = [.. Enumerable.Range(0, setting.Ranks).Select(_method.FiltersMeasured)];
         Whole = new CommunicationPlan(setting.Ranks);
         Step = new CommunicationPlan(setting.Ranks);
         Round = new CommunicationPlan(setting.Ranks);
@@ -36,7 +37,27 @@ public sealed class PretrainPlan
     public string? Remark => _method.Remark;
 
     /// <exception cref="UserError">The method does not work on so many ranks.</exception>
-    public static PretrainPlan Of(PlanSetting setting) => new(setting);
+    public static PretrainPlan Of(PlanSetting setting)
+    {
+        try
+        {
+            PretrainPlan plan = new(setting);
+            // The sums over the ranks, too, are within 64 bits.
+            _ = (plan.Flops, plan.Whole.BytesSent, plan.Round.BytesSent);
+            return plan;
+        }
+        catch (OverflowException error)
+        {
+            throw new UserError(
+                $"pretrain: the FLOPs or bytes of all steps and ranks are more than {long.MaxValue}; allowed: fewer epochs, images or ranks, or a smaller network", error);
+        }
+    }
+
+    /// <summary>What all ranks compute in all steps.</summary>
+    public long Flops => Enumerable.Range(0, Setting.Ranks).Sum(rank => Work(rank).Flops);
+
+    /// <summary>The ranks of which no two hold and compute as much.</summary>
+    public IEnumerable<int> DifferentRanks => _method.DifferentRanks;
 
     /// <summary>What a rank holds at the end, as the method itself reports it.</summary>
     public TrainingMemory Memory(int rank) => _method.Memory(rank);
@@ -47,28 +68,53 @@ public sealed class PretrainPlan
     /// <summary>Bytes that a rank keeps for the backward pass.</summary>
     public long ActivationBytes(int rank) => _method.ActivationBytes(rank);
 
+    /// <summary>Of the steps of a kind one is planned, and counts for all of them.</summary>
     private void Train()
     {
-        int perEpoch = Setting.StepsPerEpoch, epochs = Setting.Pretrain.Epochs;
-        long every = Setting.Config.Distance.Every.ToSteps(perEpoch), step = 0;
+        int perEpoch = Setting.StepsPerEpoch;
+        long steps = Setting.Steps, every = Setting.Config.Distance.Every.ToSteps(perEpoch), warmup = _method.WarmupSteps;
         _method.Save(Whole);
-        Measure();
-        if (epochs == 0) _method.Evaluate(Whole);
-        for (int epoch = 1; epoch <= epochs; epoch++)
+        Whole.Allgather(CommunicationPurpose.Distance, 1, LongBytes);
+        Whole.Allgatherv(CommunicationPurpose.Distance, _filters, IntBytes);
+        Measure(Whole);
+        if (steps == 0) _method.Evaluate(Whole);
+        long after = 0;
+        // The last step of the warm-up, after which everything is another, and the last step of all are kinds of their own.
+        foreach (long last in new[] { warmup - 1, warmup, steps - 1, steps }.Where(last => last <= steps).Order())
         {
-            for (int i = 0; i < perEpoch; i++)
+            if (last <= after) continue;
+            long snapshots = Setting.Pretrain.Snapshots.Count(epoch => (long)epoch * perEpoch > after && (long)epoch * perEpoch <= last);
+            foreach ((long step, long alike) in StepKinds.Of(after, last, perEpoch, Setting.Pretrain.LocalSteps, every))
             {
-                _method.Step(Whole, step);
-                Control(Whole, step);
-                step++;
-                if (step % every == 0 || step == Setting.Steps) Measure();
+                CommunicationPlan one = new(Setting.Ranks);
+                _method.Step(one, step - 1, alike);
+                Control(one, step - 1);
+                if (step % every == 0 || step == steps) Measure(one);
+                if (step % perEpoch == 0)
+                {
+                    _method.TakeTotals(one);
+                    _method.Evaluate(one);
+                    if (snapshots > 0) Save(snapshots);
+                    snapshots = 0;
+                }
+                Whole.Add(one, alike);
             }
-            _method.TakeTotals(Whole);
-            _method.Evaluate(Whole);
-            if (Setting.Pretrain.Snapshots.Contains(epoch)) _method.Save(Whole);
+            after = last;
         }
-        Reduce(RankingTracker.PairsRemaining(_measured, Setting.Config.Distance.PairsMax).Count);
+        _method.MoveFilters(Whole);
+        long measured = 1 + Batches.Count(steps, every);
+        if (measured > 1) Reduce(RankingTracker.PairsAt(1).Count);
+        if (measured > 2) Reduce(RankingTracker.PairsAt(2).Count, measured - 2);
+        Reduce(RankingTracker.CountRemaining(measured, Setting.Config.Distance.PairsMax));
         _method.Save(Whole);
+    }
+
+    /// <summary>After as many evaluations.</summary>
+    private void Save(long times)
+    {
+        CommunicationPlan one = new(Setting.Ranks);
+        _method.Save(one);
+        Whole.Add(one, times);
     }
 
     private void OneStepAndRound()
@@ -99,23 +145,15 @@ public sealed class PretrainPlan
         if (Setting.Ranks > 1) plan.Allreduce(CommunicationPurpose.Control, 1, IntBytes);
     }
 
-    /// <summary>The calls of <see cref="RankingTracker.Measure"/>.</summary>
-    private void Measure()
+    /// <summary>The calls of <see cref="RankingTracker.Measure"/>, but for those of the first one alone and the distances.</summary>
+    private void Measure(CommunicationPlan plan)
     {
-        _method.MeasureNorms(Whole);
-        long[] filters = [.. Enumerable.Range(0, Setting.Ranks).Select(_method.FiltersMeasured)];
-        if (_measured == 0)
-        {
-            Whole.Allgather(CommunicationPurpose.Distance, 1, LongBytes);
-            Whole.Allgatherv(CommunicationPurpose.Distance, filters, IntBytes);
-        }
-        Whole.Allgatherv(CommunicationPurpose.Distance, filters, DoubleBytes);
-        Reduce(RankingTracker.PairsAt(_measured).Count);
-        _measured++;
+        _method.MeasureNorms(plan);
+        plan.Allgatherv(CommunicationPurpose.Distance, _filters, DoubleBytes);
     }
 
-    private void Reduce(int pairs)
+    private void Reduce(long pairs, long calls = 1)
     {
-        if (pairs > 0) Whole.Reduce(CommunicationPurpose.Distance, (long)pairs * Setting.Network.Convolutions.Count(), DoubleBytes);
+        if (pairs > 0) Whole.Reduce(CommunicationPurpose.Distance, pairs * Setting.Network.Convolutions.Count(), DoubleBytes, calls);
     }
 }

@@ -13,6 +13,9 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
 {
     private bool _averaged = true;
 
+    /// <summary>Which steps make up a round.</summary>
+    protected RoundSchedule Rounds => new(Setting.Pretrain.LocalSteps, Setting.Steps);
+
     /// <summary>Values that are shared in a step's round, which lie in one flat buffer.</summary>
     protected abstract long SharedValues(long step);
 
@@ -20,7 +23,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     protected long At { get; private set; }
 
     /// <summary>Whether a round ends with this step.</summary>
-    public override bool HaveMet(long step) => new RoundSchedule(Setting.Pretrain.LocalSteps, Setting.Steps).EndsWith(step);
+    public override bool HaveMet(long step) => Rounds.EndsWith(step);
 
     public override void MeasureNorms(CommunicationPlan plan) => Average(plan, CommunicationPurpose.Distance);
 
@@ -30,11 +33,9 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     protected override void Communicate(CommunicationPlan plan, long step, int batch)
     {
         (At, _averaged) = (step, false);
-        if (HaveMet(step)) EndRound(plan);
+        if (HaveMet(step)) Average(plan, CommunicationPurpose.Round);
         At = Math.Min(step + 1, Setting.Steps - 1);
     }
-
-    protected virtual void EndRound(CommunicationPlan plan) => Average(plan, CommunicationPurpose.Round);
 
     /// <summary>The mean of what is shared, unless nothing has changed since the last one.</summary>
     protected void Average(CommunicationPlan plan, CommunicationPurpose purpose)

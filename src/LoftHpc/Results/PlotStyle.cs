@@ -108,20 +108,8 @@ internal static class PlotStyle
         return RoundFactors.Select(factor => factor * power).First(step => step >= raw * 0.999);
     }
 
-    /// <summary>Draws an empty figure into memory: whether the library that draws is there, before a run works for days towards its figures.</summary>
-    /// <exception cref="UserError">It cannot be loaded.</exception>
-    public static void CheckLibrary()
-    {
-        try
-        {
-            using SKData png = Draw(1, 1, [], [new FigureText("0", new Pixel(0, 0), 1)]);
-        }
-        catch (Exception error) when (error is DllNotFoundException or TypeInitializationException or BadImageFormatException or EntryPointNotFoundException)
-        {
-            Exception cause = error.GetBaseException();
-            throw new UserError($"figures cannot be drawn: {NativeEnvironment.LoaderText(cause)}; install the program as a whole (make build)", error, ExitCodes.Environment);
-        }
-    }
+    /// <summary>Draws a figure of one sign, into memory only.</summary>
+    public static void DrawSign() => Draw(1, 1, [], [new FigureText("0", new Pixel(0, 0), 1)]).Dispose();
 
     /// <summary>Saves a PNG of plots, each in its rectangle, and of text; sizes in units.</summary>
     public static void Save(string path, int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)

@@ -13,6 +13,20 @@ public static class Plots
             throw new UserError($"plot.layers: there is no layer {string.Join(", ", unknown)}; allowed are {string.Join(", ", layers)}");
     }
 
+    /// <summary>Sees to it that the library that draws is there, before a run works for days towards its figures.</summary>
+    /// <exception cref="UserError">It cannot be loaded.</exception>
+    public static void CheckLibrary()
+    {
+        try
+        {
+            PlotStyle.DrawSign();
+        }
+        catch (Exception error) when (error is DllNotFoundException or TypeInitializationException or BadImageFormatException or EntryPointNotFoundException)
+        {
+            throw new UserError($"figures cannot be drawn: {NativeEnvironment.LoaderText(error.GetBaseException())}; install the program as a whole (make build)", error, ExitCodes.Environment);
+        }
+    }
+
     /// <summary>Draws accuracy.png, and filter_distance.png once there are two measurements, over what stood there before.</summary>
     /// <returns>Paths of what was drawn.</returns>
     /// <exception cref="UserError">A file of the folder is not what it should be, or a layer is not in it.</exception>

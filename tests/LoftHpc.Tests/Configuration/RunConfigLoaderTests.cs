@@ -95,6 +95,7 @@ public sealed class RunConfigLoaderTests
 
     [Theory]
     [InlineData("pretrain: { epochs: 3, snapshots: [4] }", "a.yaml:1: pretrain.snapshots: [4]; allowed: epochs from 1 to 3")]
+    [InlineData("pretrain: { epochs: 0, snapshots: [1] }", "a.yaml:1: pretrain.snapshots: [1]; allowed: none ([]), since there is no epoch")]
     [InlineData("pretrain: { epochs: 3, snapshots: [2, 2] }", "a.yaml:1: pretrain.snapshots: [2, 2]; allowed: epochs from 1 to 3")]
     [InlineData("pretrain: { optimizer: { milestones: [1 epoch, 500 steps] } }", "a.yaml:1: pretrain.optimizer.milestones: ")]
     [InlineData("retrain: { optimizer: { milestones: [0 epochs] } }", "a.yaml:1: retrain.optimizer.milestones: found 0 epochs")]

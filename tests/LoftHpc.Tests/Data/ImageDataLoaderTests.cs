@@ -65,6 +65,11 @@ public sealed class ImageDataLoaderTests : IDisposable
     [InlineData("cut")]
     [InlineData("damaged")]
     [InlineData("not gzip")]
+    [InlineData("last byte")]
+    [InlineData("trailer")]
+    [InlineData("checksum")]
+    [InlineData("two members")]
+    [InlineData("rubbish behind")]
     public void Wrong_gzip_files_get_one_line(string fault)
     {
         WriteIdx(compressed: true);
@@ -75,11 +80,48 @@ public sealed class ImageDataLoaderTests : IDisposable
             case "cut": Truncate(images, length / 2); break;
             case "damaged": Patch(images, length / 2, (byte)~File.ReadAllBytes(images)[length / 2]); break;
             case "not gzip": Patch(images, 0, 0); break;
+            case "last byte": Truncate(images, length - 1); break;
+            case "trailer": Truncate(images, length - 8); break;
+            case "checksum": Patch(images, length - 8, (byte)~File.ReadAllBytes(images)[length - 8]); break;
+            case "two members": File.WriteAllBytes(images, [.. Compressed([0, 0, 8, 3, 0, 0, 0, 4, 0, 0, 0, 28, 0, 0, 0, 28]), .. Compressed(Pixels(1, 4 * MnistPixels))]); break;
+            case "rubbish behind": Append(images, 600); break;
         }
         string message = Assert.Throws<UserError>(() => ImageDataLoader.Load(Section(DataSetName.Mnist, 3, 2), 1)).Message;
         Assert.StartsWith(images + ": ", message);
         Assert.Contains("cut", message);
         Assert.DoesNotContain('\n', message);
+    }
+
+    [Fact]
+    public void A_gzip_file_that_holds_far_more_than_its_header_says_is_not_read_to_its_end()
+    {
+        WriteIdx(compressed: true);
+        string labels = PathOf("train-labels-idx1-ubyte.gz");
+        File.WriteAllBytes(labels, Compressed([0, 0, 8, 1, 0, 0, 0, 4, 9, 0, 4, 2, .. new byte[300_000_000]]));
+        System.Diagnostics.Stopwatch clock = System.Diagnostics.Stopwatch.StartNew();
+        AssertOneLine("train-labels-idx1-ubyte.gz: found", Section(DataSetName.Mnist, 3, 2));
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(0.1), $"{clock.Elapsed}");
+        // Nor does its header make it the size of any set.
+        File.WriteAllBytes(labels, Compressed([0, 0, 8, 1, 0x7f, 0xff, 0xff, 0xff, .. new byte[1000]]));
+        AssertOneLine("train-labels-idx1-ubyte.gz: found 2147483647 items by its header; expected 60000 at most (MNIST)", Section(DataSetName.Mnist, 3, 2));
+    }
+
+    [Theory]
+    [InlineData(DataSetName.Mnist, "train-labels-idx1-ubyte")]
+    [InlineData(DataSetName.Cifar10, "data_batch_1.bin")]
+    public void A_pipe_is_refused_at_once(DataSetName set, string name)
+    {
+        WriteIdx(compressed: false);
+        File.Delete(PathOf(name));
+        System.Diagnostics.Process.Start("mkfifo", PathOf(name)).WaitForExit();
+        AssertOneLine($"{name}: cannot be read: it is a pipe, not a regular file", Section(set, 3, 2));
+    }
+
+    [Fact]
+    public void A_file_is_no_folder_of_data()
+    {
+        File.WriteAllText(PathOf("file"), "");
+        AssertOneLine($"MNIST: there is no folder {PathOf("file")}", Section(DataSetName.Mnist, 3, 2) with { Folder = PathOf("file") });
     }
 
     [Fact]
@@ -233,6 +275,13 @@ public sealed class ImageDataLoaderTests : IDisposable
             using Stream stream = compressed ? new GZipStream(file, CompressionLevel.Fastest) : file;
             stream.Write([.. header, .. bytes]);
         }
+    }
+
+    private static byte[] Compressed(byte[] bytes)
+    {
+        MemoryStream memory = new();
+        using (GZipStream stream = new(memory, CompressionLevel.Fastest)) stream.Write(bytes);
+        return memory.ToArray();
     }
 
     private void WriteCifar(string name, int salt, byte[] labels, byte[]? coarse = null)

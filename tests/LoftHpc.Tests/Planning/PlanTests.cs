@@ -99,7 +99,8 @@ public class PlanTests
         LoftPlan loft = new(setting, round => round == 0 ? first : second);
         loft.Step(plan, 0);
         Assert.Empty(plan.Rows);
-        loft.Step(plan, 1);
+        loft.Step(new CommunicationPlan(2), 1);
+        loft.DrawnRound(plan, 0);
         // Of a block of c channels a filter has 9c values in each convolution and two in the norm.
         Assert.Equal((1, 1, 4 * ((2 * 9 * 8) + 2)), Numbers(Only(plan, 0, CommunicationPurpose.Round, "alltoallv")));
         Assert.Equal((1, 1, 2 * 4 * ((2 * 9 * 16) + 2)), Numbers(Only(plan, 1, CommunicationPurpose.Round, "alltoallv")));

@@ -165,6 +165,10 @@ public sealed class CsvTableTests : IDisposable
     [InlineData("layer,filter,norm,position,kept\nconv1,0,1,1,true\nconv1,zero,1,1,true\n", "line 3", "column filter", "zero")]
     [InlineData("layer,filter,norm,position,kept\nconv1,0,1,1,maybe\n", "line 2", "column kept", "maybe")]
     [InlineData("layer,filter,norm,position,kept\nconv1,0,1\n", "line 2", "", "")]
+    [InlineData("layer,filter,norm,position,kept\nconv1,0,1,1,t\0rue\n", "line 2", "column kept", @"t\x00rue")]
+    [InlineData("layer,filter,norm,position,kept\nconv1,99999999999,1,1,true\n", "line 2", "column filter", "")]
+    [InlineData("layer,filter,norm,position,kept\n\"conv1,0,1,1,true\n", "line 2", "", "")]
+    [InlineData("layer,filter,norm,position,kept,layer\nconv1,0,1,1,true,conv2\n", "header", "column layer more than once", "")]
     [InlineData("layer,filter,norm,kept\nconv1,0,1,true\n", "header", "position", "")]
     [InlineData("", "header", "layer,filter,norm,position,kept", "")]
     public void AWrongFileIsOneLineThatSaysWhere(string text, string line, string column, string value)
@@ -177,6 +181,23 @@ public sealed class CsvTableTests : IDisposable
         Assert.Contains(column, error.Message, StringComparison.OrdinalIgnoreCase);
         Assert.Contains(value, error.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', error.Message);
+    }
+
+    [Fact]
+    public void WhatIsNoFileIsRefusedAtOnce()
+    {
+        string path = _folder.File("table.csv");
+        System.Diagnostics.Process.Start("mkfifo", path).WaitForExit();
+        Assert.Equal($"{path}: cannot be read: it is a pipe, not a regular file", Assert.Throws<UserError>(() => new CsvTable<TicketRow>(path).Read()).Message);
+    }
+
+    [Fact]
+    public void ALineWithoutEndIsNotReadToItsEnd()
+    {
+        string path = _folder.File("table.csv");
+        File.WriteAllText(path, $"layer,filter,norm,position,kept\n\"{new string('x', 30_000_000)}\n");
+        UserError error = Assert.Throws<UserError>(() => new CsvTable<TicketRow>(path).Read());
+        Assert.True(error.Message.Length < 1000, error.Message);
     }
 
     [Fact]

@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 using LoftHpc.Communication;
 using LoftHpc.Results;
 using Xunit;
@@ -64,10 +65,63 @@ public sealed class RunManifestTests : IDisposable
     [InlineData("{}")]
     [InlineData("{\"launches\":[")]
     [InlineData("[1]")]
+    [InlineData("null")]
+    [InlineData("{\"launches\":null}")]
+    [InlineData("{\"launches\":[null]}")]
+    [InlineData("{\"launches\":[{}]}")]
+    [InlineData("{\"launches\":[],\"launches\":[]}")]
+    [InlineData("\0")]
     public void AWrongFileIsRefused(string text)
     {
         File.WriteAllText(Path, text);
         Assert.Contains(Path, Assert.Throws<UserError>(() => RunManifest.Read(Path)).Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>Nothing is null that the code relies on, however deep it stands.</summary>
+    [Fact]
+    public void ANullIsRefusedWhereverItStandsButWhereItMayStand()
+    {
+        RunManifest.Begin(Path, Launch("run") with { Arithmetic = [new ArithmeticRecord(0, "none", 0, 19)] });
+        string text = File.ReadAllText(Path);
+        List<string> places = [];
+        void Collect(JsonNode? node)
+        {
+            if (node is null) return;
+            if (node.Parent is not null) places.Add(node.GetPath());
+            foreach (JsonNode? child in node switch { JsonObject map => map.Select(pair => pair.Value), JsonArray list => list, _ => [] }) Collect(child);
+        }
+        Collect(JsonNode.Parse(text));
+        List<string> taken = [];
+        foreach (string place in places)
+        {
+            JsonNode root = JsonNode.Parse(text)!;
+            Find(root, place).ReplaceWith<JsonNode?>(null);
+            File.WriteAllText(Path, root.ToJsonString());
+            try
+            {
+                RunManifest.Read(Path);
+                taken.Add(place["$.launches[0].".Length..]);
+            }
+            catch (UserError error)
+            {
+                Assert.StartsWith($"{Path}: not a manifest: ", error.Message, StringComparison.Ordinal);
+            }
+        }
+        // Hosts and devices are written for people, and are not read.
+        Assert.Equal(["build.git_dirty", "arithmetic", "hosts", "hosts[0]", "hosts[1]", "devices", "devices[0]"], taken);
+
+        JsonNode Find(JsonNode root, string place)
+        {
+            IEnumerable<JsonNode> All(JsonNode node) => [node, .. (node switch { JsonObject map => map.Select(pair => pair.Value), JsonArray list => list, _ => [] }).OfType<JsonNode>().SelectMany(All)];
+            return All(root).Single(node => node.GetPath() == place);
+        }
+    }
+
+    [Fact]
+    public void APipeIsRefusedAtOnce()
+    {
+        System.Diagnostics.Process.Start("mkfifo", Path).WaitForExit();
+        Assert.Equal($"{Path}: not a manifest: it is a pipe, not a regular file", Assert.Throws<UserError>(() => RunManifest.Read(Path)).Message);
     }
 
     [Fact]

@@ -127,6 +127,15 @@ public sealed class SafetensorsTests : IDisposable
     [InlineData("""{"a":{"dtype":"BF16","shape":[1],"data_offsets":[0,2]}}""", 2)]
     [InlineData("""{"a":{"dtype":"F32","shape":[1]}}""", 4)]
     [InlineData("""{"a":{"dtype":"F32","shape":["1"],"data_offsets":[0,4]}}""", 4)]
+    [InlineData("""{"a":{"dtype":"F32","shape":[0,4611686018427387904,4],"data_offsets":[0,0]}}""", 0)] // empty, and its strides overflow
+    [InlineData("""{"a":{"dtype":"F32","shape":[1],"data_offsets":[-9223372036854775808,9223372036854775807]}}""", 4)]
+    [InlineData("""{"a":{"dtype":"F32","shape":[1],"data_offsets":[9223372036854775803,9223372036854775807]}}""", 4)]
+    [InlineData("""{"__metadata__":{"k":"1","k":"2"}}""", 0)]
+    [InlineData("""{"__metadata__":{"k":1}}""", 0)]
+    [InlineData("""{"\u001b[31m":7}""", 0)]
+    [InlineData("""{"\u001b[31m":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},"\u001b[31m":{"dtype":"F32","shape":[1],"data_offsets":[4,8]}}""", 8)]
+    [InlineData("""{"a":{"dtype":"\n","shape":[1],"data_offsets":[0,4]}}""", 4)]
+    [InlineData("""{"a":{"dtype":"F32","shape":[1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1,1],"data_offsets":[0,4]}}""", 4)]
     [InlineData("""{"a":7}""", 0)]
     [InlineData("""[1]""", 0)]
     [InlineData("""{"a":""", 0)]
@@ -152,6 +161,38 @@ public sealed class SafetensorsTests : IDisposable
         AssertRefused();
         File.Delete(Path);
         AssertRefused();
+    }
+
+    [Fact]
+    public void WhatIsNoFileIsRefusedAtOnce()
+    {
+        System.Diagnostics.Process.Start("mkfifo", Path).WaitForExit();
+        AssertRefused();
+        File.Delete(Path);
+        File.CreateSymbolicLink(Path, "/dev/zero");
+        AssertRefused();
+    }
+
+    [Fact]
+    public void AHeaderThatIsTooLongIsNotRead()
+    {
+        byte[] length = new byte[8];
+        BinaryPrimitives.WriteInt64LittleEndian(length, 100_000_000);
+        File.WriteAllBytes(Path, length);
+        using (FileStream stream = File.OpenWrite(Path)) stream.SetLength(200_000_000);
+        long before = GC.GetAllocatedBytesForCurrentThread();
+        AssertRefused();
+        Assert.True(GC.GetAllocatedBytesForCurrentThread() - before < 1_000_000);
+    }
+
+    [Fact]
+    public void AFileThatIsCutAfterItsHeaderWasReadIsOneLine()
+    {
+        WriteFile("""{"a":{"dtype":"F32","shape":[2],"data_offsets":[0,8]}}""", new byte[8]);
+        using SafetensorsFile file = SafetensorsFile.Open(Path);
+        using (FileStream stream = new(Path, FileMode.Open, FileAccess.Write, FileShare.ReadWrite)) stream.SetLength(stream.Length - 1);
+        foreach (Action read in (Action[])[() => file.Read("a"), () => file.ReadPieces("a", _ => { })])
+            Assert.StartsWith($"{Path}: ", Assert.Throws<UserError>(read).Message, StringComparison.Ordinal);
     }
 
     [SkippableFact]
@@ -186,7 +227,7 @@ public sealed class SafetensorsTests : IDisposable
     {
         UserError error = Assert.Throws<UserError>(() => SafetensorsFile.Open(Path));
         Assert.Contains(Path, error.Message, StringComparison.Ordinal);
-        Assert.DoesNotContain('\n', error.Message);
+        Assert.DoesNotContain(error.Message, char.IsControl);
     }
 
     private void WriteFile(string header, byte[] data)

@@ -1,0 +1,47 @@
+using LoftHpc.Fuzz;
+using LoftHpc.Results;
+
+namespace LoftHpc.Tests.Fuzz;
+
+/// <summary>Cases that are no small files: made when they are needed.</summary>
+internal static class LargeCases
+{
+    private static readonly Dictionary<string, Action<string>> Makers = new()
+    {
+        ["idx/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "train-images-idx3-ubyte.gz")),
+        ["cifar/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "data_batch_1.bin")),
+        ["safetensors/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "weights.safetensors")),
+        ["csv/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "metrics.csv")),
+        ["csv/circle-of-links"] = folder => Circle(Path.Combine(folder, "metrics.csv")),
+        ["csv/long-cell"] = folder => File.WriteAllText(Path.Combine(folder, "summary.csv"), $"network,test_accuracy,test_loss,parameters,flops\ndense,0.5,{new string('3', 100_000)}x,1,1\n"),
+        ["json/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "manifest.json")),
+        ["json/circle-of-links"] = folder => Circle(Path.Combine(folder, "manifest.json")),
+        ["run-folder/config-is-a-pipe"] = folder => InRun(folder, run => run.Config, Mutator.MakePipe),
+        ["run-folder/config-is-endless"] = folder => InRun(folder, run => run.Config, path => File.CreateSymbolicLink(path, "/dev/zero")),
+        ["run-folder/weights-are-endless"] = folder => InRun(folder, run => run.DenseWeights, path => File.CreateSymbolicLink(path, "/dev/zero")),
+        ["yaml/forgotten-bracket"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), "pretrain:\n  snapshots: [1\n  epochs: 3\n"),
+        ["yaml/nesting"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), "run: " + new string('[', 100_000)),
+        ["yaml/escape-in-a-key"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), "run:\n  \"na\\eme\": x\n"),
+        ["yaml/long-key"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), $"{new string('k', 900)}: x\n"),
+        ["yaml/endless"] = folder => File.CreateSymbolicLink(Path.Combine(folder, "config.yaml"), "/dev/zero"),
+        ["override/nesting"] = folder => File.WriteAllText(Path.Combine(folder, "overrides"), $"pretrain.snapshots={new string('[', 20_000)}\0"),
+        ["arguments/endless-response-file"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "plan\0--config\0none\0@/dev/zero\0"),
+        ["arguments/escape"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "\u001b[31m\0retrain\0"),
+    };
+
+    /// <summary>Makes those of a format in a folder, each in a folder of its name.</summary>
+    public static void Make(string format, string folder)
+    {
+        foreach ((string name, Action<string> make) in Makers.Where(maker => maker.Key.StartsWith($"{format}/", StringComparison.Ordinal)))
+            make(Directory.CreateDirectory(Path.Combine(folder, name[(format.Length + 1)..])).FullName);
+    }
+
+    private static void Circle(string path) => File.CreateSymbolicLink(path, path);
+
+    private static void InRun(string folder, Func<RunFolder, string> file, Action<string> make)
+    {
+        string path = file(Seeds.MakeRunFolder(folder));
+        File.Delete(path);
+        make(path);
+    }
+}
