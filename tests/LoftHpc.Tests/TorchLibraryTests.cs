@@ -109,4 +109,27 @@ public class TorchLibraryTests
             File.Delete(file);
         }
     }
+
+    /// <summary>Loaded, a cut library would end the process by SIGBUS without a word.</summary>
+    [Fact]
+    public void A_library_that_was_cut_is_told_by_its_name()
+    {
+        string folder = Directory.CreateTempSubdirectory("lofthpc-").FullName, library = Path.Combine(folder, "libLibTorchSharp.so");
+        try
+        {
+            byte[] whole = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "libLibTorchSharp.so"));
+            File.WriteAllBytes(library, whole);
+            TorchLibrary.RefuseCut(folder, "a test");
+            foreach (int length in (int[])[whole.Length - 1, whole.Length / 2, 100, 10, 0])
+            {
+                File.WriteAllBytes(library, whole[..length]);
+                UserError error = Assert.Throws<UserError>(() => TorchLibrary.RefuseCut(folder, "a test"));
+                Assert.Equal((ExitCodes.Environment, $"{library} is cut (a test): install it again"), (error.ExitCode, error.Message));
+            }
+        }
+        finally
+        {
+            Directory.Delete(folder, recursive: true);
+        }
+    }
 }

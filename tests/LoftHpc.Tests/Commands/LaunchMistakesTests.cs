@@ -84,7 +84,10 @@ public sealed class LaunchMistakesTests : ProgramTests
         MpiLauncher.SkipIfAbsent(MpiFamily.OpenMpi);
         LaunchResult result = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "run", "--config", ConfigFile], environment: new Dictionary<string, string>
         {
-            ["OMPI_COMM_WORLD_RANK"] = "1", ["OMPI_COMM_WORLD_SIZE"] = "2", ["OMPI_ALLOW_RUN_AS_ROOT"] = "1", ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1",
+            ["OMPI_COMM_WORLD_RANK"] = "1",
+            ["OMPI_COMM_WORLD_SIZE"] = "2",
+            ["OMPI_ALLOW_RUN_AS_ROOT"] = "1",
+            ["OMPI_ALLOW_RUN_AS_ROOT_CONFIRM"] = "1",
         });
         MustBeOneLine(result, ExitCodes.Environment, "Open MPI's mpiexec started 2 tasks, but MPI sees 1");
     }
