@@ -49,7 +49,7 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
             // Shares of 4 and 5 filters.
             foreach (string method in new[] { "filter-parallel", "data-parallel", "loft" }) runs.Add(method, 4, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar);
             foreach (string method in new[] { "filter-parallel-local", "gpipe" }) runs.Add(method, 2, NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar);
-            foreach (string method in new[] { "filter-parallel", "data-parallel-per-rank" }) runs.Add(method, 2, NetworkFamily.Resnet, 18, 32, NetworkForm.Imagenet);
+            foreach (string method in new[] { "filter-parallel", "data-parallel-per-rank" }) runs.Add(method, 2, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet);
             return runs;
         }
     }
