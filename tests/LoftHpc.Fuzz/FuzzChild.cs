@@ -50,6 +50,7 @@ internal static class FuzzChild
         {
             Empty(input);
             format.Make(new Mutator(seed + number), input);
+            Tidy();
             done = done with { Next = number };
             done.Write(state);
             Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
@@ -57,12 +58,7 @@ internal static class FuzzChild
             Volatile.Write(ref _begun, 0);
             string? problem = verdict.Problem ?? Outside(sandbox);
             long peak = ProcessMemory.PeakBytes;
-            if (peak > MaxBytes)
-            {
-                problem ??= $"{peak} bytes of memory";
-                GC.Collect();
-                ProcessMemory.RestartPeak();
-            }
+            if (peak > MaxBytes) problem ??= $"{peak} bytes of memory";
             done = done with
             {
                 Accepted = done.Accepted + (verdict.Accepted ? 1 : 0),
@@ -122,6 +118,14 @@ internal static class FuzzChild
     private static string? Outside(string sandbox) =>
         Directory.EnumerateFileSystemEntries(sandbox).Select(Path.GetFileName).Except([InputFolder, WorkFolder, StateFile]).FirstOrDefault() is string name
             ? $"{name} was written outside of the folder" : null;
+
+    /// <summary>What earlier inputs left, and what it took to make this one, is not this one's memory.</summary>
+    private static void Tidy()
+    {
+        if (ProcessMemory.PeakBytes <= MaxBytes / 4) return;
+        GC.Collect();
+        ProcessMemory.RestartPeak();
+    }
 
     private static void Empty(string folder)
     {
