@@ -30,10 +30,11 @@ internal static class FuzzChild
 
     private const int MaxFailures = 20;
 
-    private static readonly TimeSpan MaxTime = TimeSpan.FromSeconds(10);
+    /// <summary>Of the processor for one input, and of the clock: a busy machine is not the input's fault, but one that waits gets no processor.</summary>
+    private static readonly TimeSpan MaxWork = TimeSpan.FromSeconds(10), MaxWait = TimeSpan.FromSeconds(30);
 
-    /// <summary>When the input that is tried was begun.</summary>
-    private static long _begun;
+    /// <summary>When the input that is tried was begun, by the clock and by the processor's time of this process; 0: none is tried.</summary>
+    private static long _begun, _workBefore;
 
     /// <param name="first">The first input that is tried.</param>
     /// <param name="sandbox">Holds everything; the working folder is in it.</param>
@@ -53,9 +54,7 @@ internal static class FuzzChild
             Tidy();
             done = done with { Next = number };
             done.Write(state);
-            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
-            Verdict verdict = format.Judge(input);
-            Volatile.Write(ref _begun, 0);
+            Verdict verdict = Judge(format, input);
             string? problem = verdict.Problem ?? Outside(sandbox);
             long peak = ProcessMemory.PeakBytes;
             if (peak > MaxBytes) problem ??= $"{peak} bytes of memory";
@@ -84,14 +83,23 @@ internal static class FuzzChild
         {
             Console.Write($"{Path.GetFileName(input)}: ");
             Console.Out.Flush();
-            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
-            Verdict verdict = format.Judge(input);
-            Volatile.Write(ref _begun, 0);
+            Verdict verdict = Judge(format, input);
             string? problem = verdict.Problem ?? (ProcessMemory.PeakBytes > MaxBytes ? $"{ProcessMemory.PeakBytes} bytes of memory" : null);
             Console.WriteLine(problem ?? (verdict.Accepted ? "accepted" : "refused"));
         }
         return 0;
     }
+
+    private static Verdict Judge(FuzzFormat format, string input)
+    {
+        Volatile.Write(ref _workBefore, Work().Ticks);
+        Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
+        Verdict verdict = format.Judge(input);
+        Volatile.Write(ref _begun, 0);
+        return verdict;
+    }
+
+    private static TimeSpan Work() => Environment.CpuUsage.TotalTime;
 
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
     private static void Watch()
@@ -104,9 +112,10 @@ internal static class FuzzChild
             {
                 Thread.Sleep(20);
                 long begun = Volatile.Read(ref _begun);
-                bool late = begun != 0 && Stopwatch.GetElapsedTime(begun) > MaxTime;
+                bool late = begun != 0
+                    && (Stopwatch.GetElapsedTime(begun) > MaxWait || Work() - TimeSpan.FromTicks(Volatile.Read(ref _workBefore)) > MaxWork);
                 if (!late && ProcessMemory.ResidentBytes < MaxBytes * 3 / 2) continue;
-                console.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
+                console.WriteLine(late ? $"an input took more than {MaxWork.TotalSeconds} s of work or {MaxWait.TotalSeconds} s of waiting" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
                 Process.GetCurrentProcess().Kill();
             }
         })
