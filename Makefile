@@ -56,7 +56,7 @@ test: ## install what the tests need, build, run every test
 	@build/setup.sh test
 	@build/test.sh
 
-fuzz: ## try COUNT mutated inputs of each format that is read: 10000, in a quarter of an hour
+fuzz: setup ## try COUNT mutated inputs of each format that is read: 10000, in a quarter of an hour
 	@build/fuzz.sh $(COUNT) $(SEED) $(FORMAT)
 
 build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run --config FILE

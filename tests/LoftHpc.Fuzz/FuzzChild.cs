@@ -30,10 +30,11 @@ internal static class FuzzChild
 
     private const int MaxFailures = 20;
 
-    private static readonly TimeSpan MaxTime = TimeSpan.FromSeconds(10);
+    /// <summary>Of the processor for one input, and of the clock: a busy machine is not the input's fault, but one that waits gets no processor.</summary>
+    private static readonly TimeSpan MaxWork = TimeSpan.FromSeconds(10), MaxWait = TimeSpan.FromSeconds(30);
 
-    /// <summary>When the input that is tried was begun.</summary>
-    private static long _begun;
+    /// <summary>When the input that is tried was begun, by the clock and by the processor's time of this process; 0: none is tried.</summary>
+    private static long _begun, _workBefore;
 
     /// <param name="first">The first input that is tried.</param>
     /// <param name="sandbox">Holds everything; the working folder is in it.</param>
@@ -50,19 +51,13 @@ internal static class FuzzChild
         {
             Empty(input);
             format.Make(new Mutator(seed + number), input);
+            Tidy();
             done = done with { Next = number };
             done.Write(state);
-            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
-            Verdict verdict = format.Judge(input);
-            Volatile.Write(ref _begun, 0);
+            Verdict verdict = Judge(format, input);
             string? problem = verdict.Problem ?? Outside(sandbox);
             long peak = ProcessMemory.PeakBytes;
-            if (peak > MaxBytes)
-            {
-                problem ??= $"{peak} bytes of memory";
-                GC.Collect();
-                ProcessMemory.RestartPeak();
-            }
+            if (peak > MaxBytes) problem ??= $"{peak} bytes of memory";
             done = done with
             {
                 Accepted = done.Accepted + (verdict.Accepted ? 1 : 0),
@@ -88,14 +83,23 @@ internal static class FuzzChild
         {
             Console.Write($"{Path.GetFileName(input)}: ");
             Console.Out.Flush();
-            Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
-            Verdict verdict = format.Judge(input);
-            Volatile.Write(ref _begun, 0);
+            Verdict verdict = Judge(format, input);
             string? problem = verdict.Problem ?? (ProcessMemory.PeakBytes > MaxBytes ? $"{ProcessMemory.PeakBytes} bytes of memory" : null);
             Console.WriteLine(problem ?? (verdict.Accepted ? "accepted" : "refused"));
         }
         return 0;
     }
+
+    private static Verdict Judge(FuzzFormat format, string input)
+    {
+        Volatile.Write(ref _workBefore, Work().Ticks);
+        Volatile.Write(ref _begun, Stopwatch.GetTimestamp());
+        Verdict verdict = format.Judge(input);
+        Volatile.Write(ref _begun, 0);
+        return verdict;
+    }
+
+    private static TimeSpan Work() => Environment.CpuUsage.TotalTime;
 
     /// <summary>Ends the process where an input takes too long or too much. It may sit in native code, and then nothing else ends it.</summary>
     private static void Watch()
@@ -108,9 +112,10 @@ internal static class FuzzChild
             {
                 Thread.Sleep(20);
                 long begun = Volatile.Read(ref _begun);
-                bool late = begun != 0 && Stopwatch.GetElapsedTime(begun) > MaxTime;
+                bool late = begun != 0
+                    && (Stopwatch.GetElapsedTime(begun) > MaxWait || Work() - TimeSpan.FromTicks(Volatile.Read(ref _workBefore)) > MaxWork);
                 if (!late && ProcessMemory.ResidentBytes < MaxBytes * 3 / 2) continue;
-                console.WriteLine(late ? $"an input took more than {MaxTime.TotalSeconds} s" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
+                console.WriteLine(late ? $"an input took more than {MaxWork.TotalSeconds} s of work or {MaxWait.TotalSeconds} s of waiting" : $"an input took {ProcessMemory.ResidentBytes} bytes of memory");
                 Process.GetCurrentProcess().Kill();
             }
         })
@@ -122,6 +127,14 @@ internal static class FuzzChild
     private static string? Outside(string sandbox) =>
         Directory.EnumerateFileSystemEntries(sandbox).Select(Path.GetFileName).Except([InputFolder, WorkFolder, StateFile]).FirstOrDefault() is string name
             ? $"{name} was written outside of the folder" : null;
+
+    /// <summary>What earlier inputs left, and what it took to make this one, is not this one's memory.</summary>
+    private static void Tidy()
+    {
+        if (ProcessMemory.PeakBytes <= MaxBytes / 4) return;
+        GC.Collect();
+        ProcessMemory.RestartPeak();
+    }
 
     private static void Empty(string folder)
     {

@@ -9,7 +9,7 @@ using TorchSharp;
 namespace LoftHpc.Fuzz;
 
 /// <summary>Weights files.</summary>
-internal sealed class SafetensorsFormat : FuzzFormat
+public sealed class SafetensorsFormat : FuzzFormat
 {
     private const string Identity = "lofthpc.network", Metadata = "__metadata__";
 
@@ -163,8 +163,7 @@ internal sealed class SafetensorsFormat : FuzzFormat
                 file.SetLength(200_000_000);
                 return;
             case 1: // A tensor as long as the file, which takes no place on the disk.
-                file.Write(Close("""{"a":{"dtype":"F32","shape":[250000000000],"data_offsets":[0,1000000000000]}}""", []));
-                file.SetLength(file.Length + 1_000_000_000_000);
+                WithTensorOfATerabyte(mutator.Pick(Seed.Value), file);
                 return;
             case 2: // Many tensors.
                 file.Write(Close($"{{{string.Join(',', Enumerable.Range(0, 200_000).Select(i => $"\"{i}\":{{\"dtype\":\"F32\",\"shape\":[],\"data_offsets\":[{4 * i},{4 * (i + 1)}]}}"))}}}", new byte[800_000]));
@@ -177,6 +176,17 @@ internal sealed class SafetensorsFormat : FuzzFormat
                 file.Write(Close(string.Concat(Enumerable.Repeat(mutator.Pick(["[", "{\"a\":"]), 3_000_000)), []));
                 return;
         }
+    }
+
+    /// <summary>Writes weights with one tensor more, as long as a disk.</summary>
+    public static void WithTensorOfATerabyte(byte[] weights, FileStream file)
+    {
+        const long bytes = 1_000_000_000_000;
+        (string header, byte[] data) = Open(weights);
+        JsonObject root = JsonNode.Parse(header)!.AsObject();
+        root["a"] = new JsonObject { ["dtype"] = "F32", ["shape"] = new JsonArray(bytes / 4), ["data_offsets"] = new JsonArray(data.Length, data.Length + bytes) };
+        file.Write(Close(root.ToJsonString(), data));
+        file.SetLength(file.Length + bytes);
     }
 
     private static (string Header, byte[] Data) Open(byte[] file)

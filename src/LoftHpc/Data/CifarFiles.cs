@@ -26,7 +26,7 @@ internal static class CifarFiles
             if (!File.Exists(path)) throw request.Missing(Path.GetFileName(path));
             try
             {
-                using FileStream file = RegularFile.OpenRead(path, 1 << 20);
+                using FileStream file = RegularFile.OpenRead(path, 1 << 16);
                 if (file.Length == 0 || file.Length % recordBytes != 0)
                 {
                     throw new UserError(

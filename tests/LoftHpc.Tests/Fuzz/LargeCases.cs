@@ -11,6 +11,7 @@ internal static class LargeCases
         ["idx/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "train-images-idx3-ubyte.gz")),
         ["cifar/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "data_batch_1.bin")),
         ["safetensors/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "weights.safetensors")),
+        ["safetensors/tensor-of-a-terabyte"] = TensorOfATerabyte,
         ["csv/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "metrics.csv")),
         ["csv/circle-of-links"] = folder => Circle(Path.Combine(folder, "metrics.csv")),
         ["csv/long-cell"] = folder => File.WriteAllText(Path.Combine(folder, "summary.csv"), $"network,test_accuracy,test_loss,parameters,flops\ndense,0.5,{new string('3', 100_000)}x,1,1\n"),
@@ -23,9 +24,19 @@ internal static class LargeCases
         ["yaml/nesting"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), "run: " + new string('[', 100_000)),
         ["yaml/escape-in-a-key"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), "run:\n  \"na\\eme\": x\n"),
         ["yaml/long-key"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), $"{new string('k', 900)}: x\n"),
+        ["yaml/many-mistakes"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), string.Concat(Enumerable.Range(0, 1000).Select(i => $"key{i}: {i}\n"))),
         ["yaml/endless"] = folder => File.CreateSymbolicLink(Path.Combine(folder, "config.yaml"), "/dev/zero"),
         ["override/nesting"] = folder => File.WriteAllText(Path.Combine(folder, "overrides"), $"pretrain.snapshots={new string('[', 20_000)}\0"),
+        ["override/many-mistakes"] = folder => File.WriteAllText(Path.Combine(folder, "overrides"), string.Concat(Enumerable.Range(0, 1000).Select(i => $"run.key{i}={i}\0"))),
         ["arguments/endless-response-file"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "plan\0--config\0none\0@/dev/zero\0"),
+        ["arguments/pipe-as-response-file"] = folder =>
+        {
+            string pipe = Path.Combine(folder, "pipe");
+            Mutator.MakePipe(pipe);
+            File.WriteAllText(Path.Combine(folder, "arguments"), $"retrain\0@{pipe}\0");
+        },
+        ["arguments/line-end"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "a\nb\0"),
+        ["arguments/many-mistakes"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "plan\0" + string.Concat(Enumerable.Repeat("--none\0", 1000))),
         ["arguments/escape"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "\u001b[31m\0retrain\0"),
     };
 
@@ -34,6 +45,14 @@ internal static class LargeCases
     {
         foreach ((string name, Action<string> make) in Makers.Where(maker => maker.Key.StartsWith($"{format}/", StringComparison.Ordinal)))
             make(Directory.CreateDirectory(Path.Combine(folder, name[(format.Length + 1)..])).FullName);
+    }
+
+    private static void TensorOfATerabyte(string folder)
+    {
+        DirectoryInfo run = Directory.CreateTempSubdirectory("lofthpc-test-");
+        using FileStream file = File.Create(Path.Combine(folder, "weights.safetensors"));
+        SafetensorsFormat.WithTensorOfATerabyte(File.ReadAllBytes(Seeds.MakeRunFolder(run.FullName).DenseWeights), file);
+        run.Delete(recursive: true);
     }
 
     private static void Circle(string path) => File.CreateSymbolicLink(path, path);
