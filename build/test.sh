@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Builds and runs every test, or those whose full name holds $FILTER, and ends with the line
-# "N passed, N failed, N skipped"; before it, why tests were skipped. Fails where tests fail, where the run ends early, and where no test ran.
+# "N passed, N failed, N skipped"; before it, which tests were skipped or failed, and why. Fails where tests fail, where the run ends early, and where no test ran.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -12,9 +12,13 @@ dotnet test LoftHpc.sln -c Release --no-build --nologo --results-directory "$res
     --blame-hang-timeout 20m --blame-hang-dump-type none ${FILTER:+--filter "FullyQualifiedName~$FILTER"}
 status=$?
 
+# One line for each test that was skipped or failed, with the first line of its message; those that failed come last.
 find "$results" -name '*.trx' -exec awk '
-    /<UnitTestResult / { test = match($0, /outcome="NotExecuted"/) ? $0 : ""; sub(/.* testName="/, "", test); sub(/".*/, "", test) }
-    test != "" && /<Message>/ { gsub(/.*<Message>|<\/Message>.*/, ""); print "skipped: " test ": " $0; test = "" }' {} +
+    /<UnitTestResult / {
+        test = $0; sub(/.* testName="/, "", test); sub(/".*/, "", test)
+        outcome = match($0, /outcome="NotExecuted"/) ? "skipped" : match($0, /outcome="Passed"/) ? "" : "failed"
+    }
+    outcome != "" && /<Message>/ { gsub(/.*<Message>|<\/Message>.*/, ""); print outcome ": " test ": " $0; outcome = "" }' {} + | sort -r
 
 # Counts of all test projects, from the result files: total="5" executed="4" passed="4" failed="0" ...
 read -r passed failed skipped < <(
