@@ -20,8 +20,11 @@ public static partial class Signals
     public static event Action<int>? Ending;
 
     /// <summary>Takes over the signals. Called first in Main: until then a signal ends the process as it always does.</summary>
+    /// <param name="endOfTheJob">
+    /// The exit code with which another rank has ended the job, of which the signal is only the launcher's way; null where there is none.
+    /// </param>
     /// <param name="ended">Gets the name of the signal that ends the process, when <see cref="Ending"/> is done.</param>
-    public static void Handle(Action<string> ended)
+    public static void Handle(Func<int?> endOfTheJob, Action<string> ended)
     {
         Registrations.Add(PosixSignalRegistration.Create((PosixSignal)10, signal =>
         {
@@ -33,17 +36,18 @@ public static partial class Signals
         foreach ((PosixSignal signal, int number, string name) in ((PosixSignal, int, string)[])[
             (PosixSignal.SIGHUP, 1, "SIGHUP"), (PosixSignal.SIGINT, 2, "SIGINT"), (PosixSignal.SIGTERM, 15, "SIGTERM")])
         {
-            if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context => End(context, number, name, ended)));
+            if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context => End(context, number, endOfTheJob, () => ended(name))));
         }
     }
 
-    private static void End(PosixSignalContext context, int number, string name, Action<string> ended)
+    private static void End(PosixSignalContext context, int number, Func<int?> endOfTheJob, Action ended)
     {
         context.Cancel = true;
         if (Interlocked.Exchange(ref _ending, 1) != 0) return;
-        int exitCode = ExitCodes.BySignal + number;
+        int? cause = endOfTheJob();
+        int exitCode = cause ?? ExitCodes.BySignal + number;
         Ending?.Invoke(exitCode);
-        ended(name);
+        if (cause is null) ended();
         // Without what runs at a usual exit: another thread may be in the middle of a collective or of a tensor.
         ExitNow(exitCode);
     }

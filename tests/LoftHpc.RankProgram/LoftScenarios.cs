@@ -174,7 +174,7 @@ internal static partial class LoftScenarios
         RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
         PretrainSection config = new() { Method = Enum.Parse<PretrainMethod>(arguments[0]), Batch = 4, Epochs = 20, LocalSteps = 7 };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-        Signals.Handle(_ => { });
+        Signals.Handle(() => null, _ => { });
         StopAgreement stop = new(context);
         long last = 0;
         TrainingLoop loop = new(context, TrainingPhase.Pretrain, method, config.Epochs, Optimizer, data, 10)

@@ -100,7 +100,8 @@ public sealed record SyntheticSection
 
 public sealed record OptimizerSection
 {
-    [Range(0.0, 1e6)]
+    // So wide that a rate that destroys the weights is seen for what it is.
+    [Range(0.0, 1e28)]
     public double LearningRate { get; init; } = 0.1;
     [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Momentum { get; init; } = 0.9;

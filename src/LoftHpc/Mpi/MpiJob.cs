@@ -1,5 +1,7 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.InteropServices;
+using System.Text;
 
 namespace LoftHpc.Mpi;
 
@@ -83,6 +85,45 @@ public static class MpiJob
     }
 
     /// <summary>
+    /// The exit code with which another rank of this host has ended the job, null where none has. Open MPI ends the other ranks by
+    /// SIGTERM, and they are not to say that it was a signal.
+    /// </summary>
+    public static int? EndOfAnotherRank()
+    {
+        if (Mark is not string mark || !File.Exists(mark)) return null;
+        try
+        {
+            return int.Parse(File.ReadAllText(mark), CultureInfo.InvariantCulture);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or FormatException)
+        {
+            return null;
+        }
+    }
+
+    /// <summary>A file for the exit code of the rank that ends the job, in the launcher's own folder of the job, which it deletes.</summary>
+    private static string? Mark =>
+        Environment.GetEnvironmentVariable("PMIX_SERVER_TMPDIR") is { Length: > 0 } folder && Environment.GetEnvironmentVariable("PMIX_NAMESPACE") is { Length: > 0 } job
+            ? Path.Combine(folder, $"lofthpc-{job}")
+            : null;
+
+    /// <summary>Whether this rank is the first of its host to end the job, as far as can be known; only the first has a mistake to tell.</summary>
+    private static bool LeaveMark(int exitCode)
+    {
+        if (Mark is not string mark) return true;
+        try
+        {
+            using FileStream file = new(mark, FileMode.CreateNew);
+            file.Write(Encoding.ASCII.GetBytes(exitCode.ToString(CultureInfo.InvariantCulture)));
+            return true;
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        {
+            return !File.Exists(mark);
+        }
+    }
+
+    /// <summary>
     /// Whether all ranks come here within a short time. If not, this rank is alone with its error, and ends the job.
     /// </summary>
     private static bool AllRanksFailed(MpiRuntime runtime, UserError error)
@@ -119,13 +160,14 @@ public static class MpiJob
     /// <summary>This rank's error in one line, and the end of the job on all ranks.</summary>
     private static bool EndJob(MpiRuntime runtime, string message, int exitCode)
     {
-        Print($"{message} ({Where(runtime)})");
+        if (LeaveMark(exitCode)) Print($"{message} ({Where(runtime)})");
         if (runtime.World.Size > 1 || runtime.Family is not null) Abort(runtime, exitCode);
         return true;
     }
 
     private static bool Fail(MpiRuntime runtime, string trace, int exitCode)
     {
+        LeaveMark(exitCode);
         Console.Error.WriteLine($"lofthpc: {Where(runtime)} failed:{Environment.NewLine}{trace}");
         Console.Error.Flush();
         if (runtime.World.Size > 1 || runtime.Family is not null) Abort(runtime, exitCode);

@@ -39,9 +39,9 @@ public sealed class ConsoleAndSignalTests : ProgramTests
     [InlineData("HUP", 129)]
     public void A_signal_that_ends_a_launch_is_told_and_stands_in_the_manifest(string signal, int exitCode)
     {
-        // A shell in the background ignores SIGINT, and its children with it; "env" gives them the default back.
+        // A shell in the background ignores SIGINT, nohup SIGHUP, and their children with them; "env" gives them the default back.
         LaunchResult result = Shell($"""
-            env --default-signal=INT {Run("a")} pretrain.epochs=100000 > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
+            env --default-signal={signal} {Run("a")} pretrain.epochs=100000 > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
             until grep -q 'epoch  *2/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
             kill -{signal} $job; wait $job; exit $?
             """);

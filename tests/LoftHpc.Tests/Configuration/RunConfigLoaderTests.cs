@@ -246,13 +246,14 @@ public sealed class RunConfigLoaderTests
 
         void Check(ConfigKey key, string path)
         {
-            Match range = Regex.Match(key.RangeText ?? "", "^(from|above) ([0-9.]+) to (below )?([0-9.]+)$");
+            Match range = Regex.Match(key.RangeText ?? "", "^(from|above) ([0-9.]+) to (below )?([0-9.]+(?:E\\+[0-9]+)?)$");
             Assert.True(range.Success, $"{path}: {key.RangeText}");
-            Assert.True(double.Parse(range.Groups[4].Value, CultureInfo.InvariantCulture) <= 1_000_000_000, path);
+            // Below the largest float32 in any case, and where a number is counted with, far below that of its own type.
+            Assert.True(double.Parse(range.Groups[4].Value, CultureInfo.InvariantCulture) <= (key.Type == typeof(double) ? 1e28 : 1e9), path);
             foreach ((int group, int sign) in new[] { (2, -1), (4, 1) })
             {
                 bool excluded = group == 2 ? range.Groups[1].Value == "above" : range.Groups[3].Success;
-                decimal end = decimal.Parse(range.Groups[group].Value, CultureInfo.InvariantCulture);
+                decimal end = decimal.Parse(range.Groups[group].Value, NumberStyles.Float, CultureInfo.InvariantCulture);
                 string Written(decimal number) => (key.IsList, key.Type == typeof(TrainingTime), string.Create(CultureInfo.InvariantCulture, $"{number}")) switch
                 {
                     (true, true, var text) => $"[{text} steps]",
@@ -260,7 +261,7 @@ public sealed class RunConfigLoaderTests
                     (_, true, var text) => $"{text} steps",
                     (_, _, var text) => text,
                 };
-                decimal beyond = end + (sign * (key.Type == typeof(double) ? 0.0001m : 1));
+                decimal beyond = end + (sign * (key.Type == typeof(double) ? Math.Max(0.0001m, end * 0.0001m) : 1));
                 string problem = Assert.Single(ProblemsOf("", $"{path}={Written(beyond)}"), line => line.Contains($"{path}: found", StringComparison.Ordinal));
                 Assert.Contains(key.RangeText!, problem, StringComparison.Ordinal);
                 // The end itself may break a rule between keys, but not the key's own.
@@ -283,7 +284,7 @@ public sealed class RunConfigLoaderTests
     [InlineData("network: { width: 46341 }", "network.width: found 46341; allowed: a whole number from 1 to 4096")]
     [InlineData("network: { width: 2000 }", "network.width: the largest convolution would have 2304000000 weights")]
     [InlineData("network: { depth: 2000000002, family: wide-resnet }", "network.depth: found 2000000002; allowed: a whole number from 10 to 1000")]
-    [InlineData("pretrain: { optimizer: { learning_rate: 1e308 } }", "pretrain.optimizer.learning_rate: found 1e308; allowed: a number from 0 to 1000000")]
+    [InlineData("pretrain: { optimizer: { learning_rate: 1e308 } }", "pretrain.optimizer.learning_rate: found 1e308; allowed: a number from 0 to 1E+28")]
     [InlineData("pretrain: { batch: 2147483600 }", "pretrain.batch: found 2147483600; allowed: a whole number from 1 to 1000000")]
     [InlineData("pretrain: { epochs: 3, batch: 8, gpipe: { micro_batches: 9 }, method: gpipe }", "pretrain.gpipe.micro_batches: 9 parts of a batch of 8")]
     [InlineData("data: { set: synthetic, synthetic: { size: 1000 } }", "data.train_images: 50000 synthetic images of 3000000 bytes; allowed: 715 at most")]

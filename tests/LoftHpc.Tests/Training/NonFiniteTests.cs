@@ -21,7 +21,7 @@ public sealed class NonFiniteTests : ProgramTests
     public void Weights_that_grew_are_the_learning_rates_fault(string method, int ranks)
     {
         LaunchResult result = Start(
-            MpiLauncher.AnyFamily(), ranks, "pretrain", "run.name=a", $"pretrain.method={method}", "pretrain.optimizer.learning_rate=1e30");
+            MpiLauncher.AnyFamily(), ranks, "pretrain", "run.name=a", $"pretrain.method={method}", "pretrain.optimizer.learning_rate=1e28");
         Assert.Equal(ExitCodes.NonFiniteLoss, result.ExitCode);
         string line = Line(result);
         // The first update makes the weights that large.
@@ -33,7 +33,7 @@ public sealed class NonFiniteTests : ProgramTests
         Assert.True(grown.Success, line);
         double Number(int group) => double.Parse(grown.Groups[group].ValueSpan, CultureInfo.InvariantCulture);
         Assert.InRange(Number(1) / (Number(3) / Number(2)), 0.9, 1.1);
-        Assert.InRange(Number(3), 1e25, 1e35);
+        Assert.InRange(Number(3), 1e23, 1e33);
     }
 
     /// <summary>On a GPU a step looks later, where it waits anyway; here in the same way on the CPU.</summary>
@@ -107,7 +107,7 @@ public sealed class NonFiniteTests : ProgramTests
     [SkippableFact]
     public void The_manifest_has_the_code_that_the_job_ends_with()
     {
-        Start(MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "pretrain.optimizer.learning_rate=1e30");
+        Start(MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "pretrain.optimizer.learning_rate=1e28");
         Assert.Equal(ExitCodes.NonFiniteLoss, RunManifest.Read(Folder("a").Manifest).Launches[0].ExitCode);
     }
 
