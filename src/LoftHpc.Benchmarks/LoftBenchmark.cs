@@ -46,12 +46,11 @@ internal static partial class LoftBenchmark
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
         FilterPartition[] rounds = [FilterPartition.AtRandom(blocks, 1, 0, context.Size), FilterPartition.AtRandom(blocks, 1, 1, context.Size)];
-        using ModelState state = ModelState.Initialize(
-            [.. network.Tensors.Select(tensor => rounds[0].Slice(tensor, context.Rank))], 1, ScalarType.Float32, CPU);
-        using SharedAverage average = new(context);
-        string[] shared = [.. state.Slices.Where(slice => slice.Spec.IsParameter && !rounds[0].Cuts(slice.Spec)).Select(slice => slice.Name)];
-        average.Share(state, shared);
         using FilterExchange filters = new(context, network, blocks, momentum: false, statistics: false);
+        using ModelState state = ModelState.Initialize(
+            [.. network.Tensors.Select(tensor => rounds[0].Slice(tensor, context.Rank))], 1, ScalarType.Float32, CPU, filters.Copied(rounds[0]));
+        using SharedAverage average = new(context, state);
+        average.Share();
         int at = 0;
         void Whole(int count)
         {
@@ -76,7 +75,7 @@ internal static partial class LoftBenchmark
         // The same amounts on buffers that hold them already.
         (long[] sendCounts, long[] receiveCounts) = filters.Counts(rounds[0], rounds[1]);
         using DisposeScope scope = NewDisposeScope();
-        Tensor flat = ones(shared.Sum(name => state[name].numel())), send = ones(sendCounts.Sum()), receive = zeros(receiveCounts.Sum());
+        Tensor flat = ones(state.Copied.numel()), send = ones(sendCounts.Sum()), receive = zeros(receiveCounts.Sum());
         int[] sends = [.. sendCounts.Select(count => (int)count)], receives = [.. receiveCounts.Select(count => (int)count)];
         int[] sendStarts = Starts(sends), receiveStarts = Starts(receives);
         // The program keeps its own buffers on huge pages; what a C program gets without asking is the reference.

@@ -60,9 +60,9 @@ internal static partial class LoftScenarios
             foreach (TensorSlice parameter in plain.Parameters)
             {
                 Tensor weight = plain[parameter.Name], velocity = plain.Momentum(parameter.Name);
-                velocity.mul_(Optimizer.Momentum).add_(weight.grad!).add_(weight, alpha: Optimizer.WeightDecay);
+                velocity.mul_(Optimizer.Momentum).add_(plain.Gradient(parameter.Name)).add_(weight, alpha: Optimizer.WeightDecay);
                 weight.add_(velocity, alpha: -LearningRate);
-                weight.grad = null;
+                plain.Gradient(parameter.Name).zero_();
             }
         }
         foreach (TensorSlice slice in method.State.Slices)
@@ -141,8 +141,8 @@ internal static partial class LoftScenarios
 
         // What is shared: each rank's copy gets its own multiple, and the mean of these is where the filter was.
         TensorSpec[] shared = [.. network.Tensors.Where(tensor => !first.Cuts(tensor))];
-        using SharedAverage average = new(context);
-        average.Share(method.State, shared.Select(tensor => tensor.Name));
+        using SharedAverage average = new(context, method.State);
+        average.Share();
         using (no_grad())
         {
             foreach (TensorSpec tensor in shared) method.State[tensor.Name].copy_(Numbered(tensor) * (world.Rank + 1));
@@ -152,7 +152,7 @@ internal static partial class LoftScenarios
         foreach (TensorSpec tensor in shared)
         {
             MustEqual(Numbered(tensor) * (world.Rank + 1), method.State[tensor.Name], $"own copy of {tensor.Name}");
-            if (world.Size > 1) MustEqual(Numbered(tensor) * ((world.Size + 1) / 2.0), average.Read(method.State, tensor.Name), $"mean of {tensor.Name}");
+            if (world.Size > 1) MustEqual(Numbered(tensor) * ((world.Size + 1) / 2.0), average.Read(tensor.Name), $"mean of {tensor.Name}");
         }
         average.Apply();
         foreach (TensorSpec tensor in shared) MustEqual(Numbered(tensor) * ((world.Size + 1) / 2.0), method.State[tensor.Name], $"averaged {tensor.Name}");

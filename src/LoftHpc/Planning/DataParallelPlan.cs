@@ -9,9 +9,7 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
 {
     private readonly bool _synchronised = setting.Pretrain.BatchNorm is BatchNormScope.Synchronised;
     private CommunicationPlan? _step;
-    private long _stepsSinceAverage, _gradients;
-
-    protected override long ExchangeBytes => _gradients * ElementBytes;
+    private long _stepsSinceAverage;
 
     public override void Evaluate(CommunicationPlan plan)
     {
@@ -43,8 +41,7 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
                 plan.Allreduce(CommunicationPurpose.Step, 2 * channels, ElementBytes);
             }
         }
-        _gradients = Network.ParameterCount;
-        plan.Allreduce(CommunicationPurpose.Step, _gradients, ElementBytes);
+        plan.Allreduce(CommunicationPurpose.Step, Network.ParameterCount, ElementBytes);
         return plan;
     }
 

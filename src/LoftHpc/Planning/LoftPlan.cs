@@ -135,10 +135,6 @@ public sealed class LoftPlan : RoundsPlan
     protected override long ExchangeBytes => _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
         (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));
 
-    /// <summary>A rank that owns no filter of a pre-activation block has nothing behind the block's first norm, unless the shortcut is.</summary>
-    protected override long WithoutGradient(int rank) => !Partitioned(At) || !Network.PreActivation ? 0 : ElementBytes * _split.Blocks
-        .Where(block => block.Shortcut is null && Setting.ShardOf(block.Inner.Count, rank) == 0).Sum(block => 2L * block.Norm1.Space.Count);
-
     protected override long FlopsOf(int rank, long step) => Partitioned(step) ? _narrowFlops[rank] : _wholeFlops;
 
     protected override long SharedValues(long step) => Partitioned(step)

@@ -79,12 +79,7 @@ public abstract class MethodPlan(PlanSetting setting)
     public TrainingWork Work(int rank) => _work[Like(rank)];
 
     /// <summary>What a rank holds after the calls so far.</summary>
-    public TrainingMemory Memory(int rank)
-    {
-        bool trained = Work(rank).Images > 0;
-        TrainingMemory memory = MemoryOf(Held(rank), trained, ExchangeBytes);
-        return trained ? memory with { Gradients = memory.Gradients - WithoutGradient(rank) } : memory;
-    }
+    public TrainingMemory Memory(int rank) => MemoryOf(Held(rank), ExchangeBytes);
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
@@ -133,9 +128,6 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Images of a batch that a rank trains on.</summary>
     protected virtual int ImagesOf(int batch, int rank) => batch;
-
-    /// <summary>Bytes of the parameters that a rank holds and that its loss does not depend on.</summary>
-    protected virtual long WithoutGradient(int rank) => 0;
 
     /// <summary>Buffers that a rank keeps to exchange with others.</summary>
     protected virtual long ExchangeBytes => 0;

@@ -57,8 +57,7 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
     public IEnumerable<(int Size, int Count)> EvaluationBatches => Batches.Sizes(Images.TestImages, Config.Evaluate.Batch);
 
     /// <summary>What a rank holds for training.</summary>
-    /// <param name="trained">Whether the rank has had a gradient.</param>
-    public static TrainingMemory MemoryOf(IEnumerable<TensorSlice> held, bool trained, long exchangeBytes)
+    public static TrainingMemory MemoryOf(IEnumerable<TensorSlice> held, long exchangeBytes)
     {
         long weights = 0, parameters = 0;
         foreach (TensorSlice slice in held)
@@ -66,6 +65,7 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
             weights += ElementBytes * slice.Count;
             if (slice.Spec.IsParameter) parameters += ElementBytes * slice.Count;
         }
-        return new TrainingMemory(weights, trained ? parameters : 0, parameters, exchangeBytes);
+        // Gradients and momentum are kept from the start to the end, of every parameter.
+        return new TrainingMemory(weights, parameters, parameters, exchangeBytes);
     }
 }

@@ -21,7 +21,6 @@ internal sealed class SerialReplay : IDisposable
     private readonly bool _byDefinition;
     private readonly IReadOnlyList<BlockSpec> _blocks;
     private readonly ModelState[] _states;
-    private readonly Tensor?[] _shared;
     private readonly long[] _imagesSinceAverage;
     private readonly Dictionary<string, Tensor> _momentum = [];
     private readonly Dictionary<(string Collective, int Rank), (long Calls, long Sent, long Received)> _transfers = [];
@@ -40,7 +39,7 @@ internal sealed class SerialReplay : IDisposable
         using IDisposable frozen = no_grad();
         foreach (TensorSlice slice in initial.Slices) Whole.Add(slice.Name, initial[slice.Name].detach().clone().DetachFromDisposeScope());
         _partition = Deal(0);
-        (_states, _shared) = (new ModelState[ranks], new Tensor?[ranks]);
+        _states = new ModelState[ranks];
         _imagesSinceAverage = new long[ranks];
         CutUp();
     }
@@ -128,7 +127,6 @@ internal sealed class SerialReplay : IDisposable
     public void Dispose()
     {
         foreach (ModelState state in _states) state.Dispose();
-        foreach (Tensor? shared in _shared) shared?.Dispose();
         foreach (Tensor tensor in Whole.Values.Concat(_momentum.Values).Concat(_recomputed is null ? [] : _recomputed.Values)) tensor.Dispose();
     }
 
@@ -161,17 +159,17 @@ internal sealed class SerialReplay : IDisposable
         using IDisposable frozen = no_grad();
         foreach (string name in reference?.Tensors.Keys ?? Enumerable.Empty<string>())
         {
-            if (reference!.Tensors[name].grad is Tensor gradient) state[name].grad = gradient.detach().clone();
+            if (reference!.Tensors[name].grad is Tensor gradient) state.Gradient(name).copy_(gradient);
             else state[name].copy_(reference.Tensors[name]);
         }
         foreach (TensorSlice parameter in state.Parameters)
         {
             Tensor weight = state[parameter.Name], velocity = state.Momentum(parameter.Name);
             velocity.mul_(_config.Optimizer.Momentum);
-            if (weight.grad is Tensor gradient) velocity.add_(gradient);
+            velocity.add_(state.Gradient(parameter.Name));
             velocity.add_(weight, alpha: _config.Optimizer.WeightDecay);
             weight.add_(velocity, alpha: -MethodChecks.LearningRate);
-            weight.grad = null;
+            state.Gradient(parameter.Name).zero_();
         }
     }
 
@@ -218,8 +216,9 @@ internal sealed class SerialReplay : IDisposable
         for (int rank = 0; rank < _ranks; rank++)
         {
             int own = rank;
+            // Laid out as in the training: bits may depend on where a tensor lies.
             ModelState state = ModelState.Load(
-                [.. _network.Tensors.Select(tensor => _partition.Slice(tensor, own))], tensor => Whole[tensor.Name].clone(), _type, CPU);
+                [.. _network.Tensors.Select(tensor => _partition.Slice(tensor, own))], tensor => Whole[tensor.Name].clone(), _type, CPU, IsShared);
             ModelState before = _states[rank];
             foreach (TensorSlice slice in before is null ? [] : state.Slices)
             {
@@ -234,13 +233,6 @@ internal sealed class SerialReplay : IDisposable
                 state.Momentum(slice.Name).copy_(momentum);
             }
             before?.Dispose();
-            _shared[rank]?.Dispose();
-            // Aligned as in the training: bits may depend on it.
-            if (_ranks > 1)
-            {
-                TensorSpec[] shared = [.. _network.Tensors.Where(IsShared)];
-                state.MoveInto(_shared[rank] = empty([shared.Sum(tensor => tensor.Count)], _type).DetachFromDisposeScope(), shared.Select(tensor => tensor.Name));
-            }
             _states[rank] = state;
         }
     }

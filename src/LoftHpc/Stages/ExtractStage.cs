@@ -25,7 +25,7 @@ public static class ExtractStage
             WeightsIdentity identity = WeightsIdentity.Of(dense, source.DenseWeights);
             Ticket ticket = TicketSelector.Select(identity.Describe(), config.Ratio, config.FirstBlocks, dense.Read);
             WeightsIdentity pruned = identity with { InnerCounts = ticket.InnerCounts };
-            using ModelState state = ModelState.Load(ticket.Slices, tensor => dense.Read(tensor.Name), ScalarType.Float32, CPU);
+            using ModelState state = ModelState.Load(ticket.Slices, tensor => dense.Read(tensor.Name), ScalarType.Float32, CPU, trained: false);
             target.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
             target.Communication.Begin();
             target.Summary.Begin();

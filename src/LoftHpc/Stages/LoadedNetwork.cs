@@ -17,7 +17,8 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
     /// ago may not be there yet. Collective.
     /// </summary>
     /// <exception cref="UserError">Rank 0 cannot read it, the network or images are not the config's, or a number is not finite; on all ranks.</exception>
-    public static LoadedNetwork Read(Session session, string path)
+    /// <param name="trained">Whether it is to be trained on.</param>
+    public static LoadedNetwork Read(Session session, string path, bool trained = false)
     {
         RankContext context = session.Context;
         using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Save);
@@ -43,7 +44,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
                 context.Communicator.Broadcast(MpiBuffer.Of(values), 0);
                 return values;
             }
-            return new LoadedNetwork(identity, network, ModelState.Load(whole, Receive, context.Type, context.Device), step);
+            return new LoadedNetwork(identity, network, ModelState.Load(whole, Receive, context.Type, context.Device, trained: trained), step);
         }
     }
 

@@ -23,7 +23,7 @@ public static class RetrainStage
             folder.Communication.Begin();
             folder.Summary.Begin();
         });
-        using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights);
+        using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights, trained: true);
         using var method = new DataParallelTraining(
             session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
         var loop = new TrainingLoop(

@@ -28,11 +28,11 @@ public static class RoundMeasurement
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), CPU);
         FilterPartition partition = Of(0);
-        using ModelState state = ModelState.Load(
-            [.. network.Tensors.Select(tensor => partition.Slice(tensor, world.Rank))], tensor => zeros([.. tensor.Shape], context.Type), context.Type, CPU);
-        using SharedAverage average = new(context);
-        average.Share(state, state.Parameters.Where(slice => !partition.Cuts(slice.Spec)).Select(slice => slice.Name));
         using FilterExchange filters = new(context, network, blocks, momentum: false, statistics: false);
+        using ModelState state = ModelState.Load(
+            [.. network.Tensors.Select(tensor => partition.Slice(tensor, world.Rank))], tensor => zeros([.. tensor.Shape], context.Type), context.Type, CPU, filters.Copied(partition));
+        using SharedAverage average = new(context, state);
+        average.Share();
 
         CommunicationPlan planned = new(world.Size), mean = new(world.Size);
         LoftPlan plan = new(setting);

@@ -87,8 +87,8 @@ public static class ArithmeticCheck
         Tensor Draw() => rand([count], float32, generator: generator).mul_(2).sub_(1).to(type, device);
         using ModelState state = ModelState.Load([slice], _ => Draw(), type, device);
         state.Momentum(slice.Name).copy_(Draw());
-        state[slice.Name].grad = Draw();
-        double[] weights = LayerChecks.Exact(state[slice.Name]), momentum = LayerChecks.Exact(state.Momentum(slice.Name)), gradient = LayerChecks.Exact(state[slice.Name].grad!);
+        state.Gradient(slice.Name).copy_(Draw());
+        double[] weights = LayerChecks.Exact(state[slice.Name]), momentum = LayerChecks.Exact(state.Momentum(slice.Name)), gradient = LayerChecks.Exact(state.Gradient(slice.Name));
         MomentumSgd.Step(state, optimizer, rate);
         for (int i = 0; i < count; i++)
         {

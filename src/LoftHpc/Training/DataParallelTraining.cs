@@ -2,6 +2,7 @@ using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
 using LoftHpc.Distances;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -22,11 +23,9 @@ public sealed class DataParallelTraining : ITrainingMethod
     private readonly INetworkExchange _exchange;
     private readonly ResidualNetwork _network;
     private readonly StepWatch _watch;
-    private readonly FlatBuffer _gradients;
     private readonly RunningStatistics? _statistics;
     private readonly long _imageFlops;
     private StepTotals _totals;
-    private long _gradientBytes;
 
     /// <param name="state">The whole network, the same on every rank; disposed with this.</param>
     /// <param name="batch">Images a step, over all ranks.</param>
@@ -41,7 +40,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         _network = new ResidualNetwork(network, state, _exchange);
         // Other ranks may have nothing to look for, so a rank looks by itself.
         _watch = new StepWatch(context, new ResidualNetwork(network, state, new SerialExchange()), data.ImageSide);
-        _gradients = new FlatBuffer(context.Type, context.Device);
+        if (context.Size > 1) TensorMemory.UseHugePages(state.Gradients);
         _imageFlops = network.Flops(data.ImageSide);
     }
 
@@ -56,7 +55,7 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _gradients.Bytes + _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _totals;
 
@@ -75,7 +74,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         _exchange.Backward(lossSum / _batches.SizeOf(step));
         _totals += StepTotals.Of(logits, shard.Labels, lossSum);
         SumGradients();
-        _gradientBytes = _watch.Update(_optimizer, learningRate);
+        _watch.Update(_optimizer, learningRate);
         Work += TrainingWork.Of(shard.Count, _imageFlops);
         _statistics?.Count(shard.Count);
     }
@@ -106,20 +105,13 @@ public sealed class DataParallelTraining : ITrainingMethod
             rank == 0 ? TensorSlice.Whole(tensor) : null);
     }
 
-    public void Dispose()
-    {
-        _gradients.Dispose();
-        _state.Dispose();
-    }
+    public void Dispose() => _state.Dispose();
 
     /// <summary>Replaces every gradient by its sum over the ranks.</summary>
     private void SumGradients()
     {
         if (_context.Size == 1) return;
-        Tensor[] weights = [.. _state.Parameters.Select(parameter => _state[parameter.Name])];
-        _gradients.Pack([.. weights.Select(weight => (weight.grad, weight.shape))]);
-        _watch.Gradients(_gradients.Whole);
-        _gradients.Sum(_context.Channels);
-        for (int i = 0; i < weights.Length; i++) weights[i].grad = _gradients.Part(i);
+        _watch.Gradients(_state.Gradients);
+        _context.Channels.AllreduceSum(_state.Gradients);
     }
 }

@@ -53,6 +53,9 @@ public sealed class FilterExchange : IDisposable
         return (CountsOf(moves, move => move.LeavingTo), CountsOf(moves, move => move.ArrivingFrom));
     }
 
+    /// <summary>Which tensors all ranks hold copies of by a partition, to be averaged (<see cref="ModelState.Copied"/>).</summary>
+    public Func<TensorSpec, bool> Copied(FilterPartition partition) => tensor => !partition.Cuts(tensor) && Travels(tensor);
+
     /// <summary>Makes <paramref name="state"/> hold this rank's part by the new partition. Collective.</summary>
     public void Move(ModelState state, FilterPartition from, FilterPartition to)
     {
@@ -60,19 +63,17 @@ public sealed class FilterExchange : IDisposable
         using IDisposable frozen = no_grad();
         Dictionary<string, Moves> moves = MovesOf(from, to);
         long[] starts = from.CutsAnything && _context.Size > 1 ? Send(state, moves) : [];
+        // Shares of the same sizes are rearranged where they are.
+        using ModelState? left = state.Hold([.. state.Slices.Select(slice => to.Slice(slice.Spec, _context.Rank))], Copied(to));
+        ModelState before = left ?? state;
         foreach (Cut cut in _cuts)
         {
-            (TensorSpec tensor, Moves own, TensorSlice slice) = (cut.Tensor, moves[cut.Space.Name], to.Slice(cut.Tensor, _context.Rank));
-            Tensor held = state[tensor.Name], value = OfNewSize(held);
-            Tensor? momentum = tensor.IsParameter ? OfNewSize(state.Momentum(tensor.Name)) : null;
+            (TensorSpec tensor, Moves own) = (cut.Tensor, moves[cut.Space.Name]);
+            Tensor value = state[tensor.Name];
             // Running statistics that do not travel start anew. Momentum that does not is zeroed by whoever restarts all of it.
-            if (Travels(tensor)) Arrange(held, value);
+            if (Travels(tensor)) Arrange(before[tensor.Name], value);
             else value.fill_(tensor.Role is TensorRole.RunningVariance ? 1 : 0);
-            if (momentum is not null && _momentum) Arrange(state.Momentum(tensor.Name), momentum);
-            state.Replace(slice, value, momentum);
-
-            // A share of the same size is rearranged where it is.
-            Tensor OfNewSize(Tensor before) => own.KeepsSize ? before : zeros(slice.Shape, _context.Type, _context.Device);
+            if (tensor.IsParameter && _momentum) Arrange(before.Momentum(tensor.Name), state.Momentum(tensor.Name));
 
             void Arrange(Tensor before, Tensor after)
             {
@@ -193,7 +194,6 @@ public sealed class FilterExchange : IDisposable
         public Moves(ChannelSpace space, FilterPartition from, FilterPartition to, int rank, int size)
         {
             int[]? held = from.Of(space)?.Owned[rank], next = to.Of(space)?.Owned[rank];
-            KeepsSize = held is not null && held.Length == next?.Length;
             // Place of each filter in this rank's share, or -1; where all hold everything, the filter's own number.
             int[] before = PlacesIn(held, space.Count), after = PlacesIn(next, space.Count);
             int[] Places(int[]? filters, int[] own) => filters is null ? [] : [.. filters.Where(filter => own[filter] >= 0).Select(filter => own[filter])];
@@ -202,9 +202,6 @@ public sealed class FilterExchange : IDisposable
             LeavingTo = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(to.Of(space)?.Owned[other], before))];
             ArrivingFrom = [.. Enumerable.Range(0, size).Select(other => other == rank ? [] : Places(from.Of(space)?.Owned[other], after))];
         }
-
-        /// <summary>Whether there was a share before, of as many filters.</summary>
-        public bool KeepsSize { get; }
 
         public int[] StayingFrom { get; }
 

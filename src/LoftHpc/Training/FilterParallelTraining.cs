@@ -25,7 +25,6 @@ public sealed class FilterParallelTraining : ITrainingMethod
     private readonly StepWatch _watch;
     private readonly long _imageFlops;
     private StepTotals _totals;
-    private long _gradientBytes;
 
     public FilterParallelTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -50,7 +49,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _totals;
 
@@ -68,7 +67,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
-        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
+        _watch.Update(_config.Optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, _imageFlops);
     }
 

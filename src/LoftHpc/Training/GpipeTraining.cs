@@ -28,7 +28,7 @@ public sealed class GpipeTraining : ITrainingMethod
     private readonly int _imageSide, _previous, _next;
     private readonly long _imageFlops;
     private StepTotals _totals;
-    private long _images, _gradientBytes;
+    private long _images;
 
     /// <exception cref="UserError">The network cannot be cut into as many stages as there are ranks, or not where config says.</exception>
     public GpipeTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
@@ -56,7 +56,7 @@ public sealed class GpipeTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _gradientBytes, _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     /// <summary>Only the last rank knows more than the number of images.</summary>
     public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
@@ -78,7 +78,7 @@ public sealed class GpipeTraining : ITrainingMethod
         _context.AfterForward?.Invoke();
         foreach ((Tensor input, Tensor output) in passes) Backward(input, output);
         _sends.Wait();
-        _gradientBytes = _watch.Update(_config.Optimizer, learningRate);
+        _watch.Update(_config.Optimizer, learningRate);
 
         _images += images;
         Work += TrainingWork.Of(images, _imageFlops);

@@ -25,7 +25,7 @@ public interface ITrainingMethod : IDisposable
     /// <summary>What this rank has computed in all steps so far.</summary>
     TrainingWork Work { get; }
 
-    /// <summary>What this rank holds for training; gradients as they were in the last step.</summary>
+    /// <summary>What this rank holds for training.</summary>
     TrainingMemory Memory { get; }
 
     /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others; NaN for a loss that it cannot see.</summary>
@@ -65,11 +65,11 @@ public readonly record struct TrainingWork(long Images, long Flops)
 
 /// <summary>Bytes that one rank holds for training, besides activations.</summary>
 /// <param name="Weights">Parameters and running statistics.</param>
-/// <param name="Gradients">Of the parameters, at the end of a step.</param>
+/// <param name="Gradients">Of the parameters; they are kept between steps.</param>
 /// <param name="Optimizer">Momentum.</param>
 /// <param name="ExchangeBuffers">Memory that exists only to exchange with other ranks.</param>
 public readonly record struct TrainingMemory(long Weights, long Gradients, long Optimizer, long ExchangeBuffers)
 {
-    public static TrainingMemory Of(ModelState state, long gradientBytes, long exchangeBytes) =>
-        new(state.WeightBytes, gradientBytes, state.MomentumBytes, exchangeBytes);
+    public static TrainingMemory Of(ModelState state, long exchangeBytes) =>
+        new(state.WeightBytes, state.GradientBytes, state.MomentumBytes, exchangeBytes);
 }

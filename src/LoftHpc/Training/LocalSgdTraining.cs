@@ -25,13 +25,13 @@ public sealed class LocalSgdTraining : ITrainingMethod
     public LocalSgdTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
         (_context, Network) = (context, network);
-        _state = ModelState.InitializeWhole(network, seed, context.Type, context.Device);
+        _state = ModelState.InitializeWhole(network, seed, context.Type, context.Device, copied: tensor => tensor.IsParameter);
         _local = new LocalSteps(context, network, _state, config, data);
         _rounds = new RoundSchedule(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
         _imageFlops = network.Flops(data.ImageSide);
-        _average = new SharedAverage(context);
+        _average = new SharedAverage(context, _state);
         _statistics = new RunningStatistics(context, _state);
-        _average.Share(_state, _state.Parameters.Select(parameter => parameter.Name));
+        _average.Share();
     }
 
     public NetworkSpec Network { get; }
@@ -45,7 +45,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
@@ -90,7 +90,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         [
             .. from slice in _state.Slices
                where slice.Spec.Role is TensorRole.ConvWeight
-               select FilterNorms.Measure(slice, _average.Read(_state, slice.Name), _context.Shard),
+               select FilterNorms.Measure(slice, _average.Read(slice.Name), _context.Shard),
         ];
     }
 
@@ -115,7 +115,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         ModelState averaged = ModelState.Frozen(Network, _context.Type, _context.Device);
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
-        foreach (TensorSlice slice in averaged.Slices) averaged[slice.Name].copy_(_average.Read(_state, slice.Name));
+        foreach (TensorSlice slice in averaged.Slices) averaged[slice.Name].copy_(_average.Read(slice.Name));
         return averaged;
     }
 }

@@ -36,9 +36,6 @@ public sealed class LocalSteps
 
     public TrainingWork Work { get; private set; }
 
-    /// <summary>Bytes of the gradients in the last step.</summary>
-    public long GradientBytes { get; private set; }
-
     /// <summary>Looks at every step.</summary>
     public StepWatch Watch { get; }
 
@@ -56,7 +53,7 @@ public sealed class LocalSteps
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
         _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
-        GradientBytes = Watch.Update(_optimizer, learningRate);
+        Watch.Update(_optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, imageFlops);
     }
 

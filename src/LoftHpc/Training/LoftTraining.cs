@@ -36,13 +36,13 @@ public sealed class LoftTraining : ITrainingMethod
         LoftSection loft = config.Loft;
         _blocks = FilterPartition.BlocksOf(network, loft.Stages, loft.FirstBlocks);
         _partition = PartitionOf(0, gatherNorms: null);
-        _state = ModelState.Initialize(
-            [.. network.Tensors.Select(tensor => _partition.Slice(tensor, context.Rank))], seed, context.Type, context.Device);
-        _local = new LocalSteps(context, network, _state, config, data);
-        _rounds = new RoundSchedule(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
-        _average = new SharedAverage(context);
         _filters = new FilterExchange(
             context, network, _blocks, loft.Momentum is MomentumKind.Travel, loft.RunningStatistics is RunningStatisticsKind.Average);
+        _state = ModelState.Initialize(
+            [.. network.Tensors.Select(tensor => _partition.Slice(tensor, context.Rank))], seed, context.Type, context.Device, _filters.Copied(_partition));
+        _local = new LocalSteps(context, network, _state, config, data);
+        _rounds = new RoundSchedule(config.LocalSteps, (long)config.Epochs * StepsPerEpoch);
+        _average = new SharedAverage(context, _state);
         _statistics = new RecomputedStatistics(context, network, data, loft.StatisticsImages, config.Batch, seed);
         BeginRound();
     }
@@ -61,7 +61,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
-    public TrainingMemory Memory => TrainingMemory.Of(_state, _local.GradientBytes, _filters.BufferBytes + _context.Channels.BufferBytes);
+    public TrainingMemory Memory => TrainingMemory.Of(_state, _filters.BufferBytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;
 
@@ -123,7 +123,7 @@ public sealed class LoftTraining : ITrainingMethod
         if (total > 0 && _context.Size > 1) _context.Communicator.Allreduce(squares.AsSpan(), MpiOperation.Sum);
         return [.. layers.Select(layer =>
         {
-            if (!starts.TryGetValue(layer.Name, out int at)) return FilterNorms.Measure(layer, _average.Read(_state, layer.Name), _context.Shard);
+            if (!starts.TryGetValue(layer.Name, out int at)) return FilterNorms.Measure(layer, _average.Read(layer.Name), _context.Shard);
             int filters = (int)layer.Spec.Shape[0];
             (int first, int end) = _context.Shard.Of(filters);
             return new FilterNorms(
@@ -162,7 +162,7 @@ public sealed class LoftTraining : ITrainingMethod
     private void BeginRound()
     {
         if (_config.Loft.Momentum is MomentumKind.Restart) _state.ZeroMomentum();
-        _average.Share(_state, _state.Slices.Where(slice => IsShared(slice.Spec)).Select(slice => slice.Name));
+        _average.Share();
         _imageFlops = Network.Flops(_data.ImageSide, _state.Slices);
     }
 
@@ -176,9 +176,6 @@ public sealed class LoftTraining : ITrainingMethod
         return FilterPartition.ByNorm(_blocks, _seed, round, _context.Size, space => norms[space.Name]);
     }
 
-    private bool IsShared(TensorSpec tensor) =>
-        !_partition.Cuts(tensor) && (tensor.IsParameter || _config.Loft.RunningStatistics is RunningStatisticsKind.Average);
-
     /// <summary>The full network, on rank 0 alone, layer by layer; the training goes on as it is. Collective.</summary>
     private ModelState? GatherToRoot(bool recompute)
     {
@@ -186,7 +183,7 @@ public sealed class LoftTraining : ITrainingMethod
         bool average = _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
         ModelState? whole = _context.Rank == 0 ? ModelState.Frozen(Network, _context.Type, _context.Device) : null;
         NetworkGather.EachToRoot(
-            Network, _context.Type, name => _average.Read(_state, name), _context.Communicator,
+            Network, _context.Type, _average.Read, _context.Communicator,
             (tensor, rank) => !tensor.IsParameter && !average ? null
                 : _partition.Cuts(tensor) ? _partition.Slice(tensor, rank)
                 : rank == 0 ? TensorSlice.Whole(tensor) : null,

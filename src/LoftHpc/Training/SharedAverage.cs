@@ -6,35 +6,24 @@ using static TorchSharp.torch;
 namespace LoftHpc.Training;
 
 /// <summary>
-/// The mean over the ranks of tensors that each of them holds a copy of and trains by itself. The copies lie in one flat
-/// buffer, which one allreduce sums where it is. The mean can be looked at without a change to the copies, so that a
-/// measurement in the middle of a round does not disturb the training.
+/// The mean over the ranks of tensors that each of them holds a copy of and trains by itself. The copies lie in one stretch
+/// (<see cref="ModelState.Copied"/>), which one allreduce sums where it is. The mean can be looked at without a change to the
+/// copies, so that a measurement in the middle of a round does not disturb the training.
 /// </summary>
-public sealed class SharedAverage(RankContext context) : IDisposable
+public sealed class SharedAverage(RankContext context, ModelState state) : IDisposable
 {
-    private readonly Dictionary<string, long> _starts = [];
-    private Tensor? _copies, _mean;
+    private Tensor? _onHugePages, _mean;
     // All ranks start with the same copies.
     private bool _copiesAreMean = true;
 
-    /// <summary>The tensors that are shared from now on; the copies of them are equal. They become views of the flat buffer.</summary>
-    public void Share(ModelState state, IEnumerable<string> names)
+    /// <summary>The copies are equal, as at the start of a round; which ones there are may have changed.</summary>
+    public void Share()
     {
         Forget();
         _copiesAreMean = true;
-        string[] shared = [.. names];
-        if (context.Size == 1 || shared.SequenceEqual(_starts.Keys)) return;
-        _starts.Clear();
-        long start = 0;
-        foreach (string name in shared)
-        {
-            _starts.Add(name, start);
-            start += state[name].numel();
-        }
-        using Tensor? before = _copies;
-        _copies = empty([start], context.Type, context.Device).DetachFromDisposeScope();
-        TensorMemory.UseHugePages(_copies);
-        state.MoveInto(_copies, shared);
+        if (context.Size == 1 || ReferenceEquals(_onHugePages, state.Copied)) return;
+        _onHugePages = state.Copied;
+        TensorMemory.UseHugePages(state.Copied);
     }
 
     /// <summary>The copies have changed.</summary>
@@ -49,7 +38,7 @@ public sealed class SharedAverage(RankContext context) : IDisposable
     {
         if (_copiesAreMean || _mean is not null || context.Size == 1) return;
         using DisposeScope scope = NewDisposeScope();
-        _mean = Mean(_copies!.clone()).DetachFromDisposeScope();
+        _mean = Mean(state.Copied.clone()).DetachFromDisposeScope();
     }
 
     /// <summary>Replaces the copies by their mean. Collective.</summary>
@@ -57,26 +46,23 @@ public sealed class SharedAverage(RankContext context) : IDisposable
     {
         if (_copiesAreMean || context.Size == 1) return;
         using DisposeScope scope = NewDisposeScope();
-        Mean(_copies!);
+        Mean(state.Copied);
         Forget();
         _copiesAreMean = true;
     }
 
     /// <summary>A tensor as it stands in the network that all ranks make up together, after <see cref="Refresh"/>: its mean if it is shared, else this rank's part.</summary>
-    public Tensor Read(ModelState state, string name)
+    public Tensor Read(string name)
     {
         Tensor own = state[name];
-        return _mean is not null && _starts.TryGetValue(name, out long start) ? _mean.narrow(0, start, own.numel()).view(own.shape) : own;
+        return _mean is not null && state.StartInCopied(name) is long start ? _mean.narrow(0, start, own.numel()).view(own.shape) : own;
     }
 
-    public void Dispose()
-    {
-        Forget();
-        _copies?.Dispose();
-    }
+    public void Dispose() => Forget();
 
     private Tensor Mean(Tensor copies)
     {
+        using IDisposable frozen = no_grad();
         context.Channels.AllreduceSum(copies);
         return copies.div_(context.Size);
     }

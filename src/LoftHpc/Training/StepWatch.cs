@@ -64,22 +64,21 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
             Forward(output, again, atOnce: true);
         }
         using DisposeScope scope = NewDisposeScope();
-        Tensor? last = all?.sum() ?? (Parameters.FirstOrDefault() is TensorSlice first ? State[first.Name].grad : null);
+        Tensor? last = all?.sum() ?? (Parameters.FirstOrDefault() is TensorSlice first ? State.Gradient(first.Name) : null);
         if (last is null || NonFinite.IsFinite(last)) return;
         // The sum alone may leave the range of the type.
-        if (Parameters.Any(parameter => State[parameter.Name].grad is Tensor gradient && !NonFinite.IsFinite(gradient))) throw Trouble(InGradients());
+        if (Parameters.Any(parameter => !NonFinite.IsFinite(State.Gradient(parameter.Name)))) throw Trouble(InGradients());
     }
 
     /// <summary>The optimizer's step (<see cref="MomentumSgd"/>), unless the gradients are not finite.</summary>
-    /// <returns>Bytes of the gradients.</returns>
     /// <exception cref="NonFiniteException">They are not, or running statistics are not; the weights are as they were.</exception>
-    public long Update(OptimizerSection optimizer, double learningRate)
+    public void Update(OptimizerSection optimizer, double learningRate)
     {
         Gradients();
         if (_steps < 3 || _steps % NoteEvery == 0) TakeNote();
         _steps++;
         _learningRate = learningRate;
-        return MomentumSgd.Step(State, optimizer, learningRate);
+        MomentumSgd.Step(State, optimizer, learningRate);
     }
 
     /// <summary>Looks at the weights after an update, before they go to other ranks.</summary>
@@ -124,10 +123,10 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     private NonFinite InGradients()
     {
         TensorSlice[] backward = [.. Parameters.Reverse()];
-        int order = Array.FindIndex(backward, parameter => State[parameter.Name].grad is Tensor gradient && !NonFinite.IsFinite(gradient));
+        int order = Array.FindIndex(backward, parameter => !NonFinite.IsFinite(State.Gradient(parameter.Name)));
         TensorSlice slice = backward[order];
-        double Of(IEnumerable<Tensor?> tensors) => tensors.OfType<Tensor>().Select(NonFinite.Largest).Where(double.IsFinite).DefaultIfEmpty().Max();
-        double weights = Of(backward.Select(parameter => State[parameter.Name])), gradients = Of(backward.Select(parameter => State[parameter.Name].grad));
+        double Of(IEnumerable<Tensor> tensors) => tensors.Select(NonFinite.Largest).Where(double.IsFinite).DefaultIfEmpty().Max();
+        double weights = Of(backward.Select(parameter => State[parameter.Name])), gradients = Of(backward.Select(parameter => State.Gradient(parameter.Name)));
         string what = string.Create(
             CultureInfo.InvariantCulture,
             $"the loss and all weights are finite, and the gradient of {slice.Name} [{string.Join(", ", slice.Shape)}] is not, among weights up to {weights:g3} and gradients up to {gradients:g3}");
@@ -154,7 +153,7 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
         TensorSlice[] parameters = Parameters;
         Tensor[] statistics = [.. State.Slices.Where(slice => !slice.Spec.IsParameter && slice.Count > 0).Select(slice => Size(State[slice.Name]))];
         double[] values = LayerChecks.Exact(stack([
-            .. parameters.Select(parameter => Size(State[parameter.Name])), .. parameters.Select(parameter => Size(State[parameter.Name].grad)), .. statistics]));
+            .. parameters.Select(parameter => Size(State[parameter.Name])), .. parameters.Select(parameter => Size(State.Gradient(parameter.Name))), .. statistics]));
         if (_notes.Count == 2) _notes.RemoveAt(1);
         _notes.Add(new Note(_steps, Named(values)));
         if (values.Skip(2 * parameters.Length).All(double.IsFinite) || NonFinite.InState(network) is not string name) return;
@@ -162,8 +161,8 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
         throw Trouble(Growth() is null ? Suspect(0, what, name[..name.LastIndexOf('.')]) : new NonFinite(0, $"{what}: {NonFinite.LowerRate}"));
     }
 
-    /// <summary>The largest absolute value, on the device; 0 for null.</summary>
-    private Tensor Size(Tensor? values) => values is null ? zeros([], State.Type, context.Device) : values.detach().abs().max();
+    /// <summary>The largest absolute value, on the device.</summary>
+    private static Tensor Size(Tensor values) => values.detach().abs().max();
 
     /// <summary>
     /// In words, what has grown more than tenfold since the newest note, or else since the first one; null: nothing. What counts
@@ -197,7 +196,7 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     /// <summary>The sizes at this moment.</summary>
     private Sizes Now() => Named([
         .. Parameters.Select(parameter => NonFinite.Largest(State[parameter.Name])),
-        .. Parameters.Select(parameter => State[parameter.Name].grad is Tensor gradient ? NonFinite.Largest(gradient) : 0)]);
+        .. Parameters.Select(parameter => NonFinite.Largest(State.Gradient(parameter.Name)))]);
 
     private Sizes Named(double[] values)
     {

@@ -81,8 +81,12 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         return centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
     }
 
-    private static void Accumulate(Tensor parameter, Tensor gradient) =>
-        parameter.grad = parameter.grad is Tensor sum ? sum + gradient : gradient.clone();
+    /// <summary>As autograd does: in place, where there is a gradient already.</summary>
+    private static void Accumulate(Tensor parameter, Tensor gradient)
+    {
+        if (parameter.grad is Tensor sum) sum.add_(gradient);
+        else parameter.grad = gradient.clone();
+    }
 
     private static Tensor PerChannel(Tensor values) => values.view(1, -1, 1, 1);
 }
