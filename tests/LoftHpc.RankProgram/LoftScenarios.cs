@@ -183,10 +183,11 @@ internal static partial class LoftScenarios
             AfterStep = (step, _) =>
             {
                 last = step;
-                if (world.Rank != 1 || step != 16) return;
+                if (world.Rank != 1 || step != 16) return null;
                 _ = Kill(Environment.ProcessId, 10);
                 // The handler runs on a thread of its own.
                 Thread.Sleep(200);
+                return null;
             },
         };
         UserError error = Check.Throws<UserError>(() => loop.Run(new Output.SilentReporter(TextWriter.Null)), "a stop");

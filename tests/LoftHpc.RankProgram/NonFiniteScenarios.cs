@@ -16,8 +16,8 @@ internal static class NonFiniteScenarios
     private static readonly NetworkSection Network = new() { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 3 };
 
     /// <summary>
-    /// Argument: a method. Where looks wait for the backward pass, as on a GPU, a training ends in the same step with the same
-    /// line as where they do not, and its weights are as they were before that step.
+    /// Argument: a method. Where looks come late, as on a GPU, a training names the same step with the same line as where they
+    /// do not, and its weights are as they were before that step, whose loss or gradients were not finite.
     /// </summary>
     public static void Late(ICommunicator world, string[] arguments)
     {
@@ -26,40 +26,49 @@ internal static class NonFiniteScenarios
         (int Step, string Line, double Changed) End(bool late)
         {
             using ITrainingMethod method = TrainingMethods.Create(Context(world) with { LooksLate = late }, network, config, data, MethodChecks.Seed);
-            double before = 0;
+            List<double> largest = [];
             for (int step = 0; ; step++)
             {
                 try
                 {
-                    method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, learningRate: 1e30);
+                    // Of an epoch's 3 steps the first is the one that fails, and the first look after the third is the next.
+                    method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, step < 5 ? MethodChecks.LearningRate : 1e30);
+                    if ((step + 1) % method.StepsPerEpoch == 0) method.Look();
                 }
                 catch (NonFiniteException error)
                 {
-                    return (step, error.Message, Largest(method) - before);
+                    Check.True(error.StepsAgo == (late ? 2 : 0), $"{error.StepsAgo} steps ago");
+                    int failed = step - error.StepsAgo;
+                    return (failed, error.Message, Largest(method) - largest[failed - 1]);
                 }
-                before = Largest(method);
+                largest.Add(Largest(method));
             }
         }
         var (found, late) = (End(late: false), End(late: true));
         Check.True(found == late, $"{found} at once, {late} late");
-        Check.True(found is { Step: 1, Changed: 0 }, $"in step {found.Step} weights changed by {found.Changed}");
+        Check.True(found is { Step: 6, Changed: 0 }, $"in step {found.Step} weights changed by {found.Changed}");
         Check.True(found.Line.Contains("lower the learning rate; weights grew", StringComparison.Ordinal), found.Line);
     }
 
-    /// <summary>Data-parallel training in which the last rank alone has one gradient that is not finite. Ends the job.</summary>
+    /// <summary>Argument: whether looks come late. Data-parallel training in which the last rank alone has one gradient that is not finite. Ends the job.</summary>
     public static void WrongGradient(ICommunicator world, string[] arguments)
     {
         (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Network);
-        using ITrainingMethod method = TrainingMethods.Create(Context(world), network, MethodChecks.Pretrain(["method=data-parallel"]), data, MethodChecks.Seed);
-        // The backward pass adds to it.
-        if (world.Rank == world.Size - 1) ((DataParallelTraining)method).State.Gradient("layer2.0.conv1.weight").fill_(double.NaN);
-        try
+        using ITrainingMethod method = TrainingMethods.Create(
+            Context(world) with { LooksLate = bool.Parse(arguments[0]) }, network, MethodChecks.Pretrain(["method=data-parallel"]), data, MethodChecks.Seed);
+        for (int step = 0; step < 6; step++)
         {
-            method.Step(0, 0, MethodChecks.LearningRate);
-        }
-        catch (NonFiniteException error)
-        {
-            throw error.Found.Error("test", "in the first step", world.Rank);
+            // The backward pass adds to it.
+            if (step == 4 && world.Rank == world.Size - 1) ((DataParallelTraining)method).State.Gradient("layer2.0.conv1.weight").fill_(double.NaN);
+            try
+            {
+                method.Step(step / 3, step % 3, MethodChecks.LearningRate);
+                if (step % 3 == 2) method.Look();
+            }
+            catch (NonFiniteException error)
+            {
+                throw error.Found.Error("test", $"in step {step - error.StepsAgo}", world.Rank);
+            }
         }
     }
 

@@ -61,7 +61,7 @@ internal sealed class EpochClock(TrainingPhase phase, int epochs, int stepsPerEp
 /// <summary>One line an epoch.</summary>
 internal sealed class EpochLines(EpochClock clock, Action<string> print) : IEpochProgress
 {
-    public void Step(double loss, double accuracy, double imagesPerSecond) => clock.Step();
+    public void Step(Func<StepNumbers> numbers) => clock.Step();
 
     public void EpochDone(MetricsRow train, MetricsRow? test) => print($"{clock.Line(train, test)}  {clock.TimeLeft()}".TrimEnd());
 
@@ -71,12 +71,12 @@ internal sealed class EpochLines(EpochClock clock, Action<string> print) : IEpoc
 }
 
 /// <summary>
-/// A progress bar under the lines of the epochs. It is drawn by the calling thread, at most five times a second, so that
+/// A progress bar under the lines of the epochs. It is drawn by the calling thread, at most twice a second, so that
 /// no thread of its own takes time from the training.
 /// </summary>
 internal sealed class EpochBar : IEpochProgress
 {
-    private static readonly TimeSpan RefreshInterval = TimeSpan.FromMilliseconds(200);
+    private static readonly TimeSpan RefreshInterval = TimeSpan.FromMilliseconds(500);
 
     private readonly EpochClock _clock;
     private readonly Action<string> _print;
@@ -110,11 +110,12 @@ internal sealed class EpochBar : IEpochProgress
             });
     }
 
-    public void Step(double loss, double accuracy, double imagesPerSecond)
+    public void Step(Func<StepNumbers> numbers)
     {
         _clock.Step();
         if (_sinceRefresh.Elapsed < RefreshInterval || _done.Task.IsCompleted) return;
         _sinceRefresh.Restart();
+        (double loss, double accuracy, double imagesPerSecond) = numbers();
         string quality = double.IsNaN(loss) || double.IsNaN(accuracy) ? "" : EpochClock.Invariant($"loss {EpochClock.Loss(loss)}  acc {EpochClock.Percent(accuracy)}  ");
         _numbers = EpochClock.Invariant($"{quality}{imagesPerSecond:F0} images/s  {_clock.TimeLeft()}");
         _task.Value = _clock.Steps;

@@ -41,12 +41,16 @@ public interface IReporter
 /// <summary>The course of one training; disposed when it ends, however it ends.</summary>
 public interface IEpochProgress : IDisposable
 {
-    /// <summary>After each step: means over the epoch so far. A loss that is no number (it may be known on another rank only) is not shown, nor its accuracy.</summary>
-    void Step(double loss, double accuracy, double imagesPerSecond);
+    /// <summary>After each step.</summary>
+    /// <param name="numbers">Asked twice a second at most, since it may have to wait for a GPU.</param>
+    void Step(Func<StepNumbers> numbers);
 
     /// <summary>After each epoch: the rows that go to metrics.csv. <paramref name="test"/> is null where there was no evaluation.</summary>
     void EpochDone(MetricsRow train, MetricsRow? test);
 }
+
+/// <summary>Means over the epoch so far. A loss that is no number (it may be known on another rank only) is not shown, nor its accuracy.</summary>
+public readonly record struct StepNumbers(double Loss, double Accuracy, double ImagesPerSecond);
 
 /// <summary>Text in columns.</summary>
 /// <param name="Title">Stands over it; may be empty.</param>

@@ -35,10 +35,7 @@ public static class PretrainStage
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
         {
-            AfterStep = (step, epoch) =>
-            {
-                if (step % every == 0 || step == last) rankings.Measure(step, epoch);
-            },
+            AfterStep = (step, epoch) => step % every == 0 || step == last ? () => rankings.Measure(step, epoch) : null,
             AfterEpoch = (epoch, step) =>
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);

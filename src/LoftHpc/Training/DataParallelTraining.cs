@@ -25,7 +25,7 @@ public sealed class DataParallelTraining : ITrainingMethod
     private readonly StepWatch _watch;
     private readonly RunningStatistics? _statistics;
     private readonly long _imageFlops;
-    private StepTotals _totals;
+    private readonly TotalsOnDevice _totals;
 
     /// <param name="state">The whole network, the same on every rank; disposed with this.</param>
     /// <param name="batch">Images a step, over all ranks.</param>
@@ -41,6 +41,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         // Other ranks may have nothing to look for, so a rank looks by itself.
         _watch = new StepWatch(context, new ResidualNetwork(network, state, new SerialExchange()), data.ImageSide);
         if (context.Size > 1) TensorMemory.UseHugePages(state.Gradients);
+        _totals = new TotalsOnDevice(context.Device);
         _imageFlops = network.Flops(data.ImageSide);
     }
 
@@ -57,7 +58,9 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
-    public StepTotals RunningTotals => _totals;
+    public StepTotals RunningTotals => _totals.Read();
+
+    public void Look() => _watch.Look();
 
     public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
@@ -65,14 +68,14 @@ public sealed class DataParallelTraining : ITrainingMethod
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Step);
-        Batch shard = _batches.Load(epoch, step, _context.Shard, _context);
+        Batch shard = Load(epoch, step);
 
         Tensor logits = _network.Forward(shard.Images, training: true);
         Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
-        _watch.Forward(lossSum, again => again.Forward(shard.Images, training: true));
+        _watch.Forward(lossSum, again => again.Forward(Load(epoch, step).Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));
-        _totals += StepTotals.Of(logits, shard.Labels, lossSum);
+        _totals.Add(logits, shard.Labels, lossSum);
         SumGradients();
         _watch.Update(_optimizer, learningRate);
         Work += TrainingWork.Of(shard.Count, _imageFlops);
@@ -82,9 +85,7 @@ public sealed class DataParallelTraining : ITrainingMethod
     public StepTotals TakeTotals()
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
-        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
-        _totals = default;
-        return totals;
+        return _totals.Take().SumOverRanks(_context.Communicator);
     }
 
     public StepTotals Evaluate(BatchLoader data, int batch)
@@ -105,7 +106,14 @@ public sealed class DataParallelTraining : ITrainingMethod
             rank == 0 ? TensorSlice.Whole(tensor) : null);
     }
 
-    public void Dispose() => _state.Dispose();
+    public void Dispose()
+    {
+        _totals.Dispose();
+        _watch.Dispose();
+        _state.Dispose();
+    }
+
+    private Batch Load(int epoch, int step) => _batches.Load(epoch, step, _context.Shard, _context);
 
     /// <summary>Replaces every gradient by its sum over the ranks.</summary>
     private void SumGradients()

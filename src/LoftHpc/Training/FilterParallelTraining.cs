@@ -24,7 +24,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
     private readonly ResidualNetwork _network;
     private readonly StepWatch _watch;
     private readonly long _imageFlops;
-    private StepTotals _totals;
+    private readonly TotalsOnDevice _totals;
 
     public FilterParallelTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -35,6 +35,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _network = new ResidualNetwork(network, _state, _exchange);
         // Every rank sees the same logits, so all look together.
         _watch = new StepWatch(context, _network, data.ImageSide);
+        _totals = new TotalsOnDevice(context.Device);
         _imageFlops = network.Flops(data.ImageSide, _state.Slices);
     }
 
@@ -51,7 +52,9 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
-    public StepTotals RunningTotals => _totals;
+    public StepTotals RunningTotals => _totals.Read();
+
+    public void Look() => _watch.Look();
 
     public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
@@ -59,25 +62,20 @@ public sealed class FilterParallelTraining : ITrainingMethod
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Step);
-        Batch batch = _batches.Load(epoch, step, Shard.Whole, _context);
+        Batch batch = Load(epoch, step);
 
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
-        _watch.Forward(loss, again => again.Forward(batch.Images, training: true));
+        _watch.Forward(loss, again => again.Forward(Load(epoch, step).Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+        _totals.Add(logits, batch.Labels, loss * batch.Count);
         _watch.Update(_config.Optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, _imageFlops);
     }
 
     /// <summary>Every rank sees the same logits, so there is nothing to exchange.</summary>
-    public StepTotals TakeTotals()
-    {
-        StepTotals totals = _totals;
-        _totals = default;
-        return totals;
-    }
+    public StepTotals TakeTotals() => _totals.Take();
 
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
@@ -95,5 +93,12 @@ public sealed class FilterParallelTraining : ITrainingMethod
             tensor.Role is TensorRole.LinearBias && rank != 0 ? null : _assignment.Slice(tensor, rank));
     }
 
-    public void Dispose() => _state.Dispose();
+    public void Dispose()
+    {
+        _totals.Dispose();
+        _watch.Dispose();
+        _state.Dispose();
+    }
+
+    private Batch Load(int epoch, int step) => _batches.Load(epoch, step, Shard.Whole, _context);
 }

@@ -27,7 +27,7 @@ public sealed class GpipeTraining : ITrainingMethod
     private readonly PendingSends _sends;
     private readonly int _imageSide, _previous, _next;
     private readonly long _imageFlops;
-    private StepTotals _totals;
+    private readonly TotalsOnDevice _totals;
     private long _images;
 
     /// <exception cref="UserError">The network cannot be cut into as many stages as there are ranks, or not where config says.</exception>
@@ -42,6 +42,7 @@ public sealed class GpipeTraining : ITrainingMethod
         _network = new ResidualNetwork(network, _state, new SerialExchange());
         _watch = new StepWatch(context, _network, _imageSide);
         _sends = new PendingSends(context.Channels);
+        _totals = new TotalsOnDevice(context.Device);
         _imageFlops = network.Flops(_imageSide, _state.Slices);
     }
 
@@ -59,7 +60,9 @@ public sealed class GpipeTraining : ITrainingMethod
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     /// <summary>Only the last rank knows more than the number of images.</summary>
-    public StepTotals RunningTotals => IsLast ? _totals : new StepTotals(double.NaN, 0, _images);
+    public StepTotals RunningTotals => IsLast ? _totals.Read() : new StepTotals(double.NaN, 0, _images);
+
+    public void Look() => _watch.Look();
 
     public NonFinite Explain(NonFinite found) => _watch.Explain(found);
 
@@ -87,9 +90,8 @@ public sealed class GpipeTraining : ITrainingMethod
     public StepTotals TakeTotals()
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
-        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
-        (_totals, _images) = (default, 0);
-        return totals;
+        _images = 0;
+        return _totals.Take().SumOverRanks(_context.Communicator);
     }
 
     public StepTotals Evaluate(BatchLoader data, int batch)
@@ -151,6 +153,8 @@ public sealed class GpipeTraining : ITrainingMethod
     public void Dispose()
     {
         _sends.Dispose();
+        _totals.Dispose();
+        _watch.Dispose();
         _state.Dispose();
     }
 
@@ -166,7 +170,7 @@ public sealed class GpipeTraining : ITrainingMethod
         {
             Tensor labels = _batches.LoadLabels(epoch, step, part, _context);
             Tensor lossSum = nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum);
-            _totals += StepTotals.Of(output, labels, lossSum);
+            _totals.Add(output, labels, lossSum);
             output = lossSum / _batches.SizeOf(step);
         }
         // Each stage looks at what it hands on, so that the first one that is wrong says so; here a stage waits for it anyway.

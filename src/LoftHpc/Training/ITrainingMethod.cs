@@ -28,7 +28,11 @@ public interface ITrainingMethod : IDisposable
     /// <summary>What this rank holds for training.</summary>
     TrainingMemory Memory { get; }
 
-    /// <summary>Totals of the steps since the last call, over what this rank can see of them without asking others; NaN for a loss that it cannot see.</summary>
+    /// <summary>Looks at the steps that were not looked at yet, where <see cref="StepWatch"/> looks late; before an epoch ends, and waits for the device.</summary>
+    /// <exception cref="NonFiniteException">In one of them a value was not finite.</exception>
+    void Look();
+
+    /// <summary>Totals of the steps since they were last taken, over what this rank can see of them without asking others; NaN for a loss that it cannot see. To be asked for seldom: it waits for the device.</summary>
     StepTotals RunningTotals { get; }
 
     /// <summary>What an evaluation found on this rank, in the light of how its weights and gradients have grown.</summary>

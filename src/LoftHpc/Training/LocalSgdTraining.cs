@@ -49,6 +49,8 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
+    public void Look() => _local.Watch.Look();
+
     public NonFinite Explain(NonFinite found) => _local.Watch.Explain(found);
 
     public void Step(int epoch, int step, double learningRate)
@@ -105,6 +107,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
     public void Dispose()
     {
         _average.Dispose();
+        _local.Dispose();
         _state.Dispose();
     }
 

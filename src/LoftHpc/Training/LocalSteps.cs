@@ -10,7 +10,7 @@ namespace LoftHpc.Training;
 /// Optimizer steps of one rank by itself, on a network that it holds: on the whole set in an order of its own (rank 0's
 /// order is that of one rank), or on its share of each batch.
 /// </summary>
-public sealed class LocalSteps
+public sealed class LocalSteps : IDisposable
 {
     private readonly RankContext _context;
     private readonly OptimizerSection _optimizer;
@@ -18,7 +18,7 @@ public sealed class LocalSteps
     private readonly Shard _shard;
     private readonly SerialExchange _exchange = new();
     private readonly ResidualNetwork _network;
-    private StepTotals _totals;
+    private readonly TotalsOnDevice _totals;
 
     public LocalSteps(RankContext context, NetworkSpec network, ModelState state, PretrainSection config, BatchLoader data)
     {
@@ -26,13 +26,14 @@ public sealed class LocalSteps
         (BatchLoader own, _shard) = config.Samples is SampleScope.Whole ? (data.Walk(context.Rank), Shard.Whole) : (data, context.Shard);
         _batches = new EpochBatches(own, config.Batch);
         _network = new ResidualNetwork(network, state, _exchange);
+        _totals = new TotalsOnDevice(context.Device);
         Watch = new StepWatch(context, _network, data.ImageSide);
     }
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
 
     /// <summary>Totals of this rank's steps since <see cref="TakeTotals"/>.</summary>
-    public StepTotals Totals => _totals;
+    public StepTotals Totals => _totals.Read();
 
     public TrainingWork Work { get; private set; }
 
@@ -45,24 +46,30 @@ public sealed class LocalSteps
     {
         // What the step needs is gone before ranks exchange.
         using DisposeScope scope = NewDisposeScope();
-        Batch batch = _batches.Load(epoch, step, _shard, _context);
-        if (batch.Count == 0) return;
+        Batch Load() => _batches.Load(epoch, step, _shard, _context);
+        Batch batch = Load();
+        if (batch.Count == 0)
+        {
+            Watch.Skip();
+            return;
+        }
         Tensor logits = _network.Forward(batch.Images, training: true);
         Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
-        Watch.Forward(loss, again => again.Forward(batch.Images, training: true));
+        Watch.Forward(loss, again => again.Forward(Load().Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);
-        _totals += StepTotals.Of(logits, batch.Labels, loss * batch.Count);
+        _totals.Add(logits, batch.Labels, loss * batch.Count);
         Watch.Update(_optimizer, learningRate);
         Work += TrainingWork.Of(batch.Count, imageFlops);
     }
 
     /// <summary>The totals over all ranks; starts them anew. Collective.</summary>
-    public StepTotals TakeTotals()
+    public StepTotals TakeTotals() => _totals.Take().SumOverRanks(_context.Communicator);
+
+    public void Dispose()
     {
-        StepTotals totals = _totals.SumOverRanks(_context.Communicator);
-        _totals = default;
-        return totals;
+        _totals.Dispose();
+        Watch.Dispose();
     }
 }
 

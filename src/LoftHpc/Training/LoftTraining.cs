@@ -65,6 +65,8 @@ public sealed class LoftTraining : ITrainingMethod
 
     public StepTotals RunningTotals => _local.Totals;
 
+    public void Look() => _local.Watch.Look();
+
     public NonFinite Explain(NonFinite found) => _local.Watch.Explain(found);
 
     public void Step(int epoch, int step, double learningRate)
@@ -143,6 +145,7 @@ public sealed class LoftTraining : ITrainingMethod
     public void Dispose()
     {
         _average.Dispose();
+        _local.Dispose();
         _filters.Dispose();
         _state.Dispose();
     }

@@ -15,9 +15,15 @@ public static class MomentumSgd
     private const long CacheValues = 1 << 16;
 
     /// <summary>One update of every parameter from its gradient, which is zero afterwards.</summary>
-    public static void Step(ModelState state, OptimizerSection optimizer, double learningRate)
+    /// <param name="go">A truth value on the device, []: where it is false, weights, momentum and gradients stay (but for decay in the momentum). Null: it is true.</param>
+    public static void Step(ModelState state, OptimizerSection optimizer, double learningRate, Tensor? go = null)
     {
         using IDisposable frozen = no_grad();
+        if (go is not null)
+        {
+            StepIf(go, state, optimizer, learningRate);
+            return;
+        }
         long all = state.Weights.numel(), together = state.Weights.device_type is DeviceType.CPU ? CacheValues : all;
         for (long start = 0; start < all; start += together)
         {
@@ -29,5 +35,17 @@ public static class MomentumSgd
             weights.add_(velocity, alpha: -learningRate);
             gradients.zero_();
         }
+    }
+
+    /// <summary>Nothing is multiplied by zero that may not be finite.</summary>
+    private static void StepIf(Tensor go, ModelState state, OptimizerSection optimizer, double learningRate)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        (Tensor weights, Tensor velocity, Tensor gradients) = (state.Weights, state.Momenta, state.Gradients);
+        Tensor Number(double value) => full([], value, state.Type, weights.device);
+        velocity.mul_(where(go, Number(optimizer.Momentum), Number(1))).add_(where(go, gradients, Number(0)));
+        if (optimizer.WeightDecay != 0) velocity.add_(weights, alpha: optimizer.WeightDecay);
+        weights.addcmul_(velocity, where(go, Number(-learningRate), Number(0)), 1);
+        gradients.masked_fill_(go, 0);
     }
 }

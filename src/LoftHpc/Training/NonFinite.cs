@@ -122,4 +122,7 @@ public sealed record NonFinite(int Order, string Text)
 public sealed class NonFiniteException(NonFinite found) : Exception(found.Text)
 {
     public NonFinite Found { get; } = found;
+
+    /// <summary>How many steps before the last one it was, where looks come late.</summary>
+    public int StepsAgo { get; init; }
 }

@@ -16,8 +16,14 @@ public sealed record RankContext(
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }
 
-    /// <summary>Whether <see cref="StepWatch"/> waits with its looks until the loss comes to the host.</summary>
+    /// <summary>Whether <see cref="StepWatch"/> looks at some steps together, since a look would wait for the device.</summary>
     public bool LooksLate { get; init; } = Device.type is not DeviceType.CPU;
+
+    /// <summary>Waits until the device has done all that it was given.</summary>
+    public void Wait()
+    {
+        if (Device.type is DeviceType.CUDA) cuda.synchronize();
+    }
 
     /// <summary>This rank's share of something that is cut over all ranks.</summary>
     public Shard Shard => new(Rank, Size);

@@ -15,7 +15,7 @@ public readonly record struct StepTotals(double LossSum, long Correct, long Imag
     /// <summary>Share of images whose class was right.</summary>
     public double Accuracy => (double)Correct / Images;
 
-    /// <summary>The totals of a batch: logits [N, classes], labels [N] and the sum of their losses.</summary>
+    /// <summary>The totals of a batch, for which it waits: logits [N, classes], labels [N] and the sum of their losses.</summary>
     public static StepTotals Of(Tensor logits, Tensor labels, Tensor lossSum)
     {
         using DisposeScope scope = NewDisposeScope();

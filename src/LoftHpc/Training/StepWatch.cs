@@ -8,12 +8,13 @@ namespace LoftHpc.Training;
 
 /// <summary>
 /// Ends a training in the step in which a value is no longer finite, before the weights change by it, and says where it began
-/// and what went before. It looks at the loss and at one gradient in every step. On a GPU a look is a wait: there it looks at
-/// both when the backward pass is under way, where a step waits anyway for its loss to come to the host.
+/// and what went before. It looks at the loss and at one gradient of every step. On a GPU a look is a wait: there the device
+/// notes what was finite, stops changing weights and momentum with the first step that was not, and is asked every
+/// <see cref="NoteEvery"/> steps and at the ends of rounds and epochs; what is found is that step's, as it stood in it.
 /// </summary>
 /// <param name="network">What is trained here, with an exchange by which this rank, or all of them together, can do a forward pass again.</param>
 /// <param name="imageSide">In pixels.</param>
-public sealed class StepWatch(RankContext context, ResidualNetwork network, int imageSide)
+public sealed class StepWatch(RankContext context, ResidualNetwork network, int imageSide) : IDisposable
 {
     /// <summary>Steps after which the sizes of weights and gradients are noted, but for the first ones.</summary>
     private const int NoteEvery = 50;
@@ -21,7 +22,7 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     /// <summary>The first note and the newest one.</summary>
     private readonly List<Note> _notes = [];
 
-    private (Tensor Output, Func<ResidualNetwork, Tensor?> Again)? _late;
+    private readonly StepsOnDevice? _late = context.LooksLate ? new(context.Device) : null;
     private long _steps;
     private double _learningRate;
 
@@ -35,14 +36,17 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     private TensorSlice[] Parameters => [.. State.Parameters.Where(parameter => parameter.Count > 0)];
 
     /// <summary>Looks at what a forward pass came to: the loss, or what a part of the network hands on.</summary>
-    /// <param name="again">The same forward pass by the network that it gets, done only if the output is not finite; see <see cref="NonFinite.InForward"/>.</param>
-    /// <param name="atOnce">Not only in <see cref="Gradients"/>, also on a GPU: where the step waits for the output anyway.</param>
+    /// <param name="again">
+    /// The same forward pass by the network that it gets, done only if the output is not finite, and possibly some steps later;
+    /// see <see cref="NonFinite.InForward"/>.
+    /// </param>
+    /// <param name="atOnce">Also on a GPU: where the step waits for the output anyway.</param>
     /// <exception cref="NonFiniteException">It is not finite.</exception>
     public void Forward(Tensor output, Func<ResidualNetwork, Tensor?> again, bool atOnce = false)
     {
-        if (context.LooksLate && !atOnce)
+        if (_late is not null && !atOnce)
         {
-            _late = (output, again);
+            _late.Loss(output, again);
             return;
         }
         if (NonFinite.IsFinite(output)) return;
@@ -58,10 +62,11 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     /// <exception cref="NonFiniteException">It is not finite; the weights are as they were.</exception>
     public void Gradients(Tensor? all = null)
     {
-        if (_late is var (output, again))
+        if (_late is not null)
         {
-            _late = null;
-            Forward(output, again, atOnce: true);
+            if (all is not null) _late.OwnGradients(all);
+            else _late.Gradients(Parameters.FirstOrDefault() is TensorSlice ofStem ? State.Gradient(ofStem.Name) : null);
+            return;
         }
         using DisposeScope scope = NewDisposeScope();
         Tensor? last = all?.sum() ?? (Parameters.FirstOrDefault() is TensorSlice first ? State.Gradient(first.Name) : null);
@@ -75,16 +80,42 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     public void Update(OptimizerSection optimizer, double learningRate)
     {
         Gradients();
-        if (_steps < 3 || _steps % NoteEvery == 0) TakeNote();
+        if (_steps < 3 || _steps % NoteEvery == 0)
+        {
+            Look();
+            TakeNote();
+        }
         _steps++;
         _learningRate = learningRate;
-        MomentumSgd.Step(State, optimizer, learningRate);
+        using Tensor? go = _late?.AreFinite();
+        MomentumSgd.Step(State, optimizer, learningRate, go);
     }
+
+    /// <summary>This rank has no part in a step, the last one of an epoch.</summary>
+    public void Skip() => _late?.Skip();
+
+    /// <summary>Looks at the steps since the last time, where looks come late.</summary>
+    /// <exception cref="NonFiniteException">One of them was not finite; weights are as they were before it.</exception>
+    public void Look()
+    {
+        if (_late?.Take() is not StepsOnDevice.Fault fault) return;
+        // What is said is of that step.
+        _steps = fault.Step;
+        if (fault.Again is not null)
+        {
+            State.ZeroGradients();
+            throw Trouble(InWeights() ?? NonFinite.InForward(network, imageSide, context.Device, fault.Again), fault.StepsAgo);
+        }
+        throw Trouble(fault.IsOfOthers ? NonFinite.Nothing : InGradients(), fault.StepsAgo);
+    }
+
+    public void Dispose() => _late?.Dispose();
 
     /// <summary>Looks at the weights after an update, before they go to other ranks.</summary>
     /// <exception cref="NonFiniteException">They are not finite.</exception>
     public void Weights()
     {
+        Look();
         if (InWeights() is NonFinite found) throw Trouble(found);
     }
 
@@ -113,7 +144,7 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
     private string WhatWentBefore => _notes.Count == 0 ? "no step came before" : Growth() ?? string.Create(
         CultureInfo.InvariantCulture, $"nothing had grown tenfold: the largest weight is {Largest(Now().Weights):g3}, and was {Largest(_notes[0].Sizes.Weights):g3} {Ago(_notes[0])}");
 
-    private NonFiniteException Trouble(NonFinite found) => new(WithWhatWentBefore(found));
+    private NonFiniteException Trouble(NonFinite found, int stepsAgo = 0) => new(WithWhatWentBefore(found)) { StepsAgo = stepsAgo };
 
     private NonFinite WithWhatWentBefore(NonFinite found) => found with { Text = $"{found.Text}; {WhatWentBefore}" };
 

@@ -13,8 +13,8 @@ public sealed class TrainingLoop(
     /// <summary>Called on all ranks after each step in which they have met: whether all of them are to stop there.</summary>
     public Func<bool> MustStop { get; init; } = () => false;
 
-    /// <summary>Called on all ranks after each step, with the steps and (a decimal) the epochs done.</summary>
-    public Action<long, double> AfterStep { get; init; } = (_, _) => { };
+    /// <summary>Called on all ranks after each step, with the steps and (a decimal) the epochs done: what is to be done there besides training; null: nothing.</summary>
+    public Func<long, double, Action?> AfterStep { get; init; } = (_, _) => null;
 
     /// <summary>Called on all ranks after each epoch, with the epochs and the steps done.</summary>
     public Action<int, long> AfterEpoch { get; init; } = (_, _) => { };
@@ -39,25 +39,35 @@ public sealed class TrainingLoop(
             double learningRate = schedule.At(step);
             var clock = Stopwatch.StartNew();
             TimeSpan besides = TimeSpan.Zero;
+            StepNumbers Numbers()
+            {
+                StepTotals running = method.RunningTotals;
+                return new StepNumbers(running.Loss, running.Accuracy, running.Images / (clock.Elapsed - besides).TotalSeconds);
+            }
             for (int i = 0; i < method.StepsPerEpoch; i++)
             {
                 learningRate = schedule.At(step);
                 try
                 {
                     method.Step(epoch, i, learningRate);
+                    if (i + 1 == method.StepsPerEpoch) method.Look();
                 }
                 catch (NonFiniteException error)
                 {
-                    throw error.Found.Error(Stage, $"in step {i + 1} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
+                    throw error.Found.Error(Stage, $"in step {i + 1 - error.StepsAgo} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
                 }
                 step++;
-                StepTotals running = method.RunningTotals;
-                progress.Step(running.Loss, running.Accuracy, running.Images / (clock.Elapsed - besides).TotalSeconds);
-                TimeSpan before = clock.Elapsed;
-                AfterStep(step, (double)step / method.StepsPerEpoch);
-                besides += clock.Elapsed - before;
+                progress.Step(Numbers);
+                if (AfterStep(step, (double)step / method.StepsPerEpoch) is Action other)
+                {
+                    context.Wait();
+                    TimeSpan before = clock.Elapsed;
+                    other();
+                    besides += clock.Elapsed - before;
+                }
                 if (method.HaveMet && step < (long)epochs * method.StepsPerEpoch && MustStop()) throw Stopped(step, (long)epochs * method.StepsPerEpoch);
             }
+            context.Wait();
             double trainSeconds = (clock.Elapsed - besides).TotalSeconds;
             TrainSeconds += trainSeconds;
             StepTotals trained = method.TakeTotals();

@@ -77,11 +77,11 @@ public sealed class ConsoleReporterTests : IDisposable
         ConsoleReporter reporter = Reporter(Verbosity.Normal, ProgressKind.Bar);
         using (IEpochProgress progress = reporter.BeginEpochs(TrainingPhase.Retrain, 1, 2))
         {
-            Thread.Sleep(250); // it is drawn five times a second
-            progress.Step(0.5, 0.8, 1000);
+            Thread.Sleep(550); // it is drawn twice a second
+            progress.Step(() => new(0.5, 0.8, 1000));
             Assert.Contains("retrain 1/1", _output.ToString(), StringComparison.Ordinal);
             Assert.Contains("loss 0.5000  acc 80.00 %  1000 images/s", _output.ToString(), StringComparison.Ordinal);
-            progress.Step(0.5, 0.8, 1000);
+            progress.Step(() => new(0.5, 0.8, 1000));
             progress.EpochDone(Row(TrainingPhase.Retrain, 1, DataSplit.Train, 0.5, 0.8125, 2), null);
             Assert.Contains("\u001b[0Jretrain epoch 1/1  train loss 0.5000", _output.ToString(), StringComparison.Ordinal);
             reporter.Warning("uneven");
@@ -89,7 +89,7 @@ public sealed class ConsoleReporterTests : IDisposable
             Assert.Equal("", _error.ToString());
             reporter.Error("broken");
             Assert.EndsWith("broken\n", _error.ToString(), StringComparison.Ordinal);
-            progress.Step(0.5, 0.8, 1000);
+            progress.Step(() => new(0.5, 0.8, 1000));
         }
         int end = _output.ToString().Length;
         reporter.Info("plain");
@@ -102,8 +102,8 @@ public sealed class ConsoleReporterTests : IDisposable
     public void ABarLeavesOutALossThatThisRankDoesNotKnow()
     {
         using IEpochProgress progress = Reporter(Verbosity.Normal, ProgressKind.Bar).BeginEpochs(TrainingPhase.Pretrain, 1, 2);
-        Thread.Sleep(250); // it is drawn five times a second
-        progress.Step(double.NaN, 0, 1000);
+        Thread.Sleep(550); // it is drawn twice a second
+        progress.Step(() => new(double.NaN, 0, 1000));
         Assert.Contains("1000 images/s", _output.ToString(), StringComparison.Ordinal);
         Assert.DoesNotContain("loss", _output.ToString(), StringComparison.Ordinal);
         Assert.DoesNotContain("acc", _output.ToString(), StringComparison.Ordinal);
@@ -138,11 +138,11 @@ public sealed class ConsoleReporterTests : IDisposable
     private static void Train(IReporter reporter)
     {
         using IEpochProgress progress = reporter.BeginEpochs(TrainingPhase.Pretrain, 2, 2);
-        progress.Step(1, 0.5, 1000);
-        progress.Step(1, 0.5, 1000);
+        progress.Step(() => new(1, 0.5, 1000));
+        progress.Step(() => new(1, 0.5, 1000));
         progress.EpochDone(Row(TrainingPhase.Pretrain, 1, DataSplit.Train, 0.5, 0.8125, 2), Row(TrainingPhase.Pretrain, 1, DataSplit.Test, 0.25, 0.9, 1));
-        progress.Step(1, 0.5, 1000);
-        progress.Step(1, 0.5, 1000);
+        progress.Step(() => new(1, 0.5, 1000));
+        progress.Step(() => new(1, 0.5, 1000));
         progress.EpochDone(Row(TrainingPhase.Pretrain, 2, DataSplit.Train, 0.5, 0.8125, 2), null);
     }
 
