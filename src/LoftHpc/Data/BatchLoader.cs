@@ -18,6 +18,13 @@ public sealed class BatchLoader
     private readonly int _walk;
     private readonly float[] _singles;
     private readonly double[] _doubles;
+    private readonly Copies _copies = new();
+
+    /// <summary>The set's copy on a device, once it is needed; one for all walks.</summary>
+    private sealed class Copies
+    {
+        public DeviceImages? OnDevice { get; set; }
+    }
 
     public BatchLoader(ImageSet set, DataSection section, long seed)
     {
@@ -32,9 +39,13 @@ public sealed class BatchLoader
 
     private BatchLoader(BatchLoader other, int walk)
     {
-        (_set, _seed, _padding, _flip, _singles, _doubles, _walk) =
-            (other._set, other._seed, other._padding, other._flip, other._singles, other._doubles, walk);
+        (_set, _seed, _padding, _flip, _singles, _doubles, _copies, _walk) =
+            (other._set, other._seed, other._padding, other._flip, other._singles, other._doubles, other._copies, walk);
+        CutsOutOnDevice = other.CutsOutOnDevice;
     }
+
+    /// <summary>Whether images are cut out by operations on tensors on the CPU too, as they are on a GPU; for tests.</summary>
+    public bool CutsOutOnDevice { get; init; }
 
     /// <summary>The same images in another order and with other augmentation, for a rank that walks the whole set by itself; walk 0 is this one.</summary>
     public BatchLoader Walk(int number) => number == _walk ? this : new BatchLoader(this, number);
@@ -62,14 +73,23 @@ public sealed class BatchLoader
     public Batch Load(
         ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32)
     {
+        if (dtype is not (torch.ScalarType.Float32 or torch.ScalarType.Float64)) throw new ArgumentException($"batches of {dtype} are not made", nameof(dtype));
+        if (samples.Length > 0 && (CutsOutOnDevice || device.type is not DeviceType.CPU))
+        {
+            Cutout[] cutouts = new Cutout[samples.Length];
+            for (int i = 0; i < samples.Length; i++) cutouts[i] = Draw(samples[i], epoch, augment);
+            DeviceImages images = _copies.OnDevice ??= new DeviceImages(_set, _padding, device);
+            return dtype is torch.ScalarType.Float32 ? images.Load(cutouts, _singles, dtype, augment) : images.Load(cutouts, _doubles, dtype, augment);
+        }
+        return LoadOnHost(samples, epoch, augment, device, dtype);
+    }
+
+    private Batch LoadOnHost(ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype)
+    {
         torch.Tensor images = torch.empty([samples.Length, _set.Channels, _set.Height, _set.Width], dtype);
         torch.Tensor labels = torch.empty([samples.Length], torch.ScalarType.Int64);
-        switch (dtype)
-        {
-            case torch.ScalarType.Float32: Write(images, labels, samples, epoch, augment, _singles); break;
-            case torch.ScalarType.Float64: Write(images, labels, samples, epoch, augment, _doubles); break;
-            default: throw new ArgumentException($"batches of {dtype} are not made", nameof(dtype));
-        }
+        if (dtype is torch.ScalarType.Float32) Write(images, labels, samples, epoch, augment, _singles);
+        else Write(images, labels, samples, epoch, augment, _doubles);
         if (device.type == DeviceType.CPU) return new Batch(images, labels);
         using (images)
         using (labels)
@@ -79,13 +99,23 @@ public sealed class BatchLoader
     /// <summary>Only the labels [N] of some samples.</summary>
     public torch.Tensor LoadLabels(ReadOnlySpan<int> samples, torch.Device device)
     {
+        using DisposeScope scope = torch.NewDisposeScope();
         long[] labels = new long[samples.Length];
         for (int i = 0; i < labels.Length; i++) labels[i] = _set.Labels[samples[i]];
-        return torch.tensor(labels, torch.ScalarType.Int64, device);
+        return DeviceImages.Send(torch.tensor(labels, torch.ScalarType.Int64), device);
     }
 
     private RandomStream Stream(string purpose, params ReadOnlySpan<long> indices) =>
         _walk == 0 ? RandomStream.For(_seed, purpose, indices) : RandomStream.For(_seed, $"{purpose}/walk-{_walk}", indices);
+
+    private Cutout Draw(int sample, int epoch, bool augment)
+    {
+        ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)sample, (uint)_set.Count, nameof(sample));
+        if (!augment) return new Cutout(sample, 0, 0, false);
+        RandomStream random = Stream("augmentation", epoch, sample);
+        int down = random.NextInt((2 * _padding) + 1) - _padding, right = random.NextInt((2 * _padding) + 1) - _padding;
+        return new Cutout(sample, down, right, random.NextInt(2) == 1 && _flip);
+    }
 
     private unsafe void Write<T>(torch.Tensor images, torch.Tensor labels, ReadOnlySpan<int> samples, int epoch, bool augment, T[] values)
         where T : unmanaged, INumber<T>
@@ -95,17 +125,8 @@ public sealed class BatchLoader
         long* label = (long*)TensorMemory.Address(labels);
         foreach (int sample in samples)
         {
-            ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)sample, (uint)_set.Count, nameof(samples));
+            (_, int down, int right, bool flip) = Draw(sample, epoch, augment);
             *label++ = _set.Labels[sample];
-            int down = 0, right = 0;
-            bool flip = false;
-            if (augment)
-            {
-                RandomStream random = Stream("augmentation", epoch, sample);
-                down = random.NextInt((2 * _padding) + 1) - _padding;
-                right = random.NextInt((2 * _padding) + 1) - _padding;
-                flip = random.NextInt(2) == 1 && _flip;
-            }
             WriteImage(
                 new Span<T>(image, imagePixels), _set.Pixels.AsSpan(checked(sample * imagePixels), imagePixels), values, down, right, flip);
             image += imagePixels;

@@ -92,11 +92,12 @@ public sealed partial record SummaryRow(NetworkState Network, double TestAccurac
 /// <param name="PeakMemoryBytes">Most memory that the process has had resident (VmHWM), from its start to the end of this training.</param>
 /// <param name="Repair">What was done to convolutions that libtorch computes wrongly on the rank's machine. Launches of before there was a check did not write it.</param>
 /// <param name="RepairedConvolutions">How many different ones needed it.</param>
+/// <param name="DataSeconds">Of the seconds, those in which steps waited for their images. Earlier launches did not write it.</param>
 [CsvRecord]
 public sealed partial record ResourcesRow(
     int Rank, TrainingPhase Phase, long Images, long Flops, double Seconds,
     long WeightBytes, long GradientBytes, long OptimizerBytes, long ExchangeBytes, long PeakMemoryBytes,
-    ArithmeticRepair Repair = ArithmeticRepair.None, int RepairedConvolutions = 0);
+    ArithmeticRepair Repair = ArithmeticRepair.None, int RepairedConvolutions = 0, double DataSeconds = 0);
 
 /// <summary>The methods as comparison.csv tells them apart, in its order.</summary>
 public enum ComparedMethod { Dense, DataParallel, FilterParallel, FilterParallelLocal, LocalSgd, Gpipe, Loft }

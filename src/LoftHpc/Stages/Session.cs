@@ -19,6 +19,7 @@ public sealed class Session : Launch
 {
     private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
+    private BatchLoader? _trainImages, _testImages;
 
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
@@ -36,9 +37,9 @@ public sealed class Session : Launch
     /// <summary>The images, on every rank.</summary>
     public ImageData Data { get; }
 
-    public BatchLoader TrainImages => new(Data.Train, Config.Data, Config.Run.Seed);
+    public BatchLoader TrainImages => _trainImages ??= new(Data.Train, Config.Data, Config.Run.Seed);
 
-    public BatchLoader TestImages => new(Data.Test, Config.Data, Config.Run.Seed);
+    public BatchLoader TestImages => _testImages ??= new(Data.Test, Config.Data, Config.Run.Seed);
 
     /// <summary>The dense network of the config, for the images of the config.</summary>
     public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
@@ -93,7 +94,7 @@ public sealed class Session : Launch
         var own = new ResourcesRow(
             World.Rank, phase, work.Images, work.Flops, seconds,
             memory.Weights, memory.Gradients, memory.Optimizer, memory.ExchangeBuffers, ProcessMemory.PeakBytes,
-            Convolution.Repairs.Repair, Convolution.Repairs.Convolutions);
+            Convolution.Repairs.Repair, Convolution.Repairs.Convolutions, method.DataSeconds);
         string[] all = World.Allgather(JsonSerializer.Serialize(own));
         OnRoot(() => folder.Resources.Append(all.Select(row => JsonSerializer.Deserialize<ResourcesRow>(row)!)));
     }

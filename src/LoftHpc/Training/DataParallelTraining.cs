@@ -56,6 +56,8 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
+    public double DataSeconds => _batches.WaitedSeconds;
+
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _totals.Read();

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using LoftHpc.Data;
 using static TorchSharp.torch;
 
@@ -8,6 +9,7 @@ public sealed class EpochBatches(BatchLoader data, int batch)
 {
     private int[] _order = [];
     private int _orderEpoch = -1;
+    private readonly Stopwatch _waited = new();
 
     /// <summary>The last batch of an epoch may be smaller.</summary>
     public int StepsPerEpoch => data.BatchesPerEpoch(batch);
@@ -15,13 +17,26 @@ public sealed class EpochBatches(BatchLoader data, int batch)
     /// <summary>Images of this step's batch over all ranks.</summary>
     public int SizeOf(int step) => Math.Min(batch, data.Count - (step * batch));
 
+    /// <summary>Wall-clock time in which steps waited for their batches here; of a GPU's work the time to ask for it.</summary>
+    public double WaitedSeconds => _waited.Elapsed.TotalSeconds;
+
     /// <summary>This shard of a step's batch, augmented for training.</summary>
-    public Batch Load(int epoch, int step, Shard shard, RankContext context) =>
-        data.Load(Samples(epoch, step, shard), epoch, augment: true, context.Device, context.Type);
+    public Batch Load(int epoch, int step, Shard shard, RankContext context)
+    {
+        _waited.Start();
+        Batch batch = data.Load(Samples(epoch, step, shard), epoch, augment: true, context.Device, context.Type);
+        _waited.Stop();
+        return batch;
+    }
 
     /// <summary>Only the labels [N] of the same shard.</summary>
-    public Tensor LoadLabels(int epoch, int step, Shard shard, RankContext context) =>
-        data.LoadLabels(Samples(epoch, step, shard), context.Device);
+    public Tensor LoadLabels(int epoch, int step, Shard shard, RankContext context)
+    {
+        _waited.Start();
+        Tensor labels = data.LoadLabels(Samples(epoch, step, shard), context.Device);
+        _waited.Stop();
+        return labels;
+    }
 
     private ReadOnlySpan<int> Samples(int epoch, int step, Shard shard)
     {

@@ -57,6 +57,8 @@ public sealed class GpipeTraining : ITrainingMethod
 
     public TrainingWork Work { get; private set; }
 
+    public double DataSeconds => _batches.WaitedSeconds;
+
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     /// <summary>Only the last rank knows more than the number of images.</summary>

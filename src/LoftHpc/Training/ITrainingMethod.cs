@@ -25,6 +25,9 @@ public interface ITrainingMethod : IDisposable
     /// <summary>What this rank has computed in all steps so far.</summary>
     TrainingWork Work { get; }
 
+    /// <summary>Wall-clock time in which this rank's steps waited for their images.</summary>
+    double DataSeconds { get; }
+
     /// <summary>What this rank holds for training.</summary>
     TrainingMemory Memory { get; }
 

@@ -45,6 +45,8 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
+    public double DataSeconds => _local.DataSeconds;
+
     public TrainingMemory Memory => TrainingMemory.Of(_state, _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;

@@ -37,6 +37,9 @@ public sealed class LocalSteps : IDisposable
 
     public TrainingWork Work { get; private set; }
 
+    /// <summary>Wall-clock time in which steps waited for their images.</summary>
+    public double DataSeconds => _batches.WaitedSeconds;
+
     /// <summary>Looks at every step.</summary>
     public StepWatch Watch { get; }
 

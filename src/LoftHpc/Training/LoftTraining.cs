@@ -61,6 +61,8 @@ public sealed class LoftTraining : ITrainingMethod
 
     public TrainingWork Work => _local.Work;
 
+    public double DataSeconds => _local.DataSeconds;
+
     public TrainingMemory Memory => TrainingMemory.Of(_state, _filters.BufferBytes + _context.Channels.BufferBytes);
 
     public StepTotals RunningTotals => _local.Totals;

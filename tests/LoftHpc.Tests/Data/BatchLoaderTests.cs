@@ -139,6 +139,36 @@ public sealed class BatchLoaderTests
         Assert.True(Values(first).Chunk(4).Select(image => string.Join(' ', image)).Distinct().Count() > 1);
     }
 
+    /// <summary>As on a GPU, here on the CPU: every bit of the pixels is that of the plain loop.</summary>
+    [Theory]
+    [InlineData(0, true)]
+    [InlineData(2, true)]
+    [InlineData(2, false)]
+    [InlineData(9, true)] // A border that is wider than the image.
+    public void Images_cut_out_on_the_device_have_the_same_bits(int padding, bool flip)
+    {
+        const int count = 60, channels = 3, height = 5, width = 7;
+        byte[] pixels = new byte[count * channels * height * width];
+        new Random(1).NextBytes(pixels);
+        ImageSet set = new("", channels, height, width, 10, pixels, [.. Enumerable.Range(0, count).Select(i => (byte)(i % 10))], [0.49f, 0.48f, 0.44f], [0.2f, 0.3f, 0.25f]);
+        DataSection section = new() { CropPadding = padding, Flip = flip };
+        (BatchLoader plain, BatchLoader onDevice) = (new(set, section, 3), new(set, section, 3) { CutsOutOnDevice = true });
+        int[] samples = [.. plain.EpochOrder(4)[..50], 7, 7];
+        using DisposeScope scope = torch.NewDisposeScope();
+        foreach (torch.ScalarType type in new[] { torch.ScalarType.Float32, torch.ScalarType.Float64 })
+        {
+            foreach ((int walk, bool augment) in new[] { (0, true), (1, true), (0, false) })
+            {
+                Batch expected = plain.Walk(walk).Load(samples, 4, augment, torch.CPU, type), batch = onDevice.Walk(walk).Load(samples, 4, augment, torch.CPU, type);
+                Assert.Equal(expected.Images.shape, batch.Images.shape);
+                Assert.True(expected.Images.bytes.SequenceEqual(batch.Images.bytes), $"{type}, walk {walk}, augment {augment}");
+                Assert.True(expected.Labels.bytes.SequenceEqual(batch.Labels.bytes));
+            }
+        }
+        Assert.Equal(0, onDevice.Load([], 0, true, torch.CPU).Count);
+        Assert.Throws<ArgumentOutOfRangeException>(() => onDevice.Load([count], 0, false, torch.CPU));
+    }
+
     [Fact]
     public void No_samples_make_an_empty_batch()
     {

@@ -1,5 +1,8 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
+using LoftHpc.Training;
 using TorchSharp;
 using Xunit;
 using static TorchSharp.torch;
@@ -43,6 +46,67 @@ public class ModelStateTests
         Assert.Equal(1, variance * 256 * 9 / 2, 0.01);
         Assert.Equal(3, fourth / (variance * variance), 0.1);
         Assert.False(weight[0].equal(weight[1]).all().item<bool>());
+    }
+
+    /// <summary>The layers' tensors are views of the flat ones, wherever in them; parameters come first, and what is copied lies together.</summary>
+    [Fact]
+    public void Tensors_are_views_of_flat_ones()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        bool IsCopied(TensorSpec tensor) => tensor.Name.StartsWith("layer2", StringComparison.Ordinal);
+        using ModelState state = ModelState.InitializeWhole(Network, 1, ScalarType.Float32, CPU, IsCopied);
+        using IDisposable frozen = no_grad();
+        foreach (TensorSlice slice in state.Parameters)
+        {
+            state[slice.Name].fill_(1);
+            state.Gradient(slice.Name).fill_(2);
+            state.Momentum(slice.Name).fill_(3);
+        }
+        long parameters = Network.ParameterCount;
+        Assert.Equal((parameters, 2 * parameters, 3 * parameters), (state.Weights.sum().item<float>(), state.Gradients.sum().item<float>(), state.Momenta.sum().item<float>()));
+        // At most a cache line's worth of nothing lies between.
+        Assert.InRange(state.Weights.numel() - parameters, 0, 63);
+        TensorSlice[] copied = [.. state.Slices.Where(slice => IsCopied(slice.Spec))];
+        Assert.Equal(copied.Sum(slice => slice.Count), state.Copied.numel());
+        foreach (TensorSlice slice in state.Slices) state[slice.Name].fill_(IsCopied(slice.Spec) ? 7 : 0);
+        Assert.True(state.Copied.eq(7).all().item<bool>());
+        for (int i = 0; i < copied.Length; i++)
+        {
+            state[copied[i].Name].fill_(i);
+            Assert.True(state.Copied.narrow(0, state.StartInCopied(copied[i].Name)!.Value, copied[i].Count).eq(i).all().item<bool>());
+        }
+    }
+
+    /// <summary>Autograd, and the tape's norms, add to the gradients that are there, step after step and part after part of a batch.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Backward_passes_add_to_the_flat_gradients(bool taped)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using ModelState state = ModelState.InitializeWhole(Network, 1, ScalarType.Float64, CPU), plain = ModelState.InitializeWhole(Network, 1, ScalarType.Float64, CPU);
+        using SelfCommunicator self = new();
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        INetworkExchange exchange = taped ? new SynchronisedBatchNormExchange(new ChannelExchange(self, transport)) : new SerialExchange();
+        (ResidualNetwork network, ResidualNetwork reference) = (new(Network, state, exchange), new(Network, plain, new SerialExchange()));
+        // Without a gradient that is set before, autograd makes its own.
+        foreach (TensorSlice slice in plain.Parameters) plain[slice.Name].grad = null;
+        for (int part = 0; part < 2; part++)
+        {
+            Tensor images = rand([3, 3, 8, 8], float64, generator: new Generator((ulong)part));
+            exchange.Backward(network.Forward(images, training: true).square().sum());
+            reference.Forward(images, training: true).square().sum().backward();
+            // A step changes the weights in their flat tensor, and a norm its statistics, which autograd must not mind.
+            Assert.NotEqual(0, state.Gradients.abs().sum().item<double>());
+        }
+        foreach (TensorSlice slice in state.Parameters)
+        {
+            Tensor gradient = state.Gradient(slice.Name), expected = plain[slice.Name].grad!;
+            Assert.Equal(TensorMemory.Address(gradient), TensorMemory.Address(state[slice.Name].grad!));
+            Assert.True((gradient - expected).norm().item<double>() <= 1e-10 * expected.norm().item<double>(), slice.Name);
+        }
+        state.ZeroGradients();
+        Assert.True(state.Parameters.All(slice => state[slice.Name].grad!.eq(0).all().item<bool>()));
     }
 
     [Fact]

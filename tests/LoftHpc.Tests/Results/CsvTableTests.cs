@@ -51,7 +51,7 @@ public sealed class CsvTableTests : IDisposable
         ResourcesRow row = new(1, TrainingPhase.Pretrain, 2, 3, 4.5, 5, 6, 7, 8, 9, ArithmeticRepair.None, 0);
         Assert.Equal(row, Assert.Single(table.Read()));
         table.Remove(other => other.Phase == TrainingPhase.Retrain);
-        Assert.Equal([$"{before},repair,repaired_convolutions", "1,pretrain,2,3,4.5,5,6,7,8,9,none,0"], File.ReadAllLines(path));
+        Assert.Equal([$"{before},repair,repaired_convolutions,data_seconds", "1,pretrain,2,3,4.5,5,6,7,8,9,none,0,0"], File.ReadAllLines(path));
         table.Append(row with { Phase = TrainingPhase.Retrain });
         Assert.Equal(2, table.Read().Count);
     }
@@ -65,7 +65,7 @@ public sealed class CsvTableTests : IDisposable
         RoundTrip(new FilterDistanceRow(1, 0, "conv1", 64, double.NaN, double.NegativeInfinity));
         RoundTrip(Enum.GetValues<CommunicationPurpose>().Select(p => new CommunicationRow(0, "pretrain", p, "allgatherv", 1, 2, 3, 4, 5.5)).ToArray());
         RoundTrip(new TicketRow("conv1", 0, 1, 1, true), new TicketRow("conv1", 1, -0.0, 2, false));
-        RoundTrip(Enum.GetValues<ArithmeticRepair>().Select(repair => new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6, repair, 7)).ToArray());
+        RoundTrip(Enum.GetValues<ArithmeticRepair>().Select(repair => new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6, repair, 7, 0.25)).ToArray());
         RoundTrip(Enum.GetValues<ComparedMethod>().Select(m => new ComparisonRow(
             m, SampleSchedule.Published, 4, 3, 0.5, 0.1, 0.2, 0.3, 1, 2, 3, 4, 0.1, double.NaN, long.MaxValue, "loft-travel")).ToArray());
         RoundTrip(new SummaryRow(NetworkState.Pruned, 0.1, 2.302585092994046, 1, 2));
