@@ -106,7 +106,7 @@ internal static class TrainingScenarios
             return rand([70, channels.Sum(), 40, 41], generator: generator).to(device);
         }
         Tensor expected = Whole(1);
-        if (expected.numel() * 4 / 70 * ChannelExchange.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
+        if (expected.numel() * 4 / 70 * ExchangeCut.Host.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
             throw new InvalidOperationException("the tensor is too small to go in several pieces");
         Tensor gathered = exchange.Gather(expected.narrow(1, start, own).contiguous(), channels);
         if (!gathered.equal(expected).all().item<bool>()) throw new InvalidOperationException("gathered wrongly");
