@@ -8,7 +8,7 @@ using LoftHpc.Output;
 using LoftHpc.Results;
 
 // lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one table. On 2 ranks: step, collectives,
-// scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
+// staging, scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();
 return MpiJob.Run(mpi =>
@@ -20,6 +20,7 @@ return MpiJob.Run(mpi =>
         {
             ["step"] = StepBenchmark.Run,
             ["collectives"] = CollectiveBenchmark.Run,
+            ["staging"] = StagingBenchmark.Run,
             ["scaling"] = ScalingBenchmark.Run,
             ["loft"] = LoftBenchmark.Run,
             ["mpi.net"] = timer => MpiNetBenchmark.Run(timer, mpi.WorldThroughMpiNet()),

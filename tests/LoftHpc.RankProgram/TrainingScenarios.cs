@@ -106,7 +106,7 @@ internal static class TrainingScenarios
             return rand([70, channels.Sum(), 40, 41], generator: generator).to(device);
         }
         Tensor expected = Whole(1);
-        if (expected.numel() * 4 / 70 * ChannelExchange.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
+        if (ExchangeCut.For(device.type, direct: false).ByImage && expected.numel() * 4 / 70 * ExchangeCut.Host.ImagesPerPiece(expected.numel() * 4 / 70) > expected.numel() * 4 / 3)
             throw new InvalidOperationException("the tensor is too small to go in several pieces");
         Tensor gathered = exchange.Gather(expected.narrow(1, start, own).contiguous(), channels);
         if (!gathered.equal(expected).all().item<bool>()) throw new InvalidOperationException("gathered wrongly");
@@ -119,6 +119,29 @@ internal static class TrainingScenarios
         exchange.AllreduceSum(ones);
         if (!ones.eq(world.Size * (world.Size + 1) / 2).all().item<bool>()) throw new InvalidOperationException("summed wrongly");
         if (!part.shape.SequenceEqual([70, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
+    }
+
+    /// <summary>
+    /// Every method against one rank, where each exchange is made of many pieces of staging memory (the variable of
+    /// <see cref="ExchangeCut.TestVariable"/> must be set), and tensors of odd shapes through all exchanges.
+    /// </summary>
+    public static void Staged(ICommunicator world, string[] arguments)
+    {
+        ExchangeCut cut = ExchangeCut.For(DeviceType.CPU, direct: false);
+        Check.True(!cut.ByImage, $"{ExchangeCut.TestVariable} is not set");
+        ExchangeInPieces(world, ["cpu"]);
+        if (world.Size > 1) GpipeScenarios.Ring(world, ["cpu"]);
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
+        Check.True(cut.Pieces(4 * network.ParameterCount) > 10, "exchanges are to have many pieces");
+        Findings findings = new();
+        MethodChecks checks = new(world, CPU, direct: false, findings) { Steps64 = 3 };
+        checks.FilterParallel("filter-parallel", network, data, AssignmentKind.Random, BackwardKind.Exact);
+        checks.DataParallel("data-parallel", network, data, BatchNormScope.Synchronised);
+        checks.DataParallel("data-parallel, batch norm per rank", network, data, BatchNormScope.PerRank);
+        checks.Gpipe("gpipe", network, data, new GpipeSection { MicroBatches = 3 });
+        checks.Rounds("loft", network, data, MethodChecks.Pretrain(["method=loft", "epochs=2", "local_steps=2", "loft.momentum=travel"]));
+        checks.Rounds("local-sgd", network, data, MethodChecks.Pretrain(["method=local-sgd", "epochs=2", "local_steps=2"]));
+        Check.Passed(findings);
     }
 
     /// <summary>Arguments: keys of the pretrain section as name=value. Live tensors do not grow with steps.</summary>

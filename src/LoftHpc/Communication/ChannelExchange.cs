@@ -4,15 +4,11 @@ using static TorchSharp.torch;
 namespace LoftHpc.Communication;
 
 /// <summary>
-/// Gathers tensors that are sliced along axis 1 over the ranks, and reduces and scatters whole ones back. Both go in
-/// pieces of whole images, small enough that a piece is still in the cache when it is copied between the order of the
-/// ranks, which MPI uses, and the order of the images, which the tensor has. Also sends whole tensors from rank to rank.
+/// Gathers tensors that are sliced along axis 1 over the ranks, and reduces and scatters whole ones back. Also sums tensors
+/// over the ranks and sends whole ones from rank to rank. How that is cut into calls, <see cref="ExchangeCut"/> says.
 /// </summary>
 public sealed class ChannelExchange(ICommunicator communicator, TensorTransport transport)
 {
-    /// <summary>Bytes of whole images that one collective moves, at most (but at least one image).</summary>
-    public const long PieceBytes = 1 << 20;
-
     /// <summary>Of all messages from rank to rank.</summary>
     private const int Tag = 0;
 
@@ -20,9 +16,6 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
 
     /// <summary>Bytes of the buffers that are kept to exchange with other ranks.</summary>
     public long BufferBytes => transport.BufferBytes;
-
-    /// <summary>Images in one piece, for images of <paramref name="imageBytes"/> bytes over all channels.</summary>
-    public static int ImagesPerPiece(long imageBytes) => (int)Math.Max(1, PieceBytes / Math.Max(1, imageBytes));
 
     /// <summary>Whole [N, sum of channels, H, W], on every rank, of each rank's part [N, channels of the rank, H, W].</summary>
     public Tensor Gather(Tensor part, ReadOnlySpan<int> channels)
@@ -35,27 +28,8 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     }
 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
-    public void Gather(Tensor part, Tensor whole, ReadOnlySpan<int> channels)
-    {
-        ImageTensor from = ImageTensor.Of(part), to = ImageTensor.Of(whole);
-        var layout = new Layout(to, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
-        while (layout.NextPiece())
-        {
-            MpiBuffer send = transport.ToMpi(from, layout.Start, layout.Images);
-            if (layout.Images == 1)
-            {
-                MpiBuffer receive = transport.BeginFromMpi(to, layout.Start, 1);
-                communicator.Allgatherv(send, receive, layout.Counts, layout.Displacements);
-                transport.EndFromMpi(to, layout.Start, 1);
-            }
-            else
-            {
-                MpiBuffer packed = transport.Scratch(layout.Elements, to.Type);
-                communicator.Allgatherv(send, packed, layout.Counts, layout.Displacements);
-                transport.Unpack(packed, to, layout.Start, layout.Images, channels);
-            }
-        }
-    }
+    public void Gather(Tensor part, Tensor whole, ReadOnlySpan<int> channels) =>
+        transport.Gather(communicator, ImageTensor.Of(part), ImageTensor.Of(whole), channels);
 
     /// <summary>
     /// This rank's part [N, own channels, H, W] of the sum over ranks of <paramref name="whole"/> [N, C, H, W]. The
@@ -71,128 +45,37 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     }
 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
-    public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels)
-    {
-        ImageTensor from = ImageTensor.Of(whole), to = ImageTensor.Of(part);
-        var layout = new Layout(from, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
-        while (layout.NextPiece())
-        {
-            MpiBuffer send;
-            if (layout.Images == 1)
-            {
-                send = transport.ToMpi(from, layout.Start, 1);
-            }
-            else
-            {
-                send = transport.Scratch(layout.Elements, from.Type);
-                transport.Pack(from, send, layout.Start, layout.Images, channels);
-            }
-            MpiBuffer receive = transport.BeginFromMpi(to, layout.Start, layout.Images);
-            communicator.ReduceScatter(send, receive, layout.Counts, MpiOperation.Sum);
-            transport.EndFromMpi(to, layout.Start, layout.Images);
-        }
-    }
+    public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels) =>
+        transport.ReduceScatter(communicator, ImageTensor.Of(whole), ImageTensor.Of(part), channels);
 
     /// <summary>Sums a contiguous tensor over the ranks, in place.</summary>
     public void AllreduceSum(Tensor tensor)
     {
-        if (communicator.Size == 1) return;
-        MpiBuffer buffer = transport.BeginInPlace(tensor);
-        communicator.Allreduce(MpiBuffer.InPlace, buffer, MpiOperation.Sum);
-        transport.EndInPlace(tensor);
+        if (communicator.Size > 1) transport.AllreduceSum(communicator, tensor);
     }
 
     /// <summary>
     /// Sends each rank its part of a flat tensor and receives the parts for this rank into another, both in the order of
-    /// the ranks and without gaps; counts are in elements.
+    /// the ranks and without gaps; counts are in elements. The tensors, which may have room for more, are as large on all ranks.
     /// </summary>
-    public void Alltoallv(Tensor send, ReadOnlySpan<long> sendCounts, Tensor receive, ReadOnlySpan<long> receiveCounts)
-    {
-        Span<long> sendStarts = stackalloc long[sendCounts.Length], receiveStarts = stackalloc long[receiveCounts.Length];
-        for (int rank = 1; rank < sendCounts.Length; rank++)
-        {
-            sendStarts[rank] = sendStarts[rank - 1] + sendCounts[rank - 1];
-            receiveStarts[rank] = receiveStarts[rank - 1] + receiveCounts[rank - 1];
-        }
-        using Tensor sendView = send.view(1, 1, 1, -1), receiveView = receive.view(1, 1, 1, -1);
-        ImageTensor from = ImageTensor.Of(sendView), to = ImageTensor.Of(receiveView);
-        communicator.Alltoallv(
-            transport.ToMpi(from, 0, 1), sendCounts, sendStarts, transport.BeginFromMpi(to, 0, 1), receiveCounts, receiveStarts);
-        transport.EndFromMpi(to, 0, 1);
-    }
+    public void Alltoallv(Tensor send, long[] sendCounts, Tensor receive, long[] receiveCounts) =>
+        transport.Alltoallv(communicator, send, sendCounts, receive, receiveCounts);
 
     /// <summary>
-    /// Starts to send a contiguous tensor [N, C, H, W] to one rank. It must live, unchanged, until the request has
-    /// completed. Where the tensor must be staged, the staging memory is needed again, so the send has completed on return.
+    /// Starts to send a contiguous tensor to one rank. It must live, unchanged, until the request has completed. Where the
+    /// tensor must be staged, the staging memory is needed again, so the send has completed on return.
     /// </summary>
-    public IMpiRequest StartSend(Tensor tensor, int destination)
-    {
-        ImageTensor from = ImageTensor.Of(tensor);
-        MpiBuffer buffer = transport.ToMpi(from, 0, from.Images);
-        if (!transport.IsStaged) return communicator.StartSend(buffer, destination, Tag);
-        communicator.Send(buffer, destination, Tag);
-        return Completed.Instance;
-    }
+    public IMpiRequest StartSend(Tensor tensor, int destination) => transport.StartSend(communicator, tensor, destination, Tag);
 
     /// <summary>
-    /// Receives a contiguous tensor [N, C, H, W] from one rank. Tensors of one rank arrive in the order in which it
-    /// started to send them.
+    /// Receives a contiguous tensor from one rank. Tensors of one rank arrive in the order in which it started to send them.
     /// </summary>
-    public void Receive(Tensor tensor, int source)
-    {
-        ImageTensor to = ImageTensor.Of(tensor);
-        communicator.Receive(transport.BeginFromMpi(to, 0, to.Images), source, Tag);
-        transport.EndFromMpi(to, 0, to.Images);
-    }
+    public void Receive(Tensor tensor, int source) => transport.Receive(communicator, tensor, source, Tag);
 
     private static int Sum(ReadOnlySpan<int> values)
     {
         int sum = 0;
         foreach (int value in values) sum += value;
         return sum;
-    }
-
-    /// <summary>Walks over a tensor in pieces; within a piece the ranks' blocks [images, channels, H, W] follow each other.</summary>
-    private ref struct Layout
-    {
-        private readonly ReadOnlySpan<int> _channels;
-        private readonly Span<long> _counts, _displacements;
-        private readonly int _total, _perPiece;
-        private readonly long _area;
-
-        public Layout(in ImageTensor whole, ReadOnlySpan<int> channels, Span<long> counts, Span<long> displacements)
-        {
-            _channels = channels;
-            _counts = counts;
-            _displacements = displacements;
-            _total = whole.Images;
-            _area = whole.Area;
-            _perPiece = ImagesPerPiece(whole.ImageElements * MpiBuffer.SizeOf(MpiBuffer.TypeOf(whole.Type)));
-        }
-
-        public int Start { get; private set; }
-
-        public int Images { get; private set; }
-
-        public readonly long Elements => _displacements[^1] + _counts[^1];
-
-        public readonly ReadOnlySpan<long> Counts => _counts;
-
-        public readonly ReadOnlySpan<long> Displacements => _displacements;
-
-        public bool NextPiece()
-        {
-            Start += Images;
-            Images = Math.Min(_perPiece, _total - Start);
-            if (Images <= 0) return false;
-            long displacement = 0;
-            for (int rank = 0; rank < _channels.Length; rank++)
-            {
-                _counts[rank] = Images * _channels[rank] * _area;
-                _displacements[rank] = displacement;
-                displacement += _counts[rank];
-            }
-            return true;
-        }
     }
 }

@@ -32,8 +32,8 @@ public sealed class CommunicationPlan(int ranks)
     /// <summary>Bytes that all ranks send.</summary>
     public long BytesSent => _entries.Values.Sum(entry => entry.Sum(rank => rank.Transfers.BytesSent));
 
-    public void Allreduce(CommunicationPurpose purpose, long count, int elementBytes) =>
-        Collective(purpose, "allreduce", rank => TransferCount.Allreduce(rank, ranks, count, elementBytes));
+    public void Allreduce(CommunicationPurpose purpose, long count, int elementBytes, long calls = 1) =>
+        Collective(purpose, "allreduce", rank => TransferCount.Allreduce(rank, ranks, count, elementBytes), calls);
 
     /// <param name="count">Elements of each rank.</param>
     public void Allgather(CommunicationPurpose purpose, long count, int elementBytes) =>

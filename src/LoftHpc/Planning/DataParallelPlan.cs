@@ -37,18 +37,18 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
         {
             foreach (long channels in Network.NormChannels())
             {
-                plan.Allreduce(CommunicationPurpose.Step, (2 * channels) + 1, DoubleBytes);
-                plan.Allreduce(CommunicationPurpose.Step, 2 * channels, ElementBytes);
+                Sum(plan, CommunicationPurpose.Step, (2 * channels) + 1, DoubleBytes);
+                Sum(plan, CommunicationPurpose.Step, 2 * channels, ElementBytes);
             }
         }
-        plan.Allreduce(CommunicationPurpose.Step, Network.ParameterCount, ElementBytes);
+        Sum(plan, CommunicationPurpose.Step, Network.ParameterCount, ElementBytes);
         return plan;
     }
 
     private void AverageRunningStatistics(CommunicationPlan plan)
     {
         if (_synchronised || _stepsSinceAverage == 0) return;
-        plan.Allreduce(CommunicationPurpose.RunningStatistics, Network.StatisticsCount() + 1, DoubleBytes);
+        Sum(plan, CommunicationPurpose.RunningStatistics, Network.StatisticsCount() + 1, DoubleBytes);
         _stepsSinceAverage = 0;
     }
 }

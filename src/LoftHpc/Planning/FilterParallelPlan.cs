@@ -49,23 +49,18 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
         if (!_passes.TryGetValue((purpose, batch), out CommunicationPlan? pass))
         {
             _passes.Add((purpose, batch), pass = new CommunicationPlan(Ranks));
-            foreach ((ConvGeometry conv, int count) in _gathered) Gather(pass, purpose, conv, batch, backward, count);
-            pass.Allreduce(purpose, (long)batch * Network.Classes, ElementBytes);
+            foreach ((ConvGeometry conv, int count) in _gathered) Exchange(pass, purpose, conv, batch, backward, count);
+            Sum(pass, purpose, (long)batch * Network.Classes, ElementBytes);
         }
         plan.Add(pass, times);
     }
 
-    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
+    private void Exchange(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
     {
         long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * ElementBytes;
-        foreach ((int images, int pieces) in Batches.Sizes(batch, ChannelExchange.ImagesPerPiece(imageBytes)))
-        {
-            long calls = (long)pieces * alike;
-            long[] counts = [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area * images)];
-            plan.Allgatherv(purpose, counts, ElementBytes, calls);
-            if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, calls);
-            // One image needs no packing.
-            if (images > 1) _scratch = Math.Max(_scratch, images * imageBytes);
-        }
+        Gather(plan, purpose, batch, [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area)], backward, alike);
+        // On the CPU what MPI sends is packed, but for one image, which needs no packing.
+        int images = Math.Min(batch, Setting.Cut.ImagesPerPiece(imageBytes));
+        if (Setting.Cut.ByImage && images > 1) _scratch = Math.Max(_scratch, images * imageBytes);
     }
 }

@@ -23,7 +23,7 @@ public sealed class LocalSgdPlan(PlanSetting setting) : RoundsPlan(setting)
 
     public override void Round(CommunicationPlan plan)
     {
-        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Round, Network.ParameterCount, ElementBytes);
+        Sum(plan, CommunicationPurpose.Round, Network.ParameterCount, ElementBytes);
     }
 
     protected override long SharedValues(long step) => Network.ParameterCount;
@@ -37,7 +37,7 @@ public sealed class LocalSgdPlan(PlanSetting setting) : RoundsPlan(setting)
     private void AverageRunningStatistics(CommunicationPlan plan)
     {
         if (_stepsSinceStatistics == 0 || Ranks == 1) return;
-        plan.Allreduce(CommunicationPurpose.RunningStatistics, Network.StatisticsCount() + 1, DoubleBytes);
+        Sum(plan, CommunicationPurpose.RunningStatistics, Network.StatisticsCount() + 1, DoubleBytes);
         _stepsSinceStatistics = 0;
     }
 }

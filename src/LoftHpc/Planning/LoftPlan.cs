@@ -21,6 +21,7 @@ public sealed class LoftPlan : RoundsPlan
     private readonly Dictionary<int, long> _narrowFlops = [];
     private readonly long _wholeFlops;
     private long _normBytes;
+    private bool _stepsDone;
     private readonly Func<long, IReadOnlyList<int[]>> _owners;
 
     /// <param name="owners">
@@ -62,19 +63,25 @@ public sealed class LoftPlan : RoundsPlan
         if (Ranks > 1 && Partitioned(At)) plan.Allreduce(CommunicationPurpose.Distance, _split.NormsMeasured, DoubleBytes);
     }
 
-    /// <summary>Rank 0 alone measures the whole network and tells the others.</summary>
+    /// <summary>Every rank gets the whole network and measures it on a share of the images.</summary>
     public override void Evaluate(CommunicationPlan plan)
     {
-        Gather(plan, CommunicationPurpose.Evaluation);
-        plan.Broadcast(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+        GatherToAll(plan, CommunicationPurpose.Evaluation, recompute: _loft.RunningStatistics is RunningStatisticsKind.Recompute);
+        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
     }
 
-    public override void Save(CommunicationPlan plan) => Gather(plan, CommunicationPurpose.Save);
+    /// <summary>Where statistics are recomputed, that is shared by all ranks too.</summary>
+    public override void Save(CommunicationPlan plan)
+    {
+        bool recompute = _loft.RunningStatistics is not RunningStatisticsKind.Average && _stepsDone;
+        if (recompute) GatherToAll(plan, CommunicationPurpose.Save, recompute);
+        else GatherToRoot(plan, CommunicationPurpose.Save);
+    }
 
     /// <summary>The exchange at the end of the last round: no filter moves.</summary>
     public void LastRound(CommunicationPlan plan)
     {
-        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Round, _split.SharedValues, ElementBytes);
+        Sum(plan, CommunicationPurpose.Round, _split.SharedValues, ElementBytes);
     }
 
     public override void Round(CommunicationPlan plan)
@@ -82,14 +89,14 @@ public sealed class LoftPlan : RoundsPlan
         LastRound(plan);
         if (Ranks == 1) return;
         if (_loft.Deal is DealKind.Norm) GatherNorms(plan, 1);
-        plan.Alltoallv(CommunicationPurpose.Round, AverageMoved(), ElementBytes);
+        Alltoallv(plan, CommunicationPurpose.Round, AverageMoved(), BufferValues);
     }
 
     /// <summary>The exchange at the end of a round, for the partitions that the seed draws for it and the next one.</summary>
     public void DrawnRound(CommunicationPlan plan, long round)
     {
         LastRound(plan);
-        plan.Alltoallv(CommunicationPurpose.Round, Moved(_owners(round), _owners(round + 1)), ElementBytes);
+        Alltoallv(plan, CommunicationPurpose.Round, Moved(_owners(round), _owners(round + 1)), BufferValues);
     }
 
     public override long WarmupSteps => (long)_loft.WarmupRounds * Setting.Pretrain.LocalSteps;
@@ -101,14 +108,14 @@ public sealed class LoftPlan : RoundsPlan
         if (_loft.Deal is DealKind.Norm) _normBytes = DoubleBytes * GatherNorms(plan, Moves);
         if (_loft.Deal is DealKind.Norm || !IsDrawn)
         {
-            plan.Alltoallv(CommunicationPurpose.Round, AverageMoved(), ElementBytes, Moves);
+            Alltoallv(plan, CommunicationPurpose.Round, AverageMoved(), BufferValues, Moves);
             return;
         }
         IReadOnlyList<int[]> owners = _owners(_loft.WarmupRounds);
         for (long round = _loft.WarmupRounds; round < _loft.WarmupRounds + Moves; round++)
         {
             IReadOnlyList<int[]> next = _owners(round + 1);
-            plan.Alltoallv(CommunicationPurpose.Round, Moved(owners, next), ElementBytes);
+            Alltoallv(plan, CommunicationPurpose.Round, Moved(owners, next), BufferValues);
             owners = next;
         }
     }
@@ -117,23 +124,31 @@ public sealed class LoftPlan : RoundsPlan
 
     private bool IsDrawn => Moves <= MostDrawn / (_split.Spaces.Sum(space => space.Count) + ((long)Ranks * Ranks));
 
+    protected override void Communicate(CommunicationPlan plan, long step, int batch)
+    {
+        base.Communicate(plan, step, batch);
+        _stepsDone = true;
+    }
+
     public override IEnumerable<TensorSlice> Held(int rank) =>
         (Partitioned(At) ? _narrow[Like(rank)] : Network).Tensors.Select(TensorSlice.Whole);
 
     /// <summary>
-    /// Narrow networks (dealt by norm, a block's share may have a filter more or less), in warm-up rounds the whole one, and on
-    /// rank 0 the whole one when it is evaluated.
+    /// The whole network, when it is evaluated and in warm-up rounds, and narrow ones (dealt by norm, a block's share may have a
+    /// filter more or less).
     /// </summary>
     public override IEnumerable<IEnumerable<TensorSlice>> Computed(int rank)
     {
-        if (Ranks == 1 || rank == 0 || _loft.WarmupRounds > 0) yield return Network.Tensors.Select(TensorSlice.Whole);
+        yield return Network.Tensors.Select(TensorSlice.Whole);
         if (Ranks == 1) yield break;
         foreach (int of in _loft.Deal is DealKind.Norm ? [0, Ranks - 1] : new[] { rank }) yield return _narrow[Like(of)].Tensors.Select(TensorSlice.Whole);
     }
 
     /// <summary>A buffer each for filters that leave and that arrive, and for norms; what is shared is summed where it is.</summary>
-    protected override long ExchangeBytes => _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * _split.Spaces.Sum(space =>
-        (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space)));
+    protected override long ExchangeBytes => _normBytes + (Ranks == 1 ? 0 : 2L * ElementBytes * BufferValues);
+
+    /// <summary>Values that the buffers of the alltoallv have room for: a rank's whole share in every block.</summary>
+    private long BufferValues => _split.Spaces.Sum(space => (space.Count + Ranks - 1) / Ranks * _split.ValuesOf(space));
 
     protected override long FlopsOf(int rank, long step) => Partitioned(step) ? _narrowFlops[rank] : _wholeFlops;
 
@@ -152,13 +167,28 @@ public sealed class LoftPlan : RoundsPlan
         return filters[0] + filters.Sum();
     }
 
-    private void Gather(CommunicationPlan plan, CommunicationPurpose purpose)
+    private void GatherToRoot(CommunicationPlan plan, CommunicationPurpose purpose)
     {
         Average(plan, purpose);
-        if (!Partitioned(At)) return;
-        SendToRoot(plan, purpose, rank => Held(rank).Where(slice =>
-            _split.IsPartitioned(slice.Spec) && (slice.Spec.IsParameter || _loft.RunningStatistics is RunningStatisticsKind.Average)));
+        if (Partitioned(At)) SendToRoot(plan, purpose, rank => Held(rank).Where(slice => IsGathered(slice.Spec)));
     }
+
+    private void GatherToAll(CommunicationPlan plan, CommunicationPurpose purpose, bool recompute)
+    {
+        Average(plan, purpose);
+        if (Ranks > 1 && Partitioned(At))
+        {
+            // Of each tensor the part of each rank; ranks that hold as much are asked once.
+            Dictionary<int, long[]> held = DifferentRanks.ToDictionary(rank => rank, rank => (long[])[.. Held(rank).Where(slice => IsGathered(slice.Spec)).Select(slice => slice.Count)]);
+            int tensors = held[0].Length;
+            foreach (IGrouping<string, int> alike in Enumerable.Range(0, tensors).GroupBy(tensor => string.Join(' ', held.Values.Select(counts => counts[tensor]))))
+                plan.Allgatherv(purpose, [.. Enumerable.Range(0, Ranks).Select(rank => held[Like(rank)][alike.First()])], ElementBytes, alike.Count());
+        }
+        if (recompute) Sum(plan, purpose, Network.StatisticsCount() + 1, DoubleBytes);
+    }
+
+    private bool IsGathered(TensorSpec tensor) =>
+        _split.IsPartitioned(tensor) && (tensor.IsParameter || _loft.RunningStatistics is RunningStatisticsKind.Average);
 
     /// <summary>Values that each rank sends each other one from one partition to the next.</summary>
     private long[][] Moved(IReadOnlyList<int[]> from, IReadOnlyList<int[]> to)

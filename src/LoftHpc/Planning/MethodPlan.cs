@@ -15,6 +15,7 @@ public abstract class MethodPlan(PlanSetting setting)
     private readonly TrainingWork[] _work = new TrainingWork[setting.Ranks];
     private readonly long?[] _flops = new long?[setting.Ranks];
     private int[]? _like;
+    private bool _exchanges;
 
     protected PlanSetting Setting => setting;
 
@@ -79,7 +80,7 @@ public abstract class MethodPlan(PlanSetting setting)
     public TrainingWork Work(int rank) => _work[Like(rank)];
 
     /// <summary>What a rank holds after the calls so far.</summary>
-    public TrainingMemory Memory(int rank) => MemoryOf(Held(rank), ExchangeBytes);
+    public TrainingMemory Memory(int rank) => MemoryOf(Held(rank), ExchangeBytes + (_exchanges ? setting.Cut.BufferBytes(Ranks) : 0));
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
@@ -129,11 +130,50 @@ public abstract class MethodPlan(PlanSetting setting)
     /// <summary>Images of a batch that a rank trains on.</summary>
     protected virtual int ImagesOf(int batch, int rank) => batch;
 
-    /// <summary>Buffers that a rank keeps to exchange with others.</summary>
+    /// <summary>Buffers that a rank keeps to exchange with others, besides memory for staging.</summary>
     protected virtual long ExchangeBytes => 0;
 
     /// <summary>Of an image's forward pass through what a rank holds in a step.</summary>
     protected virtual long FlopsOf(int rank, long step) => _flops[rank] ??= Network.Flops(setting.Images.Side, Held(rank));
+
+    /// <summary>A tensor is summed over the ranks.</summary>
+    protected void Sum(CommunicationPlan plan, CommunicationPurpose purpose, long values, int elementBytes)
+    {
+        if (Ranks == 1) return;
+        _exchanges = true;
+        foreach ((long[] counts, int calls) in ExchangeCut.CallsOf([values], setting.Cut.Pieces(values * elementBytes)))
+            plan.Allreduce(purpose, counts[0], elementBytes, calls);
+    }
+
+    /// <summary>A tensor goes from one rank to another.</summary>
+    protected void Send(CommunicationPlan plan, CommunicationPurpose purpose, int from, int to, long values, int times)
+    {
+        _exchanges = true;
+        foreach ((long[] counts, int calls) in ExchangeCut.CallsOf([values], setting.Cut.Pieces(values * ElementBytes)))
+            plan.Send(purpose, from, to, counts[0], ElementBytes, (long)calls * times);
+    }
+
+    /// <summary>Tensors [images, channels, H, W], of which each rank has some channels, are gathered, and their gradients reduced and scattered.</summary>
+    /// <param name="parts">Values of an image that each rank has.</param>
+    protected void Gather(CommunicationPlan plan, CommunicationPurpose purpose, int images, long[] parts, bool backward, int times)
+    {
+        _exchanges = true;
+        foreach ((long[] counts, int calls) in setting.Cut.CallsOf(images, parts, ElementBytes))
+        {
+            plan.Allgatherv(purpose, counts, ElementBytes, (long)calls * times);
+            if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, (long)calls * times);
+        }
+    }
+
+    /// <summary>Parts of flat tensors go from each rank to each other one.</summary>
+    /// <param name="counts">Values that a rank (first index) sends to another.</param>
+    /// <param name="capacity">Values that the tensors have room for.</param>
+    protected void Alltoallv(CommunicationPlan plan, CommunicationPurpose purpose, long[][] counts, long capacity, long times = 1)
+    {
+        _exchanges = true;
+        foreach ((long[] flat, int calls) in ExchangeCut.CallsOf([.. counts.SelectMany(row => row)], setting.Cut.Pieces(capacity * ElementBytes)))
+            plan.Alltoallv(purpose, [.. flat.Chunk(Ranks)], ElementBytes, calls * times);
+    }
 
     /// <summary>Each other rank sends rank 0 its part of every tensor that it brings.</summary>
     protected void SendToRoot(CommunicationPlan plan, CommunicationPurpose purpose, Func<int, IEnumerable<TensorSlice>> brings)

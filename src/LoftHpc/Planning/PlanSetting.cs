@@ -1,3 +1,4 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
 using LoftHpc.Networks;
@@ -23,7 +24,10 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
     }
 }
 
-/// <summary>What a plan is of: a config, its network and images, and a number of ranks. Tensors are float32, on the CPU.</summary>
+/// <summary>
+/// What a plan is of: a config, its network and images, and a number of ranks. Tensors are float32, and on the CPU unless
+/// run.device is cuda.
+/// </summary>
 public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageShape Images, int Ranks)
 {
     /// <summary>Bytes of a value of the network, of the float64 values that are summed beside it, and of whole numbers.</summary>
@@ -35,6 +39,10 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
         ImageShape images = ImageShape.Of(config.Data);
         return new PlanSetting(config, NetworkCatalog.Create(config.Network, images.Channels, images.Classes), images, ranks);
     }
+
+    /// <summary>How exchanges of tensors are cut into calls: by the device that the config names.</summary>
+    public ExchangeCut Cut { get; init; } = ExchangeCut.For(
+        Config.Run.Device is DeviceChoice.Cuda ? TorchSharp.DeviceType.CUDA : TorchSharp.DeviceType.CPU, Config.Run.CudaAwareMpi);
 
     public PretrainSection Pretrain => Config.Pretrain;
 

@@ -42,7 +42,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     {
         if (_averaged || Ranks == 1) return;
         // In the middle of a round the next step belongs to the same one.
-        plan.Allreduce(purpose, SharedValues(At), ElementBytes);
+        Sum(plan, purpose, SharedValues(At), ElementBytes);
         _averaged = true;
     }
 }

@@ -141,7 +141,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             using TensorTransport transport = TensorTransport.For(device, direct);
             RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, type);
             using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-            using SerialReplay replay = new(network, data, config, world.Size, type, Vary);
+            using SerialReplay replay = new(network, data, config, world.Size, type, Vary) { Cut = ExchangeCut.For(device.type, direct) };
             ModelState state = method is LoftTraining loft ? loft.State : ((LocalSgdTraining)method).State;
             Vary(state);
             foreach (TensorSlice slice in state.Slices)
@@ -349,7 +349,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     private void Measure(string name, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch)
     {
         IReadOnlyList<Distances.FilterNorms> own = method.MeasureNorms();
-        StepTotals evaluated = method.Evaluate(data, 10);
+        StepTotals evaluated = method.Evaluate(data, Batch);
         method.Save(path, new WeightsIdentity(new NetworkSection(), network.ImageChannels, data.ImageSide, network.Classes), 1);
         using Distances.RankingTracker tracker = new(world);
         Distances.RankingMeasurement measured = tracker.Measure(0, own);
@@ -362,19 +362,18 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             findings.Within($"{name} {type}: norms of {layer}", Error(tensor(norms), expected), 1e-12);
         }
         using ModelState state = ModelState.Load([.. network.Tensors.Select(TensorSlice.Whole)], tensor => file.Read(tensor.Name), type, CPU);
-        double loss;
-        long correct;
-        // All images are one batch.
-        using (DisposeScope scope = NewDisposeScope())
+        (double lossSum, long correct) = (0, 0);
+        foreach ((int start, int count) in Batches.Of(0, data.Count, Batch))
         {
+            using DisposeScope scope = NewDisposeScope();
             using IDisposable frozen = no_grad();
             using SerialReference reference = new(network, state);
-            Batch batch = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, CPU, type);
+            Batch batch = data.Load([.. Enumerable.Range(start, count)], 0, augment: false, CPU, type);
             Tensor logits = reference.Forward(batch.Images, training: perBatch);
-            loss = nn.functional.cross_entropy(logits, batch.Labels).to(float64).item<double>();
-            correct = logits.argmax(1).eq(batch.Labels).sum().item<long>();
+            lossSum += count * nn.functional.cross_entropy(logits, batch.Labels).to(float64).item<double>();
+            correct += logits.argmax(1).eq(batch.Labels).sum().item<long>();
         }
-        findings.Within($"{name} {type}: evaluation of the saved network", Math.Abs(evaluated.Loss - loss) / loss, 1e-5);
+        findings.Within($"{name} {type}: evaluation of the saved network", Math.Abs(evaluated.LossSum - lossSum) / lossSum, 1e-5);
         findings.True((evaluated.Images, evaluated.Correct) == (data.Count, correct), $"{name} {type}: evaluated {evaluated}, of the saved network {correct} are right");
     }
 

@@ -1,3 +1,4 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
 using LoftHpc.Distances;
@@ -46,6 +47,9 @@ internal sealed class SerialReplay : IDisposable
 
     /// <summary>The network as it is saved: put together at the last round's end.</summary>
     public Dictionary<string, Tensor> Whole { get; } = [];
+
+    /// <summary>How the exchanges that are counted are cut into calls.</summary>
+    public ExchangeCut Cut { get; init; } = ExchangeCut.Host;
 
     /// <summary>Whether <see cref="Whole"/> has the running statistics that are saved.</summary>
     public bool HasStatistics => !IsLoft || _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
@@ -249,18 +253,23 @@ internal sealed class SerialReplay : IDisposable
 
     private int ElementBytes => _type is ScalarType.Float64 ? 8 : 4;
 
-    private void Count(string collective, int rank, long sent, long received)
+    private void Count(string collective, int rank, long sent, long received, long calls = 1)
     {
-        (long calls, long sentBefore, long receivedBefore) = _transfers.GetValueOrDefault((collective, rank));
-        _transfers[(collective, rank)] = (calls + 1, sentBefore + sent, receivedBefore + received);
+        (long callsBefore, long sentBefore, long receivedBefore) = _transfers.GetValueOrDefault((collective, rank));
+        _transfers[(collective, rank)] = (callsBefore + calls, sentBefore + sent, receivedBefore + received);
     }
 
     private void CountAllreduce(long values)
     {
-        for (int rank = 0; rank < _ranks; rank++)
+        int pieces = Cut.Pieces(values * ElementBytes);
+        for (int piece = 0; piece < pieces; piece++)
         {
-            long own = (values / _ranks) + (rank < values % _ranks ? 1 : 0), bytes = ((values - own) + ((_ranks - 1) * own)) * ElementBytes;
-            Count("allreduce", rank, bytes, bytes);
+            long summed = (values / pieces) + (piece < values % pieces ? 1 : 0);
+            for (int rank = 0; rank < _ranks; rank++)
+            {
+                long own = (summed / _ranks) + (rank < summed % _ranks ? 1 : 0), bytes = ((summed - own) + ((_ranks - 1) * own)) * ElementBytes;
+                Count("allreduce", rank, bytes, bytes);
+            }
         }
     }
 
@@ -269,18 +278,19 @@ internal sealed class SerialReplay : IDisposable
         if (!before.CutsAnything || !_partition.CutsAnything) return;
         for (int rank = 0; rank < _ranks; rank++)
         {
-            long sent = 0, received = 0, filters = 0, all = 0;
+            long sent = 0, received = 0, filters = 0, all = 0, room = 0;
             foreach (BlockSpec block in _blocks)
             {
                 long parameters = block.Conv1.FilterSize + 2 + ((long)block.Conv2.Out.Count * 9);
                 long values = (Travels ? 2 * parameters : parameters) + (HasStatistics ? 2 : 0);
                 int[] old = before.Of(block.Inner)!.Owned[rank], now = _partition.Of(block.Inner)!.Owned[rank];
+                room += values * ((block.Inner.Count + _ranks - 1) / _ranks);
                 sent += values * old.Except(now).Count();
                 received += values * now.Except(old).Count();
                 filters += old.Length;
                 all += block.Inner.Count;
             }
-            Count("alltoallv", rank, sent * ElementBytes, received * ElementBytes);
+            Count("alltoallv", rank, sent * ElementBytes, received * ElementBytes, Cut.Pieces(room * ElementBytes));
             if (_config.Loft.Deal is DealKind.Norm) Count("allgatherv", rank, (_ranks - 1) * filters * 8, (all - filters) * 8);
         }
     }

@@ -10,7 +10,7 @@ namespace LoftHpc.Training;
 public static class Evaluation
 {
     /// <summary>Loss and hits on a shard of the images, in evaluation mode and without augmentation.</summary>
-    /// <param name="batchStatistics">True: batch norm by the statistics of each batch instead of the running ones.</param>
+    /// <param name="batchStatistics">True: batch norm by the statistics of each batch instead of the running ones; batches are then dealt whole.</param>
     public static StepTotals Of(ResidualNetwork network, BatchLoader data, int batch, RankContext context, Shard shard, bool batchStatistics = false)
     {
         if (!context.LooksLate) return ByBatch(network, data, batch, context, shard, batchStatistics);
@@ -33,7 +33,7 @@ public static class Evaluation
     private static StepTotals ByBatch(ResidualNetwork network, BatchLoader data, int batch, RankContext context, Shard shard, bool batchStatistics)
     {
         StepTotals totals = default;
-        (int first, int last) = shard.Of(data.Count);
+        (int first, int last) = batchStatistics ? shard.OfBatches(data.Count, batch) : shard.Of(data.Count);
         using IDisposable frozen = no_grad();
         foreach ((int start, int count) in Batches.Of(first, last, batch))
         {

@@ -88,17 +88,14 @@ public sealed class LoftTraining : ITrainingMethod
         return _local.TakeTotals();
     }
 
-    /// <summary>Rank 0 alone holds the full network meanwhile, and measures it for all.</summary>
+    /// <summary>Every rank holds the full network meanwhile, and measures it on a share of the images.</summary>
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
-        using ModelState? whole = GatherToRoot(recompute: !perBatch);
-        StepTotals totals = whole is null ? default : Evaluation.Of(
-            new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, Shard.Whole, batchStatistics: perBatch);
-        Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
-        _context.Communicator.Broadcast(sums, 0);
-        return new StepTotals(sums[0], (long)sums[1], (long)sums[2]) { Trouble = totals.Trouble };
+        using ModelState whole = GatherToAll(recompute: !perBatch);
+        return Evaluation.Of(new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, _context.Shard, batchStatistics: perBatch)
+            .SumOverRanks(_context.Communicator);
     }
 
     /// <summary>
@@ -139,9 +136,10 @@ public sealed class LoftTraining : ITrainingMethod
     public void Save(string path, WeightsIdentity identity, long step)
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Save);
-        // Whoever reads the file evaluates by running statistics, so they are recomputed also where evaluation is per batch.
-        using ModelState? whole = GatherToRoot(recompute: step > 0);
-        if (whole is not null) WeightsFile.Save(path, identity, step, Network, whole);
+        // Whoever reads the file evaluates by running statistics, so they are recomputed also where evaluation is per batch. All
+        // ranks share that work; without it only rank 0 needs the network.
+        using ModelState? whole = step > 0 && !Averages ? GatherToAll(recompute: true) : GatherToRoot();
+        if (_context.Rank == 0) WeightsFile.Save(path, identity, step, Network, whole!);
     }
 
     public void Dispose()
@@ -181,22 +179,46 @@ public sealed class LoftTraining : ITrainingMethod
         return FilterPartition.ByNorm(_blocks, _seed, round, _context.Size, space => norms[space.Name]);
     }
 
+    /// <summary>Whether running statistics are averaged with the weights, and travel with the filters.</summary>
+    private bool Averages => _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
+
     /// <summary>The full network, on rank 0 alone, layer by layer; the training goes on as it is. Collective.</summary>
-    private ModelState? GatherToRoot(bool recompute)
+    private ModelState? GatherToRoot()
     {
         _average.Refresh();
-        bool average = _config.Loft.RunningStatistics is RunningStatisticsKind.Average;
         ModelState? whole = _context.Rank == 0 ? ModelState.Frozen(Network, _context.Type, _context.Device) : null;
         NetworkGather.EachToRoot(
             Network, _context.Type, _average.Read, _context.Communicator,
-            (tensor, rank) => !tensor.IsParameter && !average ? null
+            (tensor, rank) => !tensor.IsParameter && !Averages ? null
                 : _partition.Cuts(tensor) ? _partition.Slice(tensor, rank)
                 : rank == 0 ? TensorSlice.Whole(tensor) : null,
             (tensor, values) =>
             {
-                if (tensor.IsParameter || average) whole![tensor.Name].copy_(values);
+                if (tensor.IsParameter || Averages) whole![tensor.Name].copy_(values);
             });
-        if (whole is not null && recompute && !average) _statistics.Into(whole);
+        return whole;
+    }
+
+    /// <summary>The full network on every rank; the training goes on as it is. Collective.</summary>
+    /// <param name="recompute">Whether running statistics that are not averaged are recomputed.</param>
+    private ModelState GatherToAll(bool recompute)
+    {
+        _average.Refresh();
+        ModelState whole = ModelState.Frozen(Network, _context.Type, _context.Device);
+        TensorSpec[] wanted = [.. Network.Tensors.Where(tensor => tensor.IsParameter || Averages)];
+        bool IsCut(TensorSpec tensor) => _context.Size > 1 && _partition.Cuts(tensor);
+        using (no_grad())
+        {
+            foreach (TensorSpec tensor in wanted.Where(tensor => !IsCut(tensor)))
+            {
+                using DisposeScope scope = NewDisposeScope();
+                whole[tensor.Name].copy_(_average.Read(_state, tensor.Name));
+            }
+        }
+        NetworkGather.EachToAll(
+            wanted.Where(IsCut), _context.Type, name => _state[name], _context.Communicator, _partition.Slice,
+            (tensor, values) => whole[tensor.Name].copy_(values));
+        if (recompute && !Averages) _statistics.Into(whole);
         return whole;
     }
 }

@@ -5,7 +5,7 @@ using static TorchSharp.torch;
 
 namespace LoftHpc.Training;
 
-/// <summary>Brings a network that is spread over the ranks to rank 0.</summary>
+/// <summary>Brings a network that is spread over the ranks together.</summary>
 public static class NetworkGather
 {
     /// <summary>
@@ -28,6 +28,32 @@ public static class NetworkGather
                 take(tensor, Assemble(tensor, own, communicator, heldBy, type, tag));
             else if (heldBy(tensor, communicator.Rank) is { Count: > 0 })
                 communicator.Send(MpiBuffer.Of(own(tensor.Name).detach().cpu().contiguous()), 0, tag);
+        }
+    }
+
+    /// <summary>Tensor by tensor, every rank receives the others' parts and takes the whole tensor (on the CPU). Collective.</summary>
+    /// <param name="tensors">Those that are cut over the ranks.</param>
+    /// <param name="own">This rank's part of a tensor, by name.</param>
+    /// <param name="heldBy">The part of a tensor that a rank brings.</param>
+    /// <param name="take">Called on every rank; the tensor is disposed afterwards.</param>
+    public static void EachToAll(
+        IEnumerable<TensorSpec> tensors, ScalarType type, Func<string, Tensor> own, ICommunicator communicator,
+        Func<TensorSpec, int, TensorSlice> heldBy, Action<TensorSpec, Tensor> take)
+    {
+        using IDisposable frozen = no_grad();
+        foreach (TensorSpec tensor in tensors)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            TensorSlice[] slices = [.. Enumerable.Range(0, communicator.Size).Select(rank => heldBy(tensor, rank))];
+            long[] counts = [.. slices.Select(slice => slice.Count)], starts = Displacements.Of(counts);
+            Tensor parts = empty([counts.Sum()], type), part = own(tensor.Name).detach().cpu().contiguous();
+            communicator.Allgatherv(MpiBuffer.Of(part), MpiBuffer.Of(parts), counts, starts);
+            Tensor whole = empty([.. tensor.Shape], type);
+            for (int rank = 0; rank < slices.Length; rank++)
+            {
+                if (counts[rank] > 0) slices[rank].Place(parts.narrow(0, starts[rank], counts[rank]).view(slices[rank].Shape), whole);
+            }
+            take(tensor, whole);
         }
     }
 

@@ -12,19 +12,24 @@ namespace LoftHpc.Training;
 /// </summary>
 public sealed class RecomputedStatistics(RankContext context, NetworkSpec network, BatchLoader data, int images, int batch, long seed)
 {
-    /// <summary>Replaces the running statistics of a whole network that this rank holds; not collective.</summary>
+    /// <summary>
+    /// Replaces the running statistics of a whole network that every rank holds. Each rank takes some of the batches, whole
+    /// ones, and the mean over all is the same on every rank. Collective.
+    /// </summary>
     public void Into(ModelState whole)
     {
         var exchange = new SerialExchange();
         var forward = new ResidualNetwork(network, whole, exchange);
         int[] chosen = RandomStream.For(seed, "loft/statistics").Permutation(data.Count)[..Math.Min(images, data.Count)];
         using IDisposable frozen = no_grad();
-        foreach ((int start, int count) in Batches.Of(0, chosen.Length, batch))
+        (int first, int end) = context.Shard.OfBatches(chosen.Length, batch);
+        foreach ((int start, int count) in Batches.Of(first, end, batch))
         {
             using DisposeScope scope = NewDisposeScope();
             // The share that makes the running value the mean over all images so far.
-            exchange.StatisticsMomentum = (double)count / (start + count);
+            exchange.StatisticsMomentum = (double)count / (start - first + count);
             forward.Forward(data.Load(chosen.AsSpan(start, count), epoch: 0, augment: true, context.Device, context.Type).Images, training: true);
         }
+        if (context.Size > 1) RunningStatistics.Replace(context, whole, end - first);
     }
 }

@@ -27,17 +27,18 @@ public sealed class RunningStatistics(RankContext context, ModelState state)
         if (context.Size > 1)
         {
             using IDisposable purpose = context.Ledger.For(CommunicationPurpose.RunningStatistics);
-            Replace();
+            Replace(context, state, _images);
         }
         _steps = _images = 0;
     }
 
-    private void Replace()
+    /// <summary>Replaces running statistics by their mean over the ranks, weighted by the images that each has seen. Collective.</summary>
+    public static void Replace(RankContext context, ModelState state, long images)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
         Tensor[] statistics = [.. state.Slices.Where(slice => !slice.Spec.IsParameter).Select(slice => state[slice.Name])];
-        Tensor flat = cat([.. statistics.Select(statistic => statistic.to(float64) * _images), full([1], _images, float64, statistics[0].device)]);
+        Tensor flat = cat([.. statistics.Select(statistic => statistic.to(float64) * images), full([1], images, float64, statistics[0].device)]);
         context.Channels.AllreduceSum(flat);
         flat.div_(flat[-1].clone());
         long at = 0;

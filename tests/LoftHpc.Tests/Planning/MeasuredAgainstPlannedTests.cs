@@ -62,15 +62,29 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
 
     [SkippableTheory]
     [MemberData(nameof(Runs))]
-    public void Communication_memory_and_work_are_those_that_were_planned(int ranks, string overrides)
+    public void Communication_memory_and_work_are_those_that_were_planned(int ranks, string overrides) => Compare(ranks, overrides, ExchangeCut.Host);
+
+    /// <summary>Pieces so small that most exchanges have several, some ranks nothing in some of them.</summary>
+    [SkippableTheory]
+    [InlineData(2, "pretrain.method=filter-parallel")]
+    [InlineData(3, "pretrain.method=data-parallel")]
+    [InlineData(2, "pretrain.method=data-parallel pretrain.batch_norm=per-rank")]
+    [InlineData(4, "pretrain.method=local-sgd")]
+    [InlineData(3, "pretrain.method=loft")]
+    [InlineData(4, "pretrain.method=gpipe")]
+    [InlineData(1, "pretrain.method=dense")]
+    public void So_are_those_of_staged_exchanges(int ranks, string overrides) =>
+        Compare(ranks, $"{overrides} pretrain.epochs=1 pretrain.snapshots=[] data.train_images=40 data.test_images=30", ExchangeCut.Staged with { PieceBytes = 5000 });
+
+    private void Compare(int ranks, string overrides, ExchangeCut cut)
     {
         string file = Path.Combine(_folder.Path, "test.yaml");
         File.WriteAllText(file, Config);
         string[] settings = [.. overrides.Split(' ', StringSplitOptions.RemoveEmptyEntries), $"run.folder={_folder.Path}/results"];
-        MpiLauncher.Run(MpiLauncher.AnyFamily(), ranks, [MpiLauncher.LoftHpc, "pretrain", "--config", file, .. settings]).MustSucceed();
+        MpiLauncher.Run(MpiLauncher.AnyFamily(), ranks, [MpiLauncher.LoftHpc, "pretrain", "--config", file, .. settings], environment: Environment(cut)).MustSucceed();
         RunFolder folder = RunFolder.At(Path.Combine(_folder.Path, "results", "a"));
         RunConfig config = RunConfigLoader.Load(file, settings);
-        PretrainPlan plan = PretrainPlan.Of(PlanSetting.Of(config, ranks));
+        PretrainPlan plan = PretrainPlan.Of(PlanSetting.Of(config, ranks) with { Cut = cut });
         bool average = config.Pretrain is { Method: PretrainMethod.Loft, Loft.Deal: DealKind.Norm };
 
         // Where the plan has an average only, what the average is of is left out.
@@ -93,6 +107,8 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
             Assert.Equal(plan.Work(row.Rank), new TrainingWork(row.Images, row.Flops));
         }
     }
+
+    private static Dictionary<string, string>? Environment(ExchangeCut cut) => cut.ByImage ? null : new() { [ExchangeCut.TestVariable] = $"{cut.PieceBytes}" };
 
     private static string Row(PretrainMethod method, string overrides) => $"pretrain.method={ConfigName.Of(method)} {overrides}".Trim();
 }

@@ -1,3 +1,4 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Tests.Mpi;
@@ -58,6 +59,13 @@ public class ParallelTrainingTests
     [SkippableTheory]
     [AtOneToFourRanks]
     public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) => Run(MpiFamily.Mpich, ranks, "ExchangeInPieces", "cpu");
+
+    /// <summary>The code of GPUs, with copies done as late as they may be.</summary>
+    [SkippableTheory]
+    [AtOneToFourRanks(2000)]
+    public void Every_method_trains_the_network_of_one_rank_in_pieces_through_staging_memory(int ranks, int pieceBytes) => MpiLauncher.Run(
+        ranks % 2 == 0 ? MpiFamily.OpenMpi : MpiFamily.Mpich, ranks, [MpiLauncher.RankProgram, "TrainingScenarios.Staged"],
+        environment: new Dictionary<string, string> { [ExchangeCut.TestVariable] = $"{pieceBytes}" }).MustSucceed();
 
     [SkippableFact]
     public void Tensors_on_a_GPU_are_gathered_and_reduced_through_pinned_memory()
