@@ -18,11 +18,12 @@ public readonly record struct Rounding(double Unit, double Factor)
     public static Rounding Of(ScalarType type) => new(type is ScalarType.Float64 ? ReferenceUnit : 1.0 / (1 << 24), 0);
 
     /// <summary>
-    /// Convolutions and matrix products: on a GPU the factors of float32 products may be cut to TF32 (10 bits); cuDNN does it
-    /// unless it is told otherwise, cuBLAS where it is told to.
+    /// Convolutions and matrix products: on a GPU the factors of float32 products are cut to TF32 (10 bits) where that is
+    /// allowed (<see cref="Precisions"/>). Where it is not, cuDNN may still transform them first (Winograd), which rounds some
+    /// times more: a thousandth of that.
     /// </summary>
     public static Rounding OfProducts(ScalarType type, DeviceType device) =>
-        Of(type) with { Factor = type is ScalarType.Float32 && device is DeviceType.CUDA ? 1.0 / (1 << 10) : 0 };
+        Of(type) with { Factor = !(type is ScalarType.Float32 && device is DeviceType.CUDA) ? 0 : Precisions.Tf32Allowed ? 1.0 / (1 << 10) : 1.0 / (1 << 20) };
 
     /// <summary>
     /// The bound on the error of a sum of <paramref name="terms"/> products (or of as many roundings in a row), relative to

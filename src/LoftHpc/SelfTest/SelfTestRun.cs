@@ -191,10 +191,10 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     /// <summary>Without TF32 on GPUs, which the part of convolutions proves: methods are then held to the limits of float32.</summary>
     private void InFullPrecision(Action check)
     {
-        bool onGpu = device.type is DeviceType.CUDA, convolutions = onGpu && backends.cudnn.allow_tf32, products = onGpu && backends.cuda.matmul.allow_tf32;
-        if (onGpu) backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = false;
+        bool tf32 = device.type is DeviceType.CUDA && Precisions.Tf32Allowed;
+        if (tf32) Precisions.AllowTf32(false);
         check();
-        if (onGpu) (backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32) = (convolutions, products);
+        if (tf32) Precisions.AllowTf32(true);
     }
 
     private void TrainingMethods(Findings findings)

@@ -47,7 +47,7 @@ public sealed class Session : Launch
     public LaunchRecord Record => new(
         Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Version,
         new MpiRecord(Mpi.Family?.ToString() ?? "none", Mpi.LibraryVersion?.Split('\n')[0] ?? "", Mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
-        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic);
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision));
 
     /// <summary>
     /// Proves the arithmetic of every rank on the layers that it will compute, before anything is written. Where a rank had

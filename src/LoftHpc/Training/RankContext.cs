@@ -1,4 +1,5 @@
 using LoftHpc.Communication;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -12,6 +13,9 @@ public sealed record RankContext(
     public int Rank => Communicator.Rank;
 
     public int Size => Communicator.Size;
+
+    /// <summary>What convolutions are computed in; the same on all ranks. Bfloat16 only where <see cref="Type"/> is float32.</summary>
+    public Precision Precision { get; init; }
 
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }
