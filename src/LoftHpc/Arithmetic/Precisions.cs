@@ -26,6 +26,9 @@ public static class Precisions
         if (device.type is DeviceType.CUDA) AllowTf32(precision is Precision.Tf32);
     }
 
+    /// <summary>Type of weights and statistics where activations are of a type.</summary>
+    public static ScalarType TypeHeld(ScalarType computeType) => computeType is ScalarType.BFloat16 ? ScalarType.Float32 : computeType;
+
     /// <summary>Whether a product of float32 on a GPU may be one of factors cut to TF32.</summary>
     public static bool Tf32Allowed => backends.cudnn.allow_tf32 || backends.cuda.matmul.allow_tf32;
 

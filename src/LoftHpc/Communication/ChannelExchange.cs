@@ -73,6 +73,11 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
     public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels)
     {
+        if (whole.dtype is ScalarType.BFloat16)
+        {
+            Bfloat16Sum.ReduceScatter(this, whole, part, channels);
+            return;
+        }
         ImageTensor from = ImageTensor.Of(whole), to = ImageTensor.Of(part);
         var layout = new Layout(from, channels, stackalloc long[channels.Length], stackalloc long[channels.Length]);
         while (layout.NextPiece())

@@ -57,13 +57,15 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
 
     private void Gather(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
     {
-        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * ElementBytes;
+        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * Setting.ActivationBytes;
         foreach ((int images, int pieces) in Batches.Sizes(batch, ChannelExchange.ImagesPerPiece(imageBytes)))
         {
             long calls = (long)pieces * alike;
             long[] counts = [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area * images)];
-            plan.Allgatherv(purpose, counts, ElementBytes, calls);
-            if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, calls);
+            plan.Allgatherv(purpose, counts, Setting.ActivationBytes, calls);
+            // Of bfloat16 every rank sends each other its part, and the ranks do the sums.
+            if (backward && Setting.InBfloat16) plan.Alltoallv(purpose, [.. counts.Select(_ => counts)], Setting.ActivationBytes, calls);
+            else if (backward) plan.ReduceScatter(purpose, counts, Setting.ActivationBytes, calls);
             // One image needs no packing.
             if (images > 1) _scratch = Math.Max(_scratch, images * imageBytes);
         }

@@ -46,8 +46,8 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
         int rank = 0;
         foreach (long values in Boundaries)
         {
-            plan.Send(purpose, rank, rank + 1, images * values, ElementBytes, times);
-            if (backward) plan.Send(purpose, rank + 1, rank, images * values, ElementBytes, times);
+            plan.Send(purpose, rank, rank + 1, images * values, Setting.ActivationBytes, times);
+            if (backward) plan.Send(purpose, rank + 1, rank, images * values, Setting.ActivationBytes, times);
             rank++;
         }
     }

@@ -3,6 +3,7 @@ using LoftHpc.Configuration;
 using LoftHpc.Networks;
 using LoftHpc.Training;
 using static LoftHpc.Planning.PlanSetting;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Planning;
 
@@ -88,7 +89,7 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
-        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, ElementBytes, Units(rank));
+        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.InBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32, Units(rank));
 
     /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
     protected virtual (int First, int End)? Units(int rank) => null;

@@ -60,14 +60,14 @@ public sealed class Session : Launch
     {
         LayerShapes layers = new();
         void Add(WeightsIdentity identity, IEnumerable<TensorSlice> held) =>
-            layers.Add(identity.Describe(), identity.ImageSide, held, Context.Type, Context.Device.type);
+            layers.Add(identity.Describe(), identity.ImageSide, held, Context.ComputeType, Context.Device.type);
         if (pretraining)
         {
             foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
         }
         if (whole is not null) Add(whole, whole.Describe().Tensors.Select(TensorSlice.Whole));
         Stopwatch clock = Stopwatch.StartNew();
-        Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.Type, Context.Device));
+        Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.ComputeType, Context.Device));
         Reporter.Verbose(string.Create(
             CultureInfo.InvariantCulture, $"arithmetic checked in {clock.Elapsed.TotalSeconds:F2} s: {layers.Convolutions.Count()} different convolutions on rank 0"));
 

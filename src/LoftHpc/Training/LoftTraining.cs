@@ -91,7 +91,7 @@ public sealed class LoftTraining : ITrainingMethod
         bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
         using ModelState? whole = GatherToRoot(recompute: !perBatch);
         StepTotals totals = whole is null ? default : Evaluation.Of(
-            new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, Shard.Whole, batchStatistics: perBatch);
+            new ResidualNetwork(Network, whole, new SerialExchange(), _context.ComputeType), data, batch, _context, Shard.Whole, batchStatistics: perBatch);
         Span<double> sums = [totals.LossSum, totals.Correct, totals.Images];
         _context.Communicator.Broadcast(sums, 0);
         return new StepTotals(sums[0], (long)sums[1], (long)sums[2]) { Trouble = totals.Trouble };

@@ -17,6 +17,9 @@ public sealed record RankContext(
     /// <summary>What convolutions are computed in; the same on all ranks. Bfloat16 only where <see cref="Type"/> is float32.</summary>
     public Precision Precision { get; init; }
 
+    /// <summary>Type of activations, and of what ranks exchange of them and of their gradients. All else is of <see cref="Type"/>.</summary>
+    public ScalarType ComputeType => Precision is Precision.Bfloat16 ? ScalarType.BFloat16 : Type;
+
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }
 
