@@ -19,7 +19,7 @@ internal sealed class BenchmarkTraining : IDisposable
     private int _steps;
 
     /// <param name="batches">Batches of an epoch.</param>
-    public BenchmarkTraining(ICommunicator communicator, int width, int batches, PretrainSection config)
+    public BenchmarkTraining(ICommunicator communicator, int width, int batches, PretrainSection config, Precision precision = Precision.Float32)
     {
         Optimizer = new OptimizerSection { LearningRate = LearningRate };
         Network = NetworkCatalog.Create(new NetworkSection { Width = width }, 3, 10);
@@ -27,7 +27,7 @@ internal sealed class BenchmarkTraining : IDisposable
         Images = new BatchLoader(ImageDataLoader.Load(data, Seed).Train, data, Seed);
         var ledger = new CommunicationLedger();
         var metered = new MeteredCommunicator(communicator, ledger);
-        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), CPU);
+        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), CPU) { Precision = precision };
         _method = TrainingMethods.Create(Context, Network, config with { Optimizer = Optimizer, Epochs = 1000 }, Images, Seed);
     }
 

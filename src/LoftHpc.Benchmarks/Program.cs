@@ -7,8 +7,8 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 
-// lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one table. On 2 ranks: step, collectives,
-// staging, scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
+// lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one table. On 2 ranks: step, precision,
+// collectives, staging, scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();
 return MpiJob.Run(mpi =>
@@ -19,6 +19,7 @@ return MpiJob.Run(mpi =>
         2 => new()
         {
             ["step"] = StepBenchmark.Run,
+            ["precision"] = StepBenchmark.Precisions,
             ["collectives"] = CollectiveBenchmark.Run,
             ["staging"] = StagingBenchmark.Run,
             ["scaling"] = ScalingBenchmark.Run,

@@ -33,6 +33,20 @@ internal static class StepBenchmark
             string.Create(CultureInfo.InvariantCulture, $"loss of {WarmUps + Counted} steps differs by {difference:0e-0}"));
     }
 
+    /// <summary>A step in bfloat16 against one in float32, on one rank; on a processor with instructions for it, it must be faster.</summary>
+    public static IEnumerable<BenchmarkRow> Precisions(AlternatingTimer timer)
+    {
+        const int width = 64;
+        BenchmarkTraining? In(Precision precision) => timer.World.Rank == 0
+            ? new BenchmarkTraining(new SelfCommunicator(), width, WarmUps + Counted, new PretrainSection { Method = PretrainMethod.Dense, Batch = Batch }, precision)
+            : null;
+        using BenchmarkTraining? half = In(Precision.Bfloat16), full = In(Precision.Float32);
+        Sample[] seconds = timer.Alternate(new Rounds(2, 9), half is null ? null : half.Steps, full is null ? null : full.Steps);
+        yield return BenchmarkRow.AtMost(
+            Processor.HasBfloat16 ? 1 : 20, "bfloat16 / float32", $"step of PreActResNet-18, width {width}, batch {Batch}, one rank", seconds[0], seconds[1],
+            Processor.HasBfloat16 ? "" : "no instructions for bfloat16 here");
+    }
+
     /// <summary>What a user of TorchSharp would write; the batches are made before.</summary>
     internal sealed class BareLoop : IDisposable
     {

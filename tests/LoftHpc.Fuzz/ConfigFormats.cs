@@ -121,7 +121,7 @@ internal sealed class OverrideFormat : FuzzFormat
     [
         .. new[]
         {
-            "run.name=a b", "run.seed=7", "run.threads=auto", "network.width=8", "network.depth=34", "network.family=resnet", "data.set=mnist", "data.folder=/nowhere", "data.train_images=10",
+            "run.name=a b", "run.seed=7", "run.threads=auto", "run.precision=bfloat16", "network.width=8", "network.depth=34", "network.family=resnet", "data.set=mnist", "data.folder=/nowhere", "data.train_images=10",
             "pretrain.snapshots=[1,2]", "pretrain.optimizer.milestones=[1 epoch, 2 epochs]", "pretrain.optimizer.learning_rate=0.05", "pretrain.loft.stages=[2, 3]", "pretrain.epochs=3",
             "distance.every=500 steps", "extract.ratio=0.25", "evaluate.weights=\"w\"", "plot.layers=['conv1']", "plan.ranks=[1,2]", "run={name: x}", "retrain.batch=4",
         }.Select(Encoding.UTF8.GetBytes),

@@ -44,6 +44,7 @@ public static class Collectives
         Check.Throws<ArgumentException>(
             () => world.Allreduce(buffer, new MpiBuffer(1, 4, MpiDataType.Float32), MpiOperation.Sum), "two types");
         Check.Throws<ArgumentException>(() => world.Allreduce((byte)200, MpiOperation.Max), "largest byte");
+        Check.Throws<ArgumentException>(() => world.Allreduce(MpiBuffer.InPlace, memory.View(4, MpiDataType.Bfloat16), MpiOperation.Sum), "a sum of bfloat16");
         Check.True(world.Allreduce(1, MpiOperation.Sum) == world.Size, "a call after errors");
     }
 

@@ -63,7 +63,8 @@ internal sealed unsafe class FaultyCommunicator(ICommunicator inner, ExchangeFau
     {
         inner.Alltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
         if (fault is not ExchangeFault.ReceivedElsewhere || receive.Count == 0) return;
-        if (receive.ElementBytes == sizeof(float)) SwapEnds(new Span<float>((void*)receive.Address, (int)receive.Count));
+        if (receive.ElementBytes == sizeof(short)) SwapEnds(new Span<short>((void*)receive.Address, (int)receive.Count));
+        else if (receive.ElementBytes == sizeof(float)) SwapEnds(new Span<float>((void*)receive.Address, (int)receive.Count));
         else SwapEnds(new Span<double>((void*)receive.Address, (int)receive.Count));
     }
 

@@ -52,7 +52,7 @@ internal static partial class MemoryScenarios
     }
 
     /// <summary>
-    /// Arguments: method, family, depth, width, form, batch. What a step holds after its forward pass, against the plan,
+    /// Arguments: method, family, depth, width, form, batch, precision. What a step holds after its forward pass, against the plan,
     /// on every rank.
     /// </summary>
     public static void Activations(ICommunicator world, string[] arguments)
@@ -62,7 +62,11 @@ internal static partial class MemoryScenarios
         PretrainSection config = Method(arguments[0], batch);
         long atForward = 0;
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
-        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU) { AfterForward = () => atForward = NativeBytes };
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU)
+        {
+            AfterForward = () => atForward = NativeBytes,
+            Precision = Enum.Parse<Precision>(arguments[6]),
+        };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         // What is allocated once, by libraries and for exchanges, is there after the first step.
         method.Step(0, 0, LearningRate);
@@ -76,7 +80,7 @@ internal static partial class MemoryScenarios
             held = Math.Min(held, atForward - before);
         }
         long planned = ActivationPlan.Bytes(
-            config, network, data.ImageSide, world.Size, world.Rank, units: UnitsOf(config, network, data.ImageSide, world), channels: Convolution.ChannelsOf);
+            config, network, data.ImageSide, world.Size, world.Rank, context.ComputeType, UnitsOf(config, network, data.ImageSide, world), Convolution.ChannelsOf);
         Compare(world, arguments[0], planned, held);
     }
 

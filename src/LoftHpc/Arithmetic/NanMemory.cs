@@ -35,7 +35,8 @@ internal sealed partial class NanMemory : IDisposable
     {
         using DisposeScope scope = NewDisposeScope();
         // All at once, so that each block is another piece of memory.
-        foreach (int bytes in BlockBytes) full([bytes / sizeof(float)], float.NaN, float32, device);
+        // NaN of bfloat16, two of which are one of float32.
+        foreach (int bytes in BlockBytes) full([bytes / sizeof(short)], float.NaN, bfloat16, device);
         if (!IsSetByUser) _ = SetMalloc(Perturb, FillWithOnes);
         return new NanMemory();
     }

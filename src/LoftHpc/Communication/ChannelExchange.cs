@@ -45,8 +45,11 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     }
 
     /// <summary>The same, into a contiguous tensor that is there already.</summary>
-    public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels) =>
-        transport.ReduceScatter(communicator, ImageTensor.Of(whole), ImageTensor.Of(part), channels);
+    public void ReduceScatter(Tensor whole, Tensor part, ReadOnlySpan<int> channels)
+    {
+        if (whole.dtype is ScalarType.BFloat16) Bfloat16Sum.ReduceScatter(this, transport.Cut, whole, part, channels);
+        else transport.ReduceScatter(communicator, ImageTensor.Of(whole), ImageTensor.Of(part), channels);
+    }
 
     /// <summary>Sums a contiguous tensor over the ranks, in place.</summary>
     public void AllreduceSum(Tensor tensor)

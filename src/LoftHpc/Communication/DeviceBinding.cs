@@ -10,7 +10,9 @@ namespace LoftHpc.Communication;
 /// <param name="Threads">This rank's; libtorch has been told.</param>
 /// <param name="Ranks">Every rank, the same list on all of them.</param>
 /// <param name="Warnings">Lines for rank 0 to show, the same on all ranks.</param>
-public sealed record Placement(torch.Device Device, int Threads, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<string> Warnings);
+/// <param name="AllHaveBfloat16">Whether every rank's processor has instructions for bfloat16.</param>
+public sealed record Placement(
+    torch.Device Device, int Threads, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<string> Warnings, bool AllHaveBfloat16 = false);
 
 /// <summary>Where one rank runs.</summary>
 /// <param name="LocalRank">From 0 among the ranks of its host.</param>
@@ -46,7 +48,7 @@ public static class DeviceBinding
         List<string> warnings = Warnings(ranks, [.. all.Select(f => f[3])], [.. all.Select(f => Number(f[5]))], [.. all.Select(f => Number(f[6]))]);
         if (choice == DeviceChoice.Auto && device == "cpu" && world.Allreduce(gpus, MpiOperation.Max) > 0)
             warnings.Add("some ranks see a GPU and some do not: all run on the CPU");
-        return new Placement(new torch.Device(device), count, ranks, warnings);
+        return new Placement(new torch.Device(device), count, ranks, warnings, world.Allreduce(Processor.HasBfloat16 ? 1 : 0, MpiOperation.Min) == 1);
     }
 
     /// <summary>The first number of OMP_NUM_THREADS ("8" or, for nested levels, "8,2"); null where there is none.</summary>

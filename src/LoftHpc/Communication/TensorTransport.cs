@@ -34,6 +34,9 @@ public abstract class TensorTransport : IDisposable
         return cut.ByImage ? new HostTransport(cut) : new DeviceTransport(device, cut);
     }
 
+    /// <summary>How exchanges are cut into calls.</summary>
+    public abstract ExchangeCut Cut { get; }
+
     /// <summary>Bytes of the buffers that are kept.</summary>
     public abstract long BufferBytes { get; }
 
@@ -61,6 +64,8 @@ public abstract class TensorTransport : IDisposable
 internal sealed unsafe class HostTransport(ExchangeCut cut) : TensorTransport
 {
     private readonly NativeBuffer _scratch = new();
+
+    public override ExchangeCut Cut => cut;
 
     public override long BufferBytes => _scratch.CapacityBytes;
 
@@ -191,6 +196,8 @@ internal sealed class DeviceTransport(Device device, ExchangeCut cut) : TensorTr
     private long _slotBytes;
 
     private delegate void Call(MpiBuffer send, long[] sendCounts, MpiBuffer receive, long[] receiveCounts);
+
+    public override ExchangeCut Cut => cut;
 
     public override long BufferBytes => 2 * ExchangeCut.Slots * _slotBytes;
 

@@ -23,6 +23,18 @@ public sealed record RunConfig
 
 public enum DeviceChoice { Auto, Cpu, Cuda }
 
+/// <summary>What convolutions are computed in. Weights, gradients, momentum, the loss and all averages are float32 always.</summary>
+public enum Precision
+{
+    Float32,
+
+    /// <summary>Float32 whose factors a GPU cuts to 10 bits.</summary>
+    Tf32,
+
+    /// <summary>Activations and their gradients too.</summary>
+    Bfloat16,
+}
+
 public enum MpiBinding { Native, [WrittenAs("mpi.net")] MpiNet }
 
 public sealed record RunSection
@@ -38,6 +50,9 @@ public sealed record RunSection
     /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
     [Range(1, 1024), WrittenAs("auto")]
     public int? Threads { get; init; }
+    /// <summary>Null (auto): float32 on the CPU, tf32 on a GPU.</summary>
+    [WrittenAs("auto")]
+    public Precision? Precision { get; init; }
     /// <summary>What the ranks communicate through: the program's own binding, or the MPI.NET package, under the MPICH family only.</summary>
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
     /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware; never through MPI.NET.</summary>

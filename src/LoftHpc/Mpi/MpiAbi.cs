@@ -34,7 +34,7 @@ internal sealed record MpiAbi(
         return new MpiAbi(
             MpiFamily.OpenMpi, openMpiWorld, Global("mpi_info_null"), Global("mpi_errors_return"),
             InPlace: 1, StatusIgnore: 0, SharedMemoryType: 0,
-            [Global("mpi_uint8_t"), Global("mpi_int32_t"), Global("mpi_int64_t"), Global("mpi_float"), Global("mpi_double")],
+            [Global("mpi_uint8_t"), Global("mpi_int32_t"), Global("mpi_int64_t"), Global("mpi_float"), Global("mpi_double"), Global("mpi_int16_t")],
             [Global("mpi_op_sum"), Global("mpi_op_min"), Global("mpi_op_max")]);
     }
 
@@ -42,6 +42,6 @@ internal sealed record MpiAbi(
     private static MpiAbi Mpich => new(
         MpiFamily.Mpich, World: 0x44000000, InfoNull: 0x1c000000, ErrorsReturn: 0x54000001,
         InPlace: -1, StatusIgnore: 1, SharedMemoryType: 1,
-        [0x4c00013b, 0x4c000439, 0x4c00083a, 0x4c00040a, 0x4c00080b],
+        [0x4c00013b, 0x4c000439, 0x4c00083a, 0x4c00040a, 0x4c00080b, 0x4c000238],
         [0x58000003, 0x58000002, 0x58000001]);
 }

@@ -10,6 +10,9 @@ public enum MpiDataType
     Int64,
     Float32,
     Float64,
+
+    /// <summary>16 bits that are sent as they are: MPI has no arithmetic of them, so they cannot be reduced.</summary>
+    Bfloat16,
 }
 
 /// <summary>Reductions that the program uses. Bytes have a sum only: MPICH 4.0 compares them as signed numbers.</summary>
@@ -39,6 +42,7 @@ public readonly record struct MpiBuffer(nint Address, long Count, MpiDataType Ty
     public static int SizeOf(MpiDataType type) => type switch
     {
         MpiDataType.Byte => 1,
+        MpiDataType.Bfloat16 => 2,
         MpiDataType.Int32 or MpiDataType.Float32 => 4,
         MpiDataType.Int64 or MpiDataType.Float64 => 8,
         _ => throw new ArgumentOutOfRangeException(nameof(type)),
@@ -68,6 +72,7 @@ public readonly record struct MpiBuffer(nint Address, long Count, MpiDataType Ty
         torch.ScalarType.Int64 => MpiDataType.Int64,
         torch.ScalarType.Float32 => MpiDataType.Float32,
         torch.ScalarType.Float64 => MpiDataType.Float64,
+        torch.ScalarType.BFloat16 => MpiDataType.Bfloat16,
         _ => throw new ArgumentException($"MPI does not send tensors of {type}"),
     };
 }

@@ -435,6 +435,7 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
     {
         if (type == MpiDataType.Byte && operation != MpiOperation.Sum)
             throw new ArgumentException($"{operation} of bytes: MPICH 4.0 takes them for signed numbers", nameof(operation));
+        if (type == MpiDataType.Bfloat16) throw new ArgumentException($"{operation} of bfloat16: MPI has no such numbers", nameof(operation));
     }
 
     internal void CheckReduce(MpiBuffer send, MpiBuffer receive, int root)

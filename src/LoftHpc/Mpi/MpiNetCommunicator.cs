@@ -137,6 +137,7 @@ internal sealed class MpiNetCommunicator : ICommunicator
         MpiDataType.Int32 => new Typed<int>(_adopted),
         MpiDataType.Int64 => new Typed<long>(_adopted),
         MpiDataType.Float32 => new Typed<float>(_adopted),
+        MpiDataType.Bfloat16 => new Typed<short>(_adopted),
         _ => new Typed<double>(_adopted),
     };
 

@@ -27,7 +27,7 @@ public interface INetworkExchange
     void Backward(Tensor loss);
 }
 
-/// <summary>The tensors of one batch norm, each [C].</summary>
+/// <summary>The tensors of one batch norm, each [C]; in float32 also where what is normalised is bfloat16.</summary>
 public readonly record struct NormTensors(Tensor Weight, Tensor Bias, Tensor RunningMean, Tensor RunningVariance)
 {
     /// <summary>Share of the newest batch in running statistics (PyTorch's default).</summary>

@@ -13,6 +13,7 @@ namespace LoftHpc.Networks;
 public static class LayerChecks
 {
     /// <summary>Both modes of batch norm: output, gradients and running statistics in training, and the output in evaluation.</summary>
+    /// <param name="type">Of the input, the output and their gradients: with bfloat16 parameters and statistics are float32.</param>
     /// <param name="exchange">Whose batch norm it is; alone, without other ranks.</param>
     /// <returns>What is wrong; null where all is right.</returns>
     public static ArithmeticFault? Norm(NormShape shape, ScalarType type, Device device, INetworkExchange exchange)
@@ -23,9 +24,9 @@ public static class LayerChecks
         using DisposeScope scope = NewDisposeScope();
         using Generator generator = new(2, CPU);
         using NanMemory nan = NanMemory.Begin(device);
-        Tensor Draw(double low, double high, params long[] size) => rand(size, float32, generator: generator).mul_(high - low).add_(low).to(type, device);
+        Tensor Draw(double low, double high, params long[] size) => rand(size, float32, generator: generator).mul_(high - low).add_(low).to(Precisions.TypeHeld(type), device);
 
-        Tensor x = Draw(-1, 1, images, channels, shape.Side, shape.Side).requires_grad_(true), coming = Draw(-1, 1, x.shape);
+        Tensor x = Draw(-1, 1, images, channels, shape.Side, shape.Side).to(type).requires_grad_(true), coming = Draw(-1, 1, x.shape).to(type);
         NormTensors norm = new(
             Draw(0.5, 1.5, channels).requires_grad_(true), Draw(-1, 1, channels).requires_grad_(true), Draw(-1, 1, channels), Draw(0.5, 1.5, channels));
         double[] input = Exact(x), gradient = Exact(coming), weight = Exact(norm.Weight), bias = Exact(norm.Bias), meanBefore = Exact(norm.RunningMean), varianceBefore = Exact(norm.RunningVariance);
@@ -85,11 +86,13 @@ public static class LayerChecks
             ofVariance[c] = (3 * n) + (8 * u * 2);
         }
         Tensor OfChannels(double[] values) => tensor(values).view(1, channels, 1, 1);
+        (string, Tensor, Tensor, Tensor) Activations(string what, Tensor found, double[] expected, double[] allowed) =>
+            (what, found, Like(x, expected), rounding.Stored(OfChannels(allowed), Like(x, expected)));
         return ArithmeticFault.FirstOf(
-            ("output in evaluation", evaluated, Like(x, expectedEvaluated), OfChannels(ofEvaluated)), ("output in training", trained, Like(x, expectedTrained), OfChannels(ofTrained)),
+            Activations("output in evaluation", evaluated, expectedEvaluated, ofEvaluated), Activations("output in training", trained, expectedTrained, ofTrained),
             ("running mean", norm.RunningMean, tensor(expectedMean), tensor(ofMean)), ("running variance", norm.RunningVariance, tensor(expectedVariance), tensor(ofVariance)),
             ("weight gradient", norm.Weight.grad!, tensor(expectedWeight), tensor(ofWeight)), ("bias gradient", norm.Bias.grad!, tensor(expectedBias), tensor(ofBias)),
-            ("input gradient", x.grad!, Like(x, expectedInput), OfChannels(ofInput)));
+            Activations("input gradient", x.grad!, expectedInput, ofInput));
     }
 
     /// <summary>Average over the pixels, product with the head's weights, bias, and cross-entropy as a mean and as a sum; with their gradients.</summary>
@@ -101,9 +104,9 @@ public static class LayerChecks
         using DisposeScope scope = NewDisposeScope();
         using Generator generator = new(3, CPU);
         using NanMemory nan = NanMemory.Begin(device);
-        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(type, device);
+        Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(Precisions.TypeHeld(type), device);
 
-        Tensor x = Draw(images, features, shape.Side, shape.Side).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
+        Tensor x = Draw(images, features, shape.Side, shape.Side).to(type).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
         Tensor labels = arange(images, int64).remainder(classes).to(device);
         (Tensor Logits, Tensor Loss, Tensor[] Gradients) Train(Reduction reduction)
         {
@@ -151,7 +154,7 @@ public static class LayerChecks
 
         // All factors are at most 1. Averages first, then logits, then the logarithm of the softmax, whose exponentials are
         // off by what their arguments are; then the gradients, each a sum over what comes before it.
-        Rounding rounding = Rounding.Of(type), products = Rounding.OfProducts(type, device.type);
+        Rounding rounding = Rounding.Of(type), products = Rounding.OfProducts(Precisions.TypeHeld(type), device.type);
         double u = rounding.Sum(1), average = rounding.Sum(pixels + 1);
         double logit = (products.Sum(features + 1) * ((longest * longestWeights) + 1)) + (Math.Sqrt(features) * longestWeights * average);
         double logarithm = (2 * logit) + ((classes + (2 * range) + 10) * u), loss = logarithm + (rounding.Sum(images + 2) * lossSum / images);
@@ -160,12 +163,13 @@ public static class LayerChecks
         // The gradients of the sum are those of the mean, times the number of images.
         (string, Tensor, Tensor, Tensor)[] Gradients(string of, Tensor[] found, int scale)
         {
-            (string Of, Tensor Expected, double Allowed)[] head =
+            Tensor ofInput = Like(x, expectedInput);
+            (string Of, Tensor Expected, Tensor Allowed)[] head =
             [
-                ("weights", tensor(expectedWeight).view(classes, features), weightOff), ("bias", tensor(expectedBias), (images * deltaOff) + perImage),
-                ("input", Like(x, expectedInput), inputOff + (3 * u / pixels)),
+                ("weights", tensor(expectedWeight).view(classes, features), tensor(weightOff)), ("bias", tensor(expectedBias), tensor((images * deltaOff) + perImage)),
+                ("input", ofInput, rounding.Stored(tensor(inputOff + (3 * u / pixels)), ofInput)),
             ];
-            return [.. head.Select((one, i) => ($"gradient of the head's {one.Of} by the {of} loss", found[i], one.Expected * scale, tensor(one.Allowed * scale)))];
+            return [.. head.Select((one, i) => ($"gradient of the head's {one.Of} by the {of} loss", found[i], one.Expected * scale, one.Allowed * scale))];
         }
         return ArithmeticFault.FirstOf(
         [

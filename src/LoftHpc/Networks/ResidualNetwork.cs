@@ -13,7 +13,13 @@ public delegate void LayerObserver(string layer, Tensor input, Tensor weight, Te
 /// The forward pass of a residual network, or of one rank's share of it: the description, the tensors held here, and
 /// the exchange that fills in what is held elsewhere.
 /// </summary>
-public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetworkExchange exchange, LayerObserver? observer = null)
+/// <param name="computeType">
+/// Type of what convolutions, norms and sums of blocks take and give, and of its gradients: that of the state (null), or
+/// bfloat16 where the state is float32. Weights are then cast for each use, so that their gradients come in float32, norms
+/// keep their parameters and statistics in float32, and the head computes in it.
+/// </param>
+public sealed class ResidualNetwork(
+    NetworkSpec spec, ModelState state, INetworkExchange exchange, ScalarType? computeType = null, LayerObserver? observer = null)
 {
     /// <summary>The whole network.</summary>
     public NetworkSpec Spec => spec;
@@ -21,8 +27,11 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
     /// <summary>What it computes with.</summary>
     public ModelState State => state;
 
+    /// <summary>Type of its activations.</summary>
+    public ScalarType ComputeType { get; } = computeType ?? state.Type;
+
     /// <summary>The same network, watched.</summary>
-    public ResidualNetwork Observed(LayerObserver by) => new(spec, state, exchange, by);
+    public ResidualNetwork Observed(LayerObserver by) => new(spec, state, exchange, ComputeType, by);
 
     /// <summary>Logits [N, classes] of images [N, C, H, W].</summary>
     public Tensor Forward(Tensor images, bool training) => Forward(images, training, 0, spec.UnitCount);
@@ -68,8 +77,8 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         return logits;
     }
 
-    /// <summary>What some features [N, features, H, W], averaged over their pixels, add to the logits [N, classes].</summary>
-    internal static Tensor PartialLogits(Tensor x, Tensor weight) => x.mean([2, 3]).matmul(weight.t());
+    /// <summary>What some features [N, features, H, W], averaged over their pixels, add to the logits [N, classes], in the weights' type.</summary>
+    internal static Tensor PartialLogits(Tensor x, Tensor weight) => x.mean([2, 3], type: weight.dtype).matmul(weight.t());
 
     private Tensor PreActivationBlock(BlockSpec block, Tensor input, bool training)
     {
@@ -103,11 +112,17 @@ public sealed class ResidualNetwork(NetworkSpec spec, ModelState state, INetwork
         Tensor weight = state[$"{conv.Name}.weight"];
         long[] shape = weight.shape;
         if (shape[0] == 0 || shape[1] == 0)
-            return zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], input.dtype, input.device);
-        Tensor output = Convolution.Apply(conv.Name, input, weight, conv.Stride, conv.Padding);
+            return zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], ComputeType, input.device);
+        // What the backward pass needs of casts its graph keeps.
+        Tensor filters = InComputeType(weight), x = InComputeType(input);
+        Tensor output = Convolution.Apply(conv.Name, x, filters, conv.Stride, conv.Padding);
+        if (!ReferenceEquals(filters, weight)) filters.Dispose();
+        if (!ReferenceEquals(x, input)) x.Dispose();
         observer?.Invoke(conv.Name, input, weight, output);
         return output;
     }
+
+    private Tensor InComputeType(Tensor values) => values.dtype == ComputeType ? values : values.to(ComputeType);
 
     private Tensor Norm(NormSpec norm, Tensor x, bool training)
     {

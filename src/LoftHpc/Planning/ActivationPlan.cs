@@ -1,5 +1,6 @@
 using LoftHpc.Arithmetic;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -21,7 +22,8 @@ public enum ForwardKind
 
 /// <summary>
 /// Bytes that a rank holds for the backward pass when the forward pass of a step is done, planned without running it:
-/// the batch, what autograd saves, and what the step's C# tensors keep alive until its dispose scope ends. The
+/// the batch, what autograd saves, and what the step's C# tensors keep alive until its dispose scope ends. In bfloat16 activations
+/// take half, and the casts of weights and of the images are kept beside their float32 originals. The
 /// allocator's and autograd's own records are not counted.
 /// </summary>
 public static class ActivationPlan
@@ -32,16 +34,16 @@ public static class ActivationPlan
     /// <summary>What a rank holds in a whole step of a method (of loft: of a round that partitions).</summary>
     /// <param name="network">The whole network.</param>
     /// <param name="imageSide">Pixels.</param>
-    /// <param name="elementBytes">Bytes of one value.</param>
+    /// <param name="type">Of activations; images, statistics and the head are float32 where it is bfloat16.</param>
     /// <param name="units">Of gpipe: the units of the rank's stage, from the first up to, but not with, the end; null: all.</param>
     /// <param name="channels">Channels of input and output that a convolution is computed with where that is repaired (<see cref="Convolution.ChannelsOf"/>); null: those that it has.</param>
     public static long Bytes(
-        PretrainSection config, NetworkSpec network, int imageSide, int ranks, int rank, int elementBytes = sizeof(float),
+        PretrainSection config, NetworkSpec network, int imageSide, int ranks, int rank, ScalarType type = ScalarType.Float32,
         (int First, int End)? units = null, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels = null)
     {
         (int first, int end) = units ?? (0, network.UnitCount);
         var share = new Shard(rank, ranks);
-        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, elementBytes, share, channels).Units(0, held.UnitCount, imageSide);
+        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, type, share, channels).Units(0, held.UnitCount, imageSide);
         // Ranks that walk the whole set by themselves have a whole batch each.
         int walked = config.Samples is SampleScope.Whole ? config.Batch : Size(share, config.Batch);
         switch (config.Method)
@@ -61,7 +63,7 @@ public static class ActivationPlan
             case PretrainMethod.Gpipe:
                 // The micro-batches of a step are all held when the last of them is forward.
                 return Shard.Sizes(config.Batch, config.Gpipe.MicroBatches).Sum(parts =>
-                    parts.Count * new Counter(ForwardKind.Serial, network, parts.Size, elementBytes, share, channels).Units(first, end, imageSide));
+                    parts.Count * new Counter(ForwardKind.Serial, network, parts.Size, type, share, channels).Units(first, end, imageSide));
             default:
                 throw new ArgumentOutOfRangeException(nameof(config), $"no method {config.Method}");
         }
@@ -79,9 +81,14 @@ public static class ActivationPlan
 
     /// <summary>Counts along the forward pass, as <see cref="ResidualNetwork"/> does it.</summary>
     private sealed class Counter(
-        ForwardKind kind, NetworkSpec network, int images, int elementBytes, Shard share, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels)
+        ForwardKind kind, NetworkSpec network, int images, ScalarType type, Shard share, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels)
     {
+        /// <summary>Bytes of a value of an activation, and of what stays in the type of the weights.</summary>
+        private readonly int _elementBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(type)), _heldBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(Precisions.TypeHeld(type)));
+
         private long _bytes;
+
+        private bool Casts => type != Precisions.TypeHeld(type);
 
         /// <summary>Bytes of some units that follow each other, with their input, which is the images or another rank's output.</summary>
         public long Units(int first, int end, int imageSide)
@@ -89,7 +96,7 @@ public static class ActivationPlan
             if (images == 0) return 0;
             _bytes = 0;
             int side = first == 0 ? imageSide : (int)network.UnitOutput(first - 1, imageSide)[^1];
-            if (first == 0) Map(network.ImageChannels, side);
+            if (first == 0) MapHeld(network.ImageChannels, side);
             else Map((int)network.UnitOutput(first - 1, imageSide)[0], side);
             for (int unit = first; unit < end; unit++)
             {
@@ -104,7 +111,7 @@ public static class ActivationPlan
 
         private void Stem(int side)
         {
-            Padding(network.Stem, side);
+            Padding(network.Stem, side, castsInput: Casts);
             side = network.Stem.OutputSide(side);
             Map(Own(network.Stem.Out), side);
             if (network.StemNorm is not null) NormRelu(network.StemNorm, side);
@@ -137,7 +144,7 @@ public static class ActivationPlan
                 // Autograd needs the input of the shortcut's norm, and not its output.
                 Map(Own(block.Conv2.Out), inner);
                 NormStatistics(block.ShortcutNorm);
-                if (kind is ForwardKind.SynchronisedBatchNorm) Map(2 * Own(block.Conv2.Out), inner);
+                if (kind is ForwardKind.SynchronisedBatchNorm) Synchronised(Own(block.Conv2.Out), inner);
             }
             Map(Own(block.Inner), inner);
             NormRelu(block.Norm1, inner);
@@ -149,22 +156,30 @@ public static class ActivationPlan
         private void Head(int side)
         {
             if (network.FinalNorm is not null) NormRelu(network.FinalNorm, side);
-            Map(Own(network.HeadSpace), 1);
+            MapHeld(Own(network.HeadSpace), 1);
             // The product, with filters sliced its sum over the ranks, with the bias, and the logarithm of its softmax.
-            Map((kind is ForwardKind.FilterParallel ? 4 : 3) * network.Classes, 1);
+            MapHeld((kind is ForwardKind.FilterParallel ? 4 : 3) * network.Classes, 1);
             _bytes += (long)images * IndexBytes;
         }
 
         /// <summary>A norm and what follows it in place: relu, or the sum of a block and relu.</summary>
         private void NormRelu(NormSpec norm, int side)
         {
-            // Synchronised: the normalised input, the result, which starts a piece of the tape, and relu's own result.
-            Map((kind is ForwardKind.SynchronisedBatchNorm ? 3 : 1) * Own(norm.Space), side);
+            Map(Own(norm.Space), side);
+            // relu then has a result of its own.
+            if (kind is ForwardKind.SynchronisedBatchNorm) Synchronised(Own(norm.Space), side);
             NormStatistics(norm);
         }
 
+        /// <summary>The normalised input, and the result, which starts a piece of the tape.</summary>
+        private void Synchronised(int channels, int side)
+        {
+            MapHeld(channels, side);
+            Map(channels, side);
+        }
+
         /// <summary>Mean and deviation of each channel.</summary>
-        private void NormStatistics(NormSpec norm) => _bytes += 2L * Own(norm.Space) * elementBytes;
+        private void NormStatistics(NormSpec norm) => _bytes += 2L * Own(norm.Space) * _heldBytes;
 
         private void Paddings(BlockSpec block, int side, int inner)
         {
@@ -173,15 +188,18 @@ public static class ActivationPlan
             if (block.Shortcut is not null) Padding(block.Shortcut, side);
         }
 
-        /// <summary>Where channels are padded, the convolution's gradients need the padded copies of its input and of its weights.</summary>
-        private void Padding(ConvSpec conv, int side)
+        /// <summary>
+        /// The convolution's gradients need its input and its weights as it got them: copies, where channels are padded or values
+        /// cast.
+        /// </summary>
+        private void Padding(ConvSpec conv, int side, bool castsInput = false)
         {
             (int inputs, int outputs) = (conv.InputChannels, Own(conv.Out));
-            if (channels is null || inputs == 0 || outputs == 0) return;
-            ScalarType type = elementBytes == sizeof(double) ? ScalarType.Float64 : ScalarType.Float32;
-            (int wideInputs, int wideOutputs) = channels(new ConvolutionShape(inputs, outputs, conv.Kernel, conv.Stride, conv.Padding, side, type, DeviceType.CPU));
-            if (wideInputs > inputs) Map(wideInputs, side);
-            if ((wideInputs, wideOutputs) != (inputs, outputs)) _bytes += (long)wideInputs * wideOutputs * conv.Kernel * conv.Kernel * elementBytes;
+            if (inputs == 0 || outputs == 0) return;
+            (int wideInputs, int wideOutputs) =
+                channels?.Invoke(new ConvolutionShape(inputs, outputs, conv.Kernel, conv.Stride, conv.Padding, side, type, DeviceType.CPU)) ?? (inputs, outputs);
+            if (wideInputs > inputs || castsInput) Map(wideInputs, side);
+            if (Casts || (wideInputs, wideOutputs) != (inputs, outputs)) _bytes += (long)wideInputs * wideOutputs * conv.Kernel * conv.Kernel * _elementBytes;
         }
 
         private void Gathered(ChannelSpace space, int side)
@@ -189,7 +207,10 @@ public static class ActivationPlan
             if (kind is ForwardKind.FilterParallel) Map(space.Count, side);
         }
 
-        private void Map(int channels, int side) => _bytes += (long)images * channels * side * side * elementBytes;
+        private void Map(int channels, int side) => _bytes += (long)images * channels * side * side * _elementBytes;
+
+        /// <summary>The same in the type of the weights.</summary>
+        private void MapHeld(int channels, int side) => _bytes += (long)images * channels * side * side * _heldBytes;
 
         /// <summary>Channels of a space that the rank holds: its share of the filters, or all.</summary>
         private int Own(ChannelSpace space) => kind is ForwardKind.FilterParallel ? Size(share, space.Count) : space.Count;

@@ -57,7 +57,7 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
 
     private void Exchange(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
     {
-        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * ElementBytes;
+        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * Setting.ActivationBytes;
         Gather(plan, purpose, batch, [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area)], backward, alike);
         // On the CPU what MPI sends is packed, but for one image, which needs no packing.
         int images = Math.Min(batch, Setting.Cut.ImagesPerPiece(imageBytes));

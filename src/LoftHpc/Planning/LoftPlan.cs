@@ -108,7 +108,7 @@ public sealed class LoftPlan : RoundsPlan
         if (_loft.Deal is DealKind.Norm) _normBytes = DoubleBytes * GatherNorms(plan, Moves);
         if (_loft.Deal is DealKind.Norm || !IsDrawn)
         {
-            Alltoallv(plan, CommunicationPurpose.Round, AverageMoved(), BufferValues, Moves);
+            Alltoallv(plan, CommunicationPurpose.Round, AverageMoved(), BufferValues, times: Moves);
             return;
         }
         IReadOnlyList<int[]> owners = _owners(_loft.WarmupRounds);

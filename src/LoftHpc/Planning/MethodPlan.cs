@@ -3,6 +3,7 @@ using LoftHpc.Configuration;
 using LoftHpc.Networks;
 using LoftHpc.Training;
 using static LoftHpc.Planning.PlanSetting;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Planning;
 
@@ -84,7 +85,7 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
-        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, ElementBytes, Units(rank));
+        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.InBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32, Units(rank));
 
     /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
     protected virtual (int First, int End)? Units(int rank) => null;
@@ -145,34 +146,42 @@ public abstract class MethodPlan(PlanSetting setting)
             plan.Allreduce(purpose, counts[0], elementBytes, calls);
     }
 
-    /// <summary>A tensor goes from one rank to another.</summary>
+    /// <summary>Activations, or their gradients, go from one rank to another.</summary>
     protected void Send(CommunicationPlan plan, CommunicationPurpose purpose, int from, int to, long values, int times)
     {
         _exchanges = true;
-        foreach ((long[] counts, int calls) in ExchangeCut.CallsOf([values], setting.Cut.Pieces(values * ElementBytes)))
-            plan.Send(purpose, from, to, counts[0], ElementBytes, (long)calls * times);
+        foreach ((long[] counts, int calls) in ExchangeCut.CallsOf([values], setting.Cut.Pieces(values * setting.ActivationBytes)))
+            plan.Send(purpose, from, to, counts[0], setting.ActivationBytes, (long)calls * times);
     }
 
-    /// <summary>Tensors [images, channels, H, W], of which each rank has some channels, are gathered, and their gradients reduced and scattered.</summary>
+    /// <summary>Activations [images, channels, H, W], of which each rank has some channels, are gathered, and their gradients reduced and scattered.</summary>
     /// <param name="parts">Values of an image that each rank has.</param>
     protected void Gather(CommunicationPlan plan, CommunicationPurpose purpose, int images, long[] parts, bool backward, int times)
     {
         _exchanges = true;
-        foreach ((long[] counts, int calls) in setting.Cut.CallsOf(images, parts, ElementBytes))
+        int bytes = setting.ActivationBytes;
+        foreach ((long[] counts, int calls) in setting.Cut.CallsOf(images, parts, bytes))
         {
-            plan.Allgatherv(purpose, counts, ElementBytes, (long)calls * times);
-            if (backward) plan.ReduceScatter(purpose, counts, ElementBytes, (long)calls * times);
+            plan.Allgatherv(purpose, counts, bytes, (long)calls * times);
+            if (backward && !setting.InBfloat16) plan.ReduceScatter(purpose, counts, bytes, (long)calls * times);
+        }
+        if (!backward || !setting.InBfloat16) return;
+        // Of bfloat16 every rank sends each other its part, and the ranks do the sums.
+        foreach ((int batch, int batches) in Bfloat16Sum.Batches(setting.Cut, images, parts.Sum() * bytes))
+        {
+            long[] sent = [.. parts.Select(part => part * batch)];
+            Alltoallv(plan, purpose, [.. parts.Select(_ => sent)], Bfloat16Sum.Capacity(sent), bytes, (long)batches * times);
         }
     }
 
     /// <summary>Parts of flat tensors go from each rank to each other one.</summary>
     /// <param name="counts">Values that a rank (first index) sends to another.</param>
     /// <param name="capacity">Values that the tensors have room for.</param>
-    protected void Alltoallv(CommunicationPlan plan, CommunicationPurpose purpose, long[][] counts, long capacity, long times = 1)
+    protected void Alltoallv(CommunicationPlan plan, CommunicationPurpose purpose, long[][] counts, long capacity, int elementBytes = ElementBytes, long times = 1)
     {
         _exchanges = true;
-        foreach ((long[] flat, int calls) in ExchangeCut.CallsOf([.. counts.SelectMany(row => row)], setting.Cut.Pieces(capacity * ElementBytes)))
-            plan.Alltoallv(purpose, [.. flat.Chunk(Ranks)], ElementBytes, calls * times);
+        foreach ((long[] flat, int calls) in ExchangeCut.CallsOf([.. counts.SelectMany(row => row)], setting.Cut.Pieces(capacity * elementBytes)))
+            plan.Alltoallv(purpose, [.. flat.Chunk(Ranks)], elementBytes, calls * times);
     }
 
     /// <summary>Each other rank sends rank 0 its part of every tensor that it brings.</summary>

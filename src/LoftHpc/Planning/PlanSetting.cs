@@ -26,12 +26,12 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
 
 /// <summary>
 /// What a plan is of: a config, its network and images, and a number of ranks. Tensors are float32, and on the CPU unless
-/// run.device is cuda.
+/// run.device is cuda; with run.precision: bfloat16 activations, and what is exchanged of them, are of that.
 /// </summary>
 public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageShape Images, int Ranks)
 {
-    /// <summary>Bytes of a value of the network, of the float64 values that are summed beside it, and of whole numbers.</summary>
-    public const int ElementBytes = sizeof(float), DoubleBytes = sizeof(double), IntBytes = sizeof(int), LongBytes = sizeof(long);
+    /// <summary>Bytes of a value of the network, of the float64 values that are summed beside it, of whole numbers, and of bfloat16.</summary>
+    public const int ElementBytes = sizeof(float), DoubleBytes = sizeof(double), IntBytes = sizeof(int), LongBytes = sizeof(long), Bfloat16Bytes = 2;
 
     /// <exception cref="UserError">The network's depth is not one of its family's, or the data set has fewer images than asked for.</exception>
     public static PlanSetting Of(RunConfig config, int ranks)
@@ -45,6 +45,12 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
         Config.Run.Device is DeviceChoice.Cuda ? TorchSharp.DeviceType.CUDA : TorchSharp.DeviceType.CPU, Config.Run.CudaAwareMpi);
 
     public PretrainSection Pretrain => Config.Pretrain;
+
+    /// <summary>Whether activations are bfloat16.</summary>
+    public bool InBfloat16 => Config.Run.Precision is Precision.Bfloat16;
+
+    /// <summary>Bytes of a value of an activation or of its gradient.</summary>
+    public int ActivationBytes => InBfloat16 ? Bfloat16Bytes : ElementBytes;
 
     public int StepsPerEpoch => Batches.Count(Images.TrainImages, Pretrain.Batch);
 

@@ -18,7 +18,7 @@ public static class PlanTables
         NetworkSection network = plan.Config.Network;
         return Invariant($"{ConfigName.Of(network.Family)} {network.Depth} of width {network.Width} on {ConfigName.Of(plan.Config.Data.Set)}: ")
             + Invariant($"{plan.Network.ParameterCount:N0} parameters, {plan.Network.Flops(plan.Images.Side):N0} FLOPs an image forward; ")
-            + Invariant($"{ConfigName.Of(plan.Pretrain.Method)}, {plan.Pretrain.Epochs} epochs of {plan.StepsPerEpoch} steps");
+            + Invariant($"{ConfigName.Of(plan.Pretrain.Method)}, {plan.Pretrain.Epochs} epochs of {plan.StepsPerEpoch} steps{(plan.InBfloat16 ? ", activations in bfloat16" : "")}");
     }
 
     /// <summary>FLOPs and memory for each number of ranks.</summary>

@@ -43,6 +43,9 @@ internal sealed class CollectiveChecks(Findings findings)
         Types<int>(world);
         Types<long>(world);
         Types<double>(world);
+        // Bfloat16 travels as whole numbers of 16 bits, and is not reduced.
+        Allgatherv<short>(world, CountSets(world.Size)[0]);
+        Alltoallv<short>(world);
     }
 
     private void Calls<T>(ICommunicator world) where T : unmanaged, INumber<T>
@@ -336,7 +339,7 @@ internal sealed class CollectiveChecks(Findings findings)
             {
                 MpiDataType type =
                     typeof(T) == typeof(byte) ? MpiDataType.Byte : typeof(T) == typeof(int) ? MpiDataType.Int32
-                    : typeof(T) == typeof(long) ? MpiDataType.Int64 : typeof(T) == typeof(float) ? MpiDataType.Float32 : MpiDataType.Float64;
+                    : typeof(T) == typeof(long) ? MpiDataType.Int64 : typeof(T) == typeof(short) ? MpiDataType.Bfloat16 : typeof(T) == typeof(float) ? MpiDataType.Float32 : MpiDataType.Float64;
                 return _memory.View(_count, type);
             }
         }

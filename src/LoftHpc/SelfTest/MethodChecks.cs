@@ -11,6 +11,14 @@ using static TorchSharp.torch;
 
 namespace LoftHpc.SelfTest;
 
+/// <summary>What a method is checked in.</summary>
+internal enum CheckedIn
+{
+    Float32,
+    Float64,
+    Bfloat16,
+}
+
 /// <summary>How the images of a batch go through the serial reference.</summary>
 /// <param name="Parts">Parts of a batch that go one after the other, their gradients added up.</param>
 /// <param name="OwnStatistics">Whether each part has running statistics of its own, averaged in the end.</param>
@@ -49,6 +57,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     /// and are told to compute alike.
     /// </summary>
     public bool Bits { get; init; }
+
+    /// <summary>What methods are checked in; bfloat16 only where it is asked for.</summary>
+    public IReadOnlyList<CheckedIn> In { get; init; } = [CheckedIn.Float32, CheckedIn.Float64];
 
     /// <summary>A network and synthetic images for it.</summary>
     internal static (NetworkSpec, BatchLoader) Setting(NetworkSection network, int? imageSide = null, int trainImages = 10, int classes = 5)
@@ -131,19 +142,24 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     public void Rounds(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
     {
         bool perBatch = config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch, bits = Bits && device.type is DeviceType.CPU && world.Size <= 2;
-        foreach (ScalarType type in new[] { ScalarType.Float32, ScalarType.Float64 })
+        foreach (CheckedIn type in In)
         {
-            bool oneRound = type is ScalarType.Float32 && !bits;
-            double tolerance = bits ? 0 : oneRound ? Tolerance32 : Tolerance64;
+            bool inBfloat16 = type is CheckedIn.Bfloat16, oneRound = type is not CheckedIn.Float64 && !bits;
+            double ofBfloat16 = Bfloat16Error.OfOneTensor * Bfloat16Error.Of(network);
+            double tolerance = bits ? 0 : inBfloat16 ? ofBfloat16 : oneRound ? Tolerance32 : Tolerance64;
+            Action<ModelState> prepare = inBfloat16 ? Bfloat16Error.Prepare(network) : Vary;
             CommunicationLedger ledger = new();
             // Not disposed: that would free the world.
             MeteredCommunicator metered = new(world, ledger);
             using TensorTransport transport = TensorTransport.For(device, direct);
-            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, type);
+            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, TypeOf(type)) { Precision = PrecisionOf(type) };
             using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-            using SerialReplay replay = new(network, data, config, world.Size, type, Vary) { Cut = ExchangeCut.For(device.type, direct) };
+            using SerialReplay replay = new(network, data, config, world.Size, context.Type, prepare, computeType: context.ComputeType)
+            {
+                Cut = ExchangeCut.For(device.type, direct),
+            };
             ModelState state = method is LoftTraining loft ? loft.State : ((LocalSgdTraining)method).State;
-            Vary(state);
+            prepare(state);
             foreach (TensorSlice slice in state.Slices)
                 findings.True(Error(state[slice.Name], slice.Take(replay.Whole[slice.Name])) == 0, $"{name} {type}: initial {slice.Name} differs");
             tamper?.Invoke(state);
@@ -153,18 +169,21 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             {
                 method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
                 replay.Step(step, steps);
-                if (step == 0 && config.LocalSteps > 1) CompareGradients(name, state, network, data, config);
+                if (step == 0 && config.LocalSteps > 1)
+                    CompareGradients(
+                        $"{name} {type}", state, network, data, config, prepare, inBfloat16 ? Bfloat16Error.Gradient : tensor => $"gradient of {tensor.Name}",
+                        inBfloat16 ? ofBfloat16 : type is CheckedIn.Float32 ? Tolerance32 : Tolerance64);
                 // Also in the middle of rounds, where it must change nothing.
                 if (step % 2 != 0 && step + 1 != config.LocalSteps) continue;
                 replay.AverageStatistics();
-                Measure(name, method, data, network, file, type, perBatch);
+                Measure($"{name} {type}", method, data, network, file, TypeOf(type), perBatch, inBfloat16 ? ofBfloat16 : null);
                 if (world.Rank == 0) CompareSaved($"in step {step + 1}", tensor => tensor.IsParameter || replay.HasStatistics ? replay.Now(tensor) : null);
                 if (oneRound && step + 1 >= config.LocalSteps) break;
             }
             if (!oneRound)
             {
                 replay.AverageStatistics();
-                Measure(name, method, data, network, file, type, perBatch);
+                Measure($"{name} {type}", method, data, network, file, TypeOf(type), perBatch, inBfloat16 ? ofBfloat16 : null);
                 if (world.Rank == 0) CompareSaved("at the end", tensor => tensor.IsParameter || replay.HasStatistics ? replay.Whole[tensor.Name] : replay.RecomputedStatistics[tensor.Name]);
                 CheckBytes(name, ledger, replay.RoundTransfers(world.Rank));
             }
@@ -179,8 +198,8 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
                     if (expected(tensor) is not Tensor value) continue;
                     // Running statistics that are recomputed, or averaged by images, are rounded in another order.
                     double allowed = tensor.IsParameter || (config.Method is PretrainMethod.Loft && replay.HasStatistics) ? tolerance
-                        : replay.HasStatistics ? Math.Max(tolerance, type is ScalarType.Float32 ? 1e-6 : 1e-14)
-                        : type is ScalarType.Float32 ? 1e-5 : Tolerance64;
+                        : replay.HasStatistics ? Math.Max(tolerance, type is CheckedIn.Float64 ? 1e-14 : 1e-6)
+                        : inBfloat16 ? ofBfloat16 : type is CheckedIn.Float32 ? 1e-5 : Tolerance64;
                     findings.Within($"{name} {type} {when}: {tensor.Name}", Error(saved.Read(tensor.Name), value), allowed);
                 }
             }
@@ -188,16 +207,16 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     }
 
     /// <summary>The momentum that the first step has left, which is its gradient with the weights' decay, against that of float64.</summary>
-    private void CompareGradients(string name, ModelState state, NetworkSpec network, BatchLoader data, PretrainSection config)
+    private void CompareGradients(
+        string what, ModelState state, NetworkSpec network, BatchLoader data, PretrainSection config, Action<ModelState> prepare,
+        Func<TensorSpec, string> gradient, double tolerance)
     {
-        using SerialReplay exact = new(network, data, config, world.Size, float64, Vary, byDefinition: true);
+        using SerialReplay exact = new(network, data, config, world.Size, float64, prepare, byDefinition: true);
         exact.Step(0, int.MaxValue);
         ModelState expected = exact.Of(world.Rank);
         CutErrors errors = new();
         foreach (TensorSlice slice in state.Parameters)
-            errors.Add(
-                $"{name} {state.Type}: gradient of {slice.Name}", state.Momentum(slice.Name), expected.Momentum(slice.Name),
-                state.Type is ScalarType.Float32 ? Tolerance32 : Tolerance64);
+            errors.Add($"{what}: {gradient(slice.Spec)}", state.Momentum(slice.Name), expected.Momentum(slice.Name), tolerance);
         errors.Note(world, findings);
     }
 
@@ -205,7 +224,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     public void LiveTensors(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
     {
         using TensorTransport transport = TensorTransport.For(device, direct);
-        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device) { Precision = PrecisionOf(In[^1]) };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         method.Step(0, 0, LearningRate);
         method.Evaluate(data, 4);
@@ -217,6 +236,10 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         // Native memory that no C# tensor stands for would show here; a step of this network makes some 10 MB.
         findings.True(grown < 200 << 20, $"{name}: the process has grown by {grown} bytes in 100 steps");
     }
+
+    private static ScalarType TypeOf(CheckedIn type) => type is CheckedIn.Float64 ? ScalarType.Float64 : ScalarType.Float32;
+
+    private static Precision PrecisionOf(CheckedIn type) => type is CheckedIn.Bfloat16 ? Precision.Bfloat16 : Precision.Float32;
 
     /// <summary>Relative error ||value - expected|| / ||expected||, on this rank.</summary>
     internal static double Error(Tensor value, Tensor expected)
@@ -234,21 +257,28 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         private readonly List<(string What, double Allowed)> _tensors = [];
         private readonly List<double> _squares = [];
 
-        /// <summary>This rank's part of a tensor.</summary>
+        /// <summary>This rank's part of a tensor. What has the name of what was added just before belongs to that.</summary>
         public void Add(string what, Tensor part, Tensor expectedPart, double allowed)
         {
             using DisposeScope scope = NewDisposeScope();
             using IDisposable frozen = no_grad();
             Tensor expected = expectedPart.detach().cpu().to(float64);
-            _tensors.Add((what, allowed));
-            _squares.Add((part.detach().cpu() - expected).square().sum().item<double>());
-            _squares.Add(expected.square().sum().item<double>());
+            if (_tensors.Count == 0 || _tensors[^1].What != what)
+            {
+                _tensors.Add((what, allowed));
+                _squares.AddRange([0, 0]);
+            }
+            _squares[^2] += (part.detach().cpu() - expected).square().sum().item<double>();
+            _squares[^1] += expected.square().sum().item<double>();
         }
 
-        public void Note(ICommunicator world, Findings findings)
+        /// <param name="together">What all tensors are together, and what is allowed of that; null: they are not looked at together.</param>
+        public void Note(ICommunicator world, Findings findings, (string What, double Allowed)? together = null)
         {
             double[] squares = [.. _squares];
             world.Allreduce(squares.AsSpan(), MpiOperation.Sum);
+            if (together is var (all, most))
+                findings.Within(all, Math.Sqrt(squares.Where((_, i) => i % 2 == 0).Sum() / squares.Where((_, i) => i % 2 == 1).Sum()), most);
             for (int i = 0; i < _tensors.Count; i++)
                 findings.Within(_tensors[i].What, squares[2 * i] == 0 ? 0 : Math.Sqrt(squares[2 * i] / squares[(2 * i) + 1]), _tensors[i].Allowed);
         }
@@ -261,48 +291,84 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     {
         (double tolerance32, double tolerance64) = tolerances ?? (Tolerance32, Tolerance64);
         // No weight decay in the single step: the velocity after it is the gradient.
-        foreach ((ScalarType type, int steps, double tolerance, double decay) in
-            new[] { (ScalarType.Float32, 1, tolerance32, 0.0), (ScalarType.Float64, Steps64, tolerance64, 5e-4) })
+        foreach (CheckedIn type in In)
         {
+            bool inBfloat16 = type is CheckedIn.Bfloat16;
+            double together = Bfloat16Error.Of(network), tolerance = inBfloat16 ? Bfloat16Error.OfOneTensor * together : type is CheckedIn.Float32 ? tolerance32 : tolerance64;
+            (int steps, double decay) = type is CheckedIn.Float64 ? (Steps64, 5e-4) : (1, 0.0);
+            Action<ModelState> initial = inBfloat16 ? Bfloat16Error.Prepare(network) : prepare ?? Vary;
             using DisposeScope scope = NewDisposeScope();
             OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
             using TensorTransport transport = TensorTransport.For(device, direct);
-            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, type);
+            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, TypeOf(type)) { Precision = PrecisionOf(type) };
             (ITrainingMethod method, ModelState state) = create(context, optimizer);
             using ITrainingMethod disposed = method;
             using ModelState whole = ModelState.InitializeWhole(network, Seed, float64, CPU);
-            foreach (ModelState each in new[] { state, whole }) (prepare ?? Vary)(each);
+            foreach (ModelState each in new[] { state, whole }) initial(each);
             tamper?.Invoke(state);
             using SerialReference serial = new(network, whole, cut);
-            (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context with { Type = float64, Device = CPU }, reference);
+            (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context with { Type = float64, Precision = Precision.Float32, Device = CPU }, reference);
             for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
 
             inspect?.Invoke(method, Enumerable.Range(0, steps).Sum(step => (long)new EpochBatches(data, batch).SizeOf(step % method.StepsPerEpoch)));
             StepTotals totals = method.TakeTotals(), tested = method.Evaluate(data, 4);
             string what = $"{name} {type}";
-            findings.Within($"{what}: loss", Math.Abs(totals.Loss - loss) / loss, tolerance);
-            findings.True(totals.Accuracy == accuracy, $"{what}: accuracy {totals.Accuracy} instead of {accuracy}");
+            findings.Within($"{what}: loss", Math.Abs(totals.Loss - loss) / loss, inBfloat16 ? together : tolerance);
+            // In bfloat16 two logits may be so near each other that their order is not sure.
+            findings.True(totals.Accuracy == accuracy || inBfloat16, $"{what}: accuracy {totals.Accuracy} instead of {accuracy}");
             findings.True(method.TakeTotals() == default, $"{what}: totals do not start anew");
 
             // Every rank walks through all tensors, also those that it holds nothing of.
-            CutErrors errors = new();
+            CutErrors errors = new(), gradients = new();
             Dictionary<string, TensorSlice> held = state.Slices.ToDictionary(slice => slice.Name);
             foreach (TensorSpec tensor in network.Tensors)
             {
                 Tensor expected = serial.Tensors[tensor.Name];
                 TensorSlice slice = held.GetValueOrDefault(tensor.Name) ?? new TensorSlice(tensor, [], null);
-                Tensor Part(Func<string, Tensor> of) => held.ContainsKey(tensor.Name) ? of(tensor.Name) : empty(slice.Shape, type);
+                Tensor Part(Func<string, Tensor> of) => held.ContainsKey(tensor.Name) ? of(tensor.Name) : empty(slice.Shape, context.Type);
                 errors.Add($"{what}: {tensor.Name}", Part(of => state[of]), slice.Take(expected.detach()), tolerance);
-                if (steps == 1 && tensor.IsParameter) errors.Add($"{what}: gradient of {tensor.Name}", Part(state.Momentum), slice.Take(expected.grad!), tolerance);
+                if (steps == 1 && tensor.IsParameter) gradients.Add($"{what}: {(inBfloat16 ? Bfloat16Error.Gradient(tensor) : $"gradient of {tensor.Name}")}", Part(state.Momentum), slice.Take(expected.grad!), tolerance);
             }
             errors.Note(world, findings);
+            gradients.Note(world, findings, inBfloat16 ? ($"{what}: all gradients", together) : null);
+            if (inBfloat16 && cut is null && !reference.OwnStatistics) CompareWithOneRank(what, network, state, context, optimizer, create, together);
 
             using IDisposable frozen = no_grad();
             Batch all = data.Load([.. Enumerable.Range(0, data.Count)], 0, augment: false, CPU, float64);
             Tensor logits = serial.Forward(all.Images, training: false);
             StepTotals serially = StepTotals.Of(logits, all.Labels, nn.functional.cross_entropy(logits, all.Labels, reduction: nn.Reduction.Sum));
             findings.Within($"{what}: loss in evaluation", Math.Abs(tested.LossSum - serially.LossSum) / serially.LossSum, tolerance);
-            findings.True((tested.Correct, tested.Images) == (serially.Correct, serially.Images), $"{what}: evaluation {tested} instead of {serially}");
+            findings.True((tested.Correct, tested.Images) == (inBfloat16 ? tested.Correct : serially.Correct, serially.Images), $"{what}: evaluation {tested} instead of {serially}");
+        }
+    }
+
+    /// <summary>
+    /// The gradients of the first step against those of one rank that computes in the same precision: each is off by its roundings,
+    /// so the difference by the root of twice their squares.
+    /// </summary>
+    private void CompareWithOneRank(
+        string what, NetworkSpec network, ModelState state, RankContext context, OptimizerSection optimizer,
+        Func<RankContext, OptimizerSection, (ITrainingMethod, ModelState)> create, double together)
+    {
+        using SelfCommunicator self = new();
+        using TensorTransport transport = TensorTransport.For(device, direct: false);
+        (ITrainingMethod alone, ModelState whole) = create(
+            context with { Communicator = self, Ledger = new CommunicationLedger(), Channels = new ChannelExchange(self, transport) }, optimizer);
+        using (alone)
+        {
+            Bfloat16Error.Prepare(network)(whole);
+            alone.Step(0, 0, LearningRate);
+            CutErrors gradients = new();
+            Dictionary<string, TensorSlice> held = state.Slices.ToDictionary(slice => slice.Name);
+            foreach (TensorSpec tensor in network.Tensors.Where(tensor => tensor.IsParameter))
+            {
+                using DisposeScope scope = NewDisposeScope();
+                TensorSlice slice = held.GetValueOrDefault(tensor.Name) ?? new TensorSlice(tensor, [], null);
+                gradients.Add(
+                    $"{what}, one rank: {Bfloat16Error.Gradient(tensor)}", held.ContainsKey(tensor.Name) ? state.Momentum(tensor.Name) : empty(slice.Shape, context.Type),
+                    slice.Take(whole.Momentum(tensor.Name)), Math.Sqrt(2) * Bfloat16Error.OfOneTensor * together);
+            }
+            gradients.Note(world, findings, ($"{what}, one rank: all gradients", Math.Sqrt(2) * together));
         }
     }
 
@@ -346,7 +412,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     }
 
     /// <summary>The norms and the evaluation are those of the network that is saved at the same time.</summary>
-    private void Measure(string name, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch)
+    /// <param name="ofBfloat16">What the evaluation may be off by where it is in bfloat16; else null.</param>
+    private void Measure(
+        string what, ITrainingMethod method, BatchLoader data, NetworkSpec network, string path, ScalarType type, bool perBatch, double? ofBfloat16)
     {
         IReadOnlyList<Distances.FilterNorms> own = method.MeasureNorms();
         StepTotals evaluated = method.Evaluate(data, Batch);
@@ -359,7 +427,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         {
             using DisposeScope scope = NewDisposeScope();
             Tensor expected = file.Read($"{layer}.weight").to(float64).square().sum([1, 2, 3]).sqrt();
-            findings.Within($"{name} {type}: norms of {layer}", Error(tensor(norms), expected), 1e-12);
+            findings.Within($"{what}: norms of {layer}", Error(tensor(norms), expected), 1e-12);
         }
         using ModelState state = ModelState.Load([.. network.Tensors.Select(TensorSlice.Whole)], tensor => file.Read(tensor.Name), type, CPU);
         (double lossSum, long correct) = (0, 0);
@@ -373,8 +441,10 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             lossSum += count * nn.functional.cross_entropy(logits, batch.Labels).to(float64).item<double>();
             correct += logits.argmax(1).eq(batch.Labels).sum().item<long>();
         }
-        findings.Within($"{name} {type}: evaluation of the saved network", Math.Abs(evaluated.LossSum - lossSum) / lossSum, 1e-5);
-        findings.True((evaluated.Images, evaluated.Correct) == (data.Count, correct), $"{name} {type}: evaluated {evaluated}, of the saved network {correct} are right");
+        findings.Within($"{what}: evaluation of the saved network", Math.Abs(evaluated.LossSum - lossSum) / lossSum, ofBfloat16 ?? 1e-5);
+        findings.True(
+            (evaluated.Images, evaluated.Correct) == (data.Count, ofBfloat16 is null ? correct : evaluated.Correct),
+            $"{what}: evaluated {evaluated}, of the saved network {correct} are right");
     }
 
     private void CheckBytes(string name, CommunicationLedger ledger, IReadOnlyDictionary<string, (long Calls, long Sent, long Received)> expected)

@@ -51,6 +51,8 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     /// <summary>Ranks whose rounds are replayed in one process, at most: its time grows with them.</summary>
     private const int ReplayedRanks = 8;
 
+    private readonly bool _inBfloat16 = config.Run.Precision is Precision.Bfloat16;
+
     private LargeMessages? _messages;
 
     /// <summary>The parts, in their order: each proves what later ones rely on.</summary>
@@ -136,12 +138,13 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     {
         LayerShapes timed = new();
         (NetworkSpec network, int side) = SpeedMeasurement.Network(config);
-        timed.Add(network, side, network.Tensors.Select(TensorSlice.Whole), float32, device.type);
+        ScalarType[] types = _inBfloat16 ? [float32, bfloat16] : [float32];
+        foreach (ScalarType type in types) timed.Add(network, side, network.Tensors.Select(TensorSlice.Whole), type, device.type);
         int number = world.Rank;
         ConvolutionShape[] shapes =
         [
-            .. from i in Channels from o in Channels from k in Kernels from s in Strides
-               select new ConvolutionShape(i, o, k, s, k / 2, Sides[number++ % Sides.Length], float32, device.type),
+            .. from type in types from i in Channels from o in Channels from k in Kernels from s in Strides
+               select new ConvolutionShape(i, o, k, s, k / 2, Sides[number++ % Sides.Length], type, device.type),
             .. timed.Convolutions.Select(convolution => convolution.Shape),
         ];
         ArithmeticFault?[] faults;
@@ -153,13 +156,14 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         }
         // Without oneDNN all are computed by other code, those that were looked at before too.
         while (before is not ArithmeticRepair.OnednnOff && Convolution.Repairs.Repair is ArithmeticRepair.OnednnOff);
-        for (int i = 0; i < shapes.Length; i++) findings.True(faults[i] is null, $"convolution {shapes[i]}: {faults[i]}; no repair helps");
+        for (int i = 0; i < shapes.Length; i++)
+            findings.True(faults[i] is null, $"convolution {shapes[i]}{(shapes[i].Type is ScalarType.BFloat16 ? ", in bfloat16" : "")}: {faults[i]}; no repair helps");
     }
 
     private void OtherLayers(Findings findings)
     {
         void Right(string what, ArithmeticFault? fault) => findings.True(fault is null, $"{what}: {fault}");
-        foreach (ScalarType type in (ScalarType[])[float32, float64])
+        foreach (ScalarType type in (ScalarType[])[float32, float64, .. _inBfloat16 ? [bfloat16] : Array.Empty<ScalarType>()])
         {
             foreach (NormShape shape in from c in Channels from s in Sides select new NormShape(c, s))
             {
@@ -169,7 +173,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
             }
             foreach ((int features, int classes) in from f in Features from c in Classes select (f, c))
                 Right($"head of {features} features and {classes} classes, {type}", LayerChecks.HeadAndLoss(new HeadShape(features, 4, classes), type, device));
-            Right($"step of the optimizer, {type}", ArithmeticCheck.Optimizer(type, device));
+            if (type is not ScalarType.BFloat16) Right($"step of the optimizer, {type}", ArithmeticCheck.Optimizer(type, device));
         }
     }
 
@@ -179,7 +183,11 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         _messages.Run();
     }
 
-    private MethodChecks Methods(ICommunicator ranks, Findings findings) => new(ranks, device, direct, findings, tamper) { Steps64 = 3 };
+    private MethodChecks Methods(ICommunicator ranks, Findings findings) => new(ranks, device, direct, findings, tamper)
+    {
+        Steps64 = 3,
+        In = _inBfloat16 ? [CheckedIn.Float32, CheckedIn.Float64, CheckedIn.Bfloat16] : [CheckedIn.Float32, CheckedIn.Float64],
+    };
 
     /// <summary>Does a check in groups of neighbouring ranks, all at the same time.</summary>
     private void InGroups(int atMost, Findings findings, Action<MethodChecks> check)
@@ -191,10 +199,10 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     /// <summary>Without TF32 on GPUs, which the part of convolutions proves: methods are then held to the limits of float32.</summary>
     private void InFullPrecision(Action check)
     {
-        bool onGpu = device.type is DeviceType.CUDA, convolutions = onGpu && backends.cudnn.allow_tf32, products = onGpu && backends.cuda.matmul.allow_tf32;
-        if (onGpu) backends.cudnn.allow_tf32 = backends.cuda.matmul.allow_tf32 = false;
+        bool tf32 = device.type is DeviceType.CUDA && Precisions.Tf32Allowed;
+        if (tf32) Precisions.AllowTf32(false);
         check();
-        if (onGpu) (backends.cudnn.allow_tf32, backends.cuda.matmul.allow_tf32) = (convolutions, products);
+        if (tf32) Precisions.AllowTf32(true);
     }
 
     private void TrainingMethods(Findings findings)

@@ -40,7 +40,10 @@ internal static class SpeedMeasurement
         BatchLoader data = new(ImageDataLoader.Load(section, config.Run.Seed).Train, section, config.Run.Seed);
         using SelfCommunicator self = new();
         using TensorTransport transport = TensorTransport.For(device, direct: false);
-        RankContext context = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), device);
+        RankContext context = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), device)
+        {
+            Precision = config.Run.Precision is Precision.Bfloat16 ? Precision.Bfloat16 : Precision.Float32,
+        };
         (NetworkSpec network, _) = Network(config);
         using ITrainingMethod method = TrainingMethods.Create(
             context, network, new PretrainSection { Method = PretrainMethod.Dense, Batch = Images, Epochs = 1 }, data, config.Run.Seed);

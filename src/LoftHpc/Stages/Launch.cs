@@ -1,9 +1,11 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 using LoftHpc.Training;
+using TorchSharp;
 
 namespace LoftHpc.Stages;
 
@@ -28,6 +30,8 @@ public class Launch : IDisposable
         Torch = Agree.OnAllRanks(World, TorchLibrary.Load);
         Agree.OnSame(World, "libtorch", Torch.Version, "use the same libtorch on all hosts");
         Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
+        Precision precision = Agree.OnAllRanks(World, () => Precisions.Resolve(Config.Run.Precision, Placement.Device));
+        Precisions.Use(precision, Placement.Device);
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
 
         // MPI.NET's calls take arrays of .NET, not addresses in GPU memory.
@@ -35,7 +39,7 @@ public class Launch : IDisposable
         _transport = TensorTransport.For(Placement.Device, Direct);
         CommunicationLedger ledger = new();
         MeteredCommunicator metered = new(World, ledger);
-        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device);
+        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device) { Precision = precision };
     }
 
     public LaunchOptions Options { get; }
@@ -77,7 +81,9 @@ public class Launch : IDisposable
             string reason = Config.Run.Mpi is MpiBinding.Native ? "this MPI library does not say that it is CUDA-aware" : "MPI.NET does not take addresses in GPU memory";
             Reporter.Warning($"run.cuda_aware_mpi: {reason}; tensors go through host memory");
         }
-        Reporter.Table(ResultTables.Ranks(Placement.Ranks));
+        if (Context.Precision is Precision.Bfloat16 && Placement.Device.type is DeviceType.CPU && !Placement.AllHaveBfloat16)
+            Reporter.Warning("run.precision: bfloat16 is slower than float32 here, 8 to 10 times where it was measured: not all ranks' processors have instructions for it (avx512_bf16, amx_bf16)");
+        Reporter.Table(ResultTables.Ranks(Placement.Ranks, Context.Precision));
     }
 
     public void Dispose()

@@ -15,6 +15,7 @@ namespace LoftHpc.Training;
 public static class ArithmeticCheck
 {
     /// <summary>Returns where all is right, or was made right. Not collective.</summary>
+    /// <param name="type">That of activations: with bfloat16 all else is float32.</param>
     /// <exception cref="UserError">Something is computed wrongly and no repair helps.</exception>
     public static void Run(LayerShapes layers, ScalarType type, Device device)
     {
@@ -40,11 +41,11 @@ public static class ArithmeticCheck
     {
         ModelState state = network.State;
         LayerShapes layers = new();
-        layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), state.Type, device.type);
+        layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), network.ComputeType, device.type);
         (string What, ArithmeticFault? Fault)[] found =
         [
             .. layers.Convolutions.Select(convolution => ($"{convolution.Layer}, a convolution {convolution.Shape}", Convolution.CheckAgain(convolution.Shape, device))),
-            .. Others(layers, state.Type, device),
+            .. Others(layers, network.ComputeType, device),
         ];
         (string What, ArithmeticFault? Fault) wrong = found.Where(one => one.Fault is not null).OrderBy(one => !one.What.StartsWith($"{layer},", StringComparison.Ordinal)).FirstOrDefault();
         return wrong.Fault is null
@@ -63,7 +64,7 @@ public static class ArithmeticCheck
         }
         foreach (HeadShape shape in layers.Heads)
             yield return ($"the head and the loss, {shape.Features} features and {shape.Classes} classes", LayerChecks.HeadAndLoss(shape, type, device));
-        yield return ("a step of the optimizer", Optimizer(type, device));
+        yield return ("a step of the optimizer", Optimizer(Precisions.TypeHeld(type), device));
     }
 
     /// <summary>Batch norm by the statistics of all ranks, here of this one.</summary>

@@ -32,7 +32,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         _assignment = FilterAssignment.Create(network, config.Assignment, seed, context.Size);
         _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
         _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
-        _network = new ResidualNetwork(network, _state, _exchange);
+        _network = new ResidualNetwork(network, _state, _exchange, context.ComputeType);
         // Every rank sees the same logits, so all look together.
         _watch = new StepWatch(context, _network, data.ImageSide);
         _totals = new TotalsOnDevice(context.Device);

@@ -39,7 +39,7 @@ public sealed class GpipeTraining : ITrainingMethod
         _stage = _stages[context.Rank];
         (_previous, _next) = (context.Rank - 1, context.Rank + 1);
         _state = ModelState.Initialize(_stage.Slices(network), seed, context.Type, context.Device);
-        _network = new ResidualNetwork(network, _state, new SerialExchange());
+        _network = new ResidualNetwork(network, _state, new SerialExchange(), context.ComputeType);
         _watch = new StepWatch(context, _network, _imageSide);
         _sends = new PendingSends(context.Channels);
         _totals = new TotalsOnDevice(context.Device);
@@ -203,7 +203,7 @@ public sealed class GpipeTraining : ITrainingMethod
 
     private Tensor Receive(long[] shape, int source)
     {
-        Tensor values = empty(shape, _context.Type, _context.Device);
+        Tensor values = empty(shape, _context.ComputeType, _context.Device);
         _context.Channels.Receive(values, source);
         return values;
     }

@@ -94,8 +94,8 @@ public sealed class LoftTraining : ITrainingMethod
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
         using ModelState whole = GatherToAll(recompute: !perBatch);
-        return Evaluation.Of(new ResidualNetwork(Network, whole, new SerialExchange()), data, batch, _context, _context.Shard, batchStatistics: perBatch)
-            .SumOverRanks(_context.Communicator);
+        ResidualNetwork full = new(Network, whole, new SerialExchange(), _context.ComputeType);
+        return Evaluation.Of(full, data, batch, _context, _context.Shard, batchStatistics: perBatch).SumOverRanks(_context.Communicator);
     }
 
     /// <summary>
@@ -212,7 +212,7 @@ public sealed class LoftTraining : ITrainingMethod
             foreach (TensorSpec tensor in wanted.Where(tensor => !IsCut(tensor)))
             {
                 using DisposeScope scope = NewDisposeScope();
-                whole[tensor.Name].copy_(_average.Read(_state, tensor.Name));
+                whole[tensor.Name].copy_(_average.Read(tensor.Name));
             }
         }
         NetworkGather.EachToAll(

@@ -87,7 +87,8 @@ public sealed record NonFinite(int Order, string Text)
     {
         double bound = terms;
         foreach (double factor in factors) bound *= factor;
-        return !(bound < (type is ScalarType.Float64 ? double.MaxValue : float.MaxValue));
+        // The exponents of bfloat16 are those of float32; its largest number has 8 bits.
+        return !(bound < type switch { ScalarType.Float64 => double.MaxValue, ScalarType.BFloat16 => 255.0 / 256 * Math.Pow(2, 128), _ => float.MaxValue });
     }
 
     private static NonFinite? InLayer(ResidualNetwork network, int imageSide, Device device, string layer, Tensor input, Tensor weight, Tensor output)

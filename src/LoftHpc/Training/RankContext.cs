@@ -1,4 +1,5 @@
 using LoftHpc.Communication;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using TorchSharp;
 using static TorchSharp.torch;
@@ -12,6 +13,12 @@ public sealed record RankContext(
     public int Rank => Communicator.Rank;
 
     public int Size => Communicator.Size;
+
+    /// <summary>What convolutions are computed in; the same on all ranks. Bfloat16 only where <see cref="Type"/> is float32.</summary>
+    public Precision Precision { get; init; }
+
+    /// <summary>Type of activations, and of what ranks exchange of them and of their gradients. All else is of <see cref="Type"/>.</summary>
+    public ScalarType ComputeType => Precision is Precision.Bfloat16 ? ScalarType.BFloat16 : Type;
 
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }

@@ -35,11 +35,14 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         // Dozens of small tensors, in every norm, that the backward does not need.
         using DisposeScope scope = NewDisposeScope();
         long channels = x.size(1), own = x.size(0) * x.size(2) * x.size(3);
+        // In the type of the statistics, whatever that of the activations is.
+        ScalarType type = norm.Weight.dtype;
+        Tensor values = In(type, x);
         // Sums in float64 of each shard's mean and variance: the difference of squares then loses nothing of float32.
         Tensor sums = zeros([(2 * channels) + 1], float64, x.device);
         if (own > 0)
         {
-            (Tensor variance, Tensor mean) = var_mean(x, [0, 2, 3], unbiased: false);
+            (Tensor variance, Tensor mean) = var_mean(values, [0, 2, 3], unbiased: false);
             Tensor mean64 = mean.to(float64);
             sums.narrow(0, 0, channels).copy_(mean64 * own);
             sums.narrow(0, channels, channels).copy_((variance.to(float64) + mean64.square()) * own);
@@ -50,23 +53,24 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         double count = forward.Count = sums[-1].item<double>();
         Tensor totalMean = sums.narrow(0, 0, channels) / count;
         Tensor totalVariance = (sums.narrow(0, channels, channels) / count - totalMean.square()).clamp_min(0);
-        norm.RunningMean.mul_(1 - NormTensors.Momentum).add_(totalMean.to(x.dtype), alpha: NormTensors.Momentum);
+        norm.RunningMean.mul_(1 - NormTensors.Momentum).add_(totalMean.to(type), alpha: NormTensors.Momentum);
         if (count > 1)
         {
             norm.RunningVariance.mul_(1 - NormTensors.Momentum)
-                .add_((totalVariance * (count / (count - 1))).to(x.dtype), alpha: NormTensors.Momentum);
+                .add_((totalVariance * (count / (count - 1))).to(type), alpha: NormTensors.Momentum);
         }
 
-        forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(x.dtype)).MoveToOuterDisposeScope();
-        forward.Normalized = (x - PerChannel(totalMean.to(x.dtype))).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
-        return (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias)).MoveToOuterDisposeScope();
+        forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(type)).MoveToOuterDisposeScope();
+        forward.Normalized = (values - PerChannel(totalMean.to(type))).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
+        return In(x.dtype, (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias))).MoveToOuterDisposeScope();
     }
 
     /// <summary>dx = weight / deviation * (dy - mean(dy) - normalized * mean(dy * normalized)), means over the whole batch.</summary>
-    private Tensor Differentiate(Tensor gradient, NormTensors norm, Forward forward)
+    private Tensor Differentiate(Tensor coming, NormTensors norm, Forward forward)
     {
         using DisposeScope scope = NewDisposeScope();
         using IDisposable frozen = no_grad();
+        Tensor gradient = In(norm.Weight.dtype, coming);
         long channels = gradient.size(1);
         Tensor biasGradient = gradient.sum([0, 2, 3]), weightGradient = (gradient * forward.Normalized).sum([0, 2, 3]);
         Accumulate(norm.Bias, biasGradient);
@@ -78,7 +82,7 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         Tensor centred = gradient - PerChannel(sums.narrow(0, 0, channels));
         centred.sub_(forward.Normalized.mul_(PerChannel(sums.narrow(0, channels, channels))));
         forward.Normalized.Dispose();
-        return centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
+        return In(coming.dtype, centred.mul_(PerChannel(norm.Weight)).mul_(forward.InverseDeviation)).MoveToOuterDisposeScope();
     }
 
     /// <summary>As autograd does: in place, where there is a gradient already.</summary>
@@ -87,6 +91,8 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
         if (parameter.grad is Tensor sum) sum.add_(gradient);
         else parameter.grad = gradient.clone();
     }
+
+    private static Tensor In(ScalarType type, Tensor values) => values.dtype == type ? values : values.to(type);
 
     private static Tensor PerChannel(Tensor values) => values.view(1, -1, 1, 1);
 }

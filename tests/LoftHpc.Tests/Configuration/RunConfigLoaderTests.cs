@@ -21,7 +21,7 @@ public sealed class RunConfigLoaderTests
     public void Values_of_every_kind_are_read()
     {
         RunConfig config = Parse("""
-            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, device: cuda, mpi: mpi.net }
+            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, precision: bfloat16, device: cuda, mpi: mpi.net }
             network: { family: wide-resnet, depth: 16, widen_factor: 4 }
             data:
               set: fashion-mnist
@@ -35,8 +35,8 @@ public sealed class RunConfigLoaderTests
             distance: { every: 500 steps }
             retrain: { batch_norm: per-rank }
             """);
-        Assert.Equal(("null", -5_000_000_000, true, (int?)3, DeviceChoice.Cuda, MpiBinding.MpiNet),
-            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Device, config.Run.Mpi));
+        Assert.Equal(("null", -5_000_000_000, true, (int?)3, (Precision?)Precision.Bfloat16, DeviceChoice.Cuda, MpiBinding.MpiNet),
+            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Precision, config.Run.Device, config.Run.Mpi));
         Assert.Equal((NetworkFamily.WideResnet, 16, 4), (config.Network.Family, config.Network.Depth, config.Network.WidenFactor));
         Assert.Equal((DataSetName.FashionMnist, 100, null, "/data/some folder"),
             (config.Data.Set, config.Data.TrainImages, config.Data.TestImages, config.Data.Folder));
@@ -109,6 +109,7 @@ public sealed class RunConfigLoaderTests
     [InlineData("run: { name: .. }", "a.yaml:1: run.name: .. is not the plain name of a folder")]
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
+    [InlineData("run: { precision: float64 }", "a.yaml:1: run.precision: found float64; allowed: float32, tf32, bfloat16, or auto")]
     [InlineData("run: { threads: 0 }", "a.yaml:1: run.threads: found 0; allowed: a whole number from 1 to 1024, or auto")]
     [InlineData("run: { mpi: mpi-net }", "a.yaml:1: run.mpi: found mpi-net; allowed: native, mpi.net")]
     [InlineData("data: { flip: yes }", "a.yaml:1: data.flip: found yes; allowed: true, false")]
@@ -312,7 +313,7 @@ public sealed class RunConfigLoaderTests
     public void The_dump_loads_back_to_an_equal_config()
     {
         OptimizerSection optimizer = new() { LearningRate = 1.0 / 3, Momentum = 0.1, WeightDecay = 1e-300, Milestones = [TrainingTime.Steps(1)], Decay = 0.3 };
-        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Overwrite = true, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
+        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Overwrite = true, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Precision = Precision.Bfloat16, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
         SyntheticSection synthetic = new() { Channels = 1, Size = 40, Classes = 3 };
         RunConfig config = new()
         {
@@ -368,6 +369,7 @@ public sealed class RunConfigLoaderTests
     {
         string dump = RunConfigLoader.ToYaml(new RunConfig { Run = new RunSection { Mpi = MpiBinding.MpiNet } });
         Assert.Contains("  threads: auto\n", dump);
+        Assert.Contains("  precision: auto\n", dump);
         Assert.Contains("  mpi: mpi.net\n", dump);
     }
 

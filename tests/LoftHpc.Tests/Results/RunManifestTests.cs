@@ -60,6 +60,18 @@ public sealed class RunManifestTests : IDisposable
         Assert.Equal(new MpiRecord("MPICH", "4.0.2", "libmpich.so.12", "native"), RunManifest.Read(Path).Launches[0].Mpi);
     }
 
+    [Fact]
+    public void AManifestFromBeforeThereWasAChoiceOfPrecisionsSaysSo()
+    {
+        RunManifest.Begin(Path, Launch("run") with { Precision = "tf32" });
+        string text = File.ReadAllText(Path);
+        Assert.Equal("tf32", RunManifest.Read(Path).Launches[0].Precision);
+        string before = System.Text.RegularExpressions.Regex.Replace(text, @",\s*""precision"": ""tf32""", "");
+        Assert.NotEqual(text, before);
+        File.WriteAllText(Path, before);
+        Assert.Equal("not recorded", RunManifest.Read(Path).Launches[0].Precision);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("{}")]

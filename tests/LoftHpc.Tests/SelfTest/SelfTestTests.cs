@@ -58,6 +58,20 @@ public sealed class SelfTestTests : ProgramTests
         }
     }
 
+    /// <summary>In bfloat16, in which oneDNN gets more convolutions wrong: what is there is seen, repaired, and then right.</summary>
+    [SkippableTheory]
+    [InlineData("batch norm, head, loss, optimizer")]
+    [InlineData("training methods")]
+    [InlineData("rounds of loft and local-sgd")]
+    public void It_covers_bfloat16(string part)
+    {
+        BrokenMachine.SkipUnlessCachesMatter();
+        LaunchResult result = MpiLauncher.Run(
+            MpiLauncher.AnyFamily(), 2, [MpiLauncher.RankProgram, "SelfTestScenarios.Broken", "None", "none", part, "bfloat16"], environment: BrokenMachine.With("caches")).MustSucceed();
+        Assert.EndsWith("self-test passed: True", result.Output.TrimEnd(), StringComparison.Ordinal);
+        Assert.Equal(0, Numbers(result.Output, part).Failed);
+    }
+
     /// <summary>Without a config, on memory that holds NaN before it is written.</summary>
     [SkippableFact]
     public void It_reads_nothing_that_was_never_written() => MustPass(MpiLauncher.Run(
