@@ -52,7 +52,8 @@ public class ExchangeCutTests
     [Fact]
     public void Only_images_on_the_CPU_go_in_pieces_for_the_cache()
     {
-        Assert.Equal([(3L * 100, 33), (100, 1)], ExchangeCut.Host.CallsOf(100, [100], 1 << 20 >> 9).Select(call => (call.Counts[0], call.Calls)).Select(call => (call.Item1, call.Calls)));
+        // Images of 200 KiB: five fit into a MiB.
+        Assert.Equal([(500L, 20), (200, 1)], ExchangeCut.Host.CallsOf(102, [100], 2048).Select(call => (call.Counts[0], call.Calls)));
         Assert.Equal(1, ExchangeCut.Host.Pieces(long.MaxValue));
         Assert.Equal(1, ExchangeCut.Direct.Pieces(long.MaxValue));
         Assert.Equal(3, ExchangeCut.Staged.Pieces((2 * ExchangeCut.Staged.PieceBytes) + 1));

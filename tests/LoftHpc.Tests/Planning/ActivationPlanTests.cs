@@ -77,11 +77,11 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         output.WriteLine(MpiLauncher.RunScenario(
             MpiLauncher.AnyFamily(), 1, "MemoryScenarios.PartsOfANetwork", $"{family}", $"{depth}", $"{width}", $"{form}", "32", "3").MustSucceed().Output);
 
-    /// <summary>The full network is gathered on rank 0, tensor by tensor, and nowhere else.</summary>
+    /// <summary>It is gathered tensor by tensor, where all ranks measure it or one saves it, and never else.</summary>
     [SkippableTheory]
     [InlineData(2)]
     [InlineData(4)]
-    public void No_rank_but_the_first_ever_holds_the_full_network(int ranks)
+    public void The_full_network_is_held_only_while_it_is_evaluated_or_saved(int ranks)
     {
         using TemporaryFolder folder = new();
         output.WriteLine(MpiLauncher.Run(
