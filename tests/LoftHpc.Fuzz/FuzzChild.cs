@@ -132,7 +132,8 @@ internal static class FuzzChild
     private static void Tidy()
     {
         if (ProcessMemory.PeakBytes <= MaxBytes / 4) return;
-        GC.Collect();
+        // Aggressive: what is free goes back to the system, or it would still count.
+        GC.Collect(GC.MaxGeneration, GCCollectionMode.Aggressive, blocking: true, compacting: true);
         ProcessMemory.RestartPeak();
     }
 
