@@ -149,7 +149,7 @@ public sealed class BatchLoader
             {
                 Span<T> row = target.Slice(((channel * height) + y) * width, width);
                 int sourceY = y + down;
-                if ((uint)sourceY >= (uint)height)
+                if ((uint)sourceY >= (uint)height || begin == end)
                 {
                     row.Fill(table[0]);
                     continue;

@@ -12,7 +12,7 @@ namespace LoftHpc.Training;
 public static class MomentumSgd
 {
     /// <summary>Values that are updated together on the CPU: with their gradients and momentum they stay in the cache meanwhile.</summary>
-    private const long CacheValues = 1 << 16;
+    private const long CacheValues = 1 << 18;
 
     /// <summary>One update of every parameter from its gradient, which is zero afterwards.</summary>
     /// <param name="go">A truth value on the device, []: where it is false, weights, momentum and gradients stay (but for decay in the momentum). Null: it is true.</param>

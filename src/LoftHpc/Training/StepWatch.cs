@@ -65,6 +65,8 @@ public sealed class StepWatch(RankContext context, ResidualNetwork network, int 
         if (_late is not null)
         {
             if (all is not null) _late.OwnGradients(all);
+            // Of a sum over ranks all of it, so that ranks to whose weights others' gradients would do harm stop in the same step.
+            else if (_late.HasOwnGradients) _late.Gradients(State.Gradients);
             else _late.Gradients(Parameters.FirstOrDefault() is TensorSlice ofStem ? State.Gradient(ofStem.Name) : null);
             return;
         }

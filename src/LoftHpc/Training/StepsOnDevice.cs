@@ -16,7 +16,6 @@ internal sealed class StepsOnDevice(Device device) : IDisposable
     private readonly List<Func<ResidualNetwork, Tensor?>> _again = [];
     private long _first;
     private int _steps, _skipped;
-    private bool _hasOwn;
 
     /// <summary>The first step that was not finite.</summary>
     /// <param name="Step">Its number, from 0.</param>
@@ -24,6 +23,9 @@ internal sealed class StepsOnDevice(Device device) : IDisposable
     /// <param name="Again">Does its forward pass again, where that was not finite; null: the gradients were not.</param>
     /// <param name="IsOfOthers">Whether it came with the gradients of other ranks.</param>
     public sealed record Fault(long Step, int StepsAgo, Func<ResidualNetwork, Tensor?>? Again, bool IsOfOthers);
+
+    /// <summary>Whether <see cref="OwnGradients"/> are noted.</summary>
+    public bool HasOwnGradients { get; private set; }
 
     /// <summary>Notes a loss.</summary>
     public void Loss(Tensor loss, Func<ResidualNetwork, Tensor?> again)
@@ -35,7 +37,7 @@ internal sealed class StepsOnDevice(Device device) : IDisposable
     /// <summary>Notes the gradients of this rank alone, before they are summed with those of others.</summary>
     public void OwnGradients(Tensor gradients)
     {
-        _hasOwn = true;
+        HasOwnGradients = true;
         Note(gradients, 1);
     }
 
@@ -62,7 +64,7 @@ internal sealed class StepsOnDevice(Device device) : IDisposable
         if (at < _steps)
         {
             bool lossIsFinite = _again.Count == 0 || passed[0] > at;
-            return new Fault(_first + at, _steps - 1 - at + _skipped, lossIsFinite ? null : _again[at], _hasOwn && passed[1] > at);
+            return new Fault(_first + at, _steps - 1 - at + _skipped, lossIsFinite ? null : _again[at], HasOwnGradients && passed[1] > at);
         }
         _first += _steps;
         (_steps, _skipped) = (0, 0);
