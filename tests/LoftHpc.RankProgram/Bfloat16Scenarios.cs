@@ -21,6 +21,23 @@ internal static class Bfloat16Scenarios
     /// </summary>
     public static void Method(ICommunicator world, string[] arguments)
     {
+        Findings findings = Found(world, arguments);
+        Check.Passed(findings);
+        Check.True(findings.Worst is > 0.01 and <= 1, $"the largest error is {findings.Worst} of what is allowed");
+        string[] all = world.Allgather(string.Create(CultureInfo.InvariantCulture, $"{findings.Checks} checks, largest error / allowed {findings.Worst:f3}"));
+        if (world.Rank == 0) Console.WriteLine(string.Join('\n', all));
+    }
+
+    /// <summary>Arguments: an <see cref="ExchangeFault"/>, and then as of <see cref="Method"/>. What is allowed is so little that a fault shows.</summary>
+    public static void Faulty(ICommunicator world, string[] arguments)
+    {
+        Findings findings = Found(new FaultyCommunicator(world, Enum.Parse<ExchangeFault>(arguments[0])), arguments[1..]);
+        Check.True(findings.Worst > 1 && findings.Failures.Any(failure => failure.Contains(" is off by ", StringComparison.Ordinal)), $"the largest error is {findings.Worst} of what is allowed");
+        if (world.Rank == 0) Console.WriteLine(string.Join('\n', findings.Failures));
+    }
+
+    private static Findings Found(ICommunicator world, string[] arguments)
+    {
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(arguments);
         PretrainSection config = MethodChecks.Pretrain(arguments[4..]);
         Findings findings = new();
@@ -33,10 +50,7 @@ internal static class Bfloat16Scenarios
             case PretrainMethod.Gpipe: checks.Gpipe(name, network, data, config.Gpipe); break;
             default: checks.Rounds(name, network, data, config); break;
         }
-        Check.Passed(findings);
-        Check.True(findings.Worst is > 0.01 and <= 1, $"the largest error is {findings.Worst} of what is allowed");
-        string[] all = world.Allgather(string.Create(CultureInfo.InvariantCulture, $"{findings.Checks} checks, largest error / allowed {findings.Worst:f3}"));
-        if (world.Rank == 0) Console.WriteLine(string.Join('\n', all));
+        return findings;
     }
 
     /// <summary>

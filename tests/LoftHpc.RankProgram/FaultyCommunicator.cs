@@ -7,7 +7,10 @@ public enum ExchangeFault
 {
     None,
 
-    /// <summary>A reduce-scatter gives this rank its own values, and not the sum over the ranks: the gradient of a gather that forgets the others.</summary>
+    /// <summary>
+    /// A reduce-scatter gives this rank its own values, and not the sum over the ranks: the gradient of a gather that forgets the
+    /// others. (Of bfloat16, in whose place an alltoallv stands, the others' blocks come as zeros.)
+    /// </summary>
     OwnGradientOnly,
 
     /// <summary>An allgather puts the values of the first and the last rank in each other's place where they have equally many.</summary>
@@ -62,6 +65,11 @@ internal sealed unsafe class FaultyCommunicator(ICommunicator inner, ExchangeFau
         MpiBuffer receive, ReadOnlySpan<long> receiveCounts, ReadOnlySpan<long> receiveDisplacements)
     {
         inner.Alltoallv(send, sendCounts, sendDisplacements, receive, receiveCounts, receiveDisplacements);
+        for (int rank = 0; fault is ExchangeFault.OwnGradientOnly && receive.Type is MpiDataType.Bfloat16 && rank < Size; rank++)
+        {
+            MpiBuffer block = receive.Slice(receiveDisplacements[rank], receiveCounts[rank]);
+            if (rank != Rank) new Span<byte>((void*)block.Address, (int)block.Bytes).Clear();
+        }
         if (fault is not ExchangeFault.ReceivedElsewhere || receive.Count == 0) return;
         if (receive.ElementBytes == sizeof(short)) SwapEnds(new Span<short>((void*)receive.Address, (int)receive.Count));
         else if (receive.ElementBytes == sizeof(float)) SwapEnds(new Span<float>((void*)receive.Address, (int)receive.Count));
