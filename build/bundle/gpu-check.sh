@@ -158,7 +158,10 @@ if [[ -z $gpu ]]; then
     sizes=(data.train_images=1920 data.test_images=500 pretrain.epochs=1 retrain.epochs=1 retrain.optimizer.milestones=[] pretrain.optimizer.milestones=[])
     least_accuracy=0.2 selftest=(network.width=8)
 fi
+# Of the self-test, what a precision changes: the rest is done in the first one.
+precise=(--part convolutions --part 'batch norm, head, loss, optimizer' --part 'training methods' --part 'rounds of loft and local-sgd')
 if ((brief)); then
+    precise=()
     sizes=(data.train_images=320 data.test_images=100 pretrain.epochs=1 retrain.epochs=1 retrain.optimizer.milestones=[] pretrain.optimizer.milestones=[])
     least_accuracy=0 selftest=(network.width=4 --part collectives --part 'training methods')
 fi
@@ -176,6 +179,7 @@ for ranks in 1 2; do
 done
 for precision in "${precisions[@]}"; do
     key=(${precision:+"run.precision=$precision"})
+    [[ $precision == "${precisions[0]}" ]] || selftest+=("${precise[@]}") precise=()
     for ranks in 1 2; do
         on_ranks $ranks "selftest-$ranks${precision:+-$precision}" 120 figures_of_selftest "$program" selftest "${key[@]}" "${selftest[@]}"
     done

@@ -97,6 +97,8 @@ public static unsafe partial class TorchLibrary
     {
         foreach (string library in Directory.EnumerateFiles(folder, "lib*.so*").Order(StringComparer.Ordinal))
         {
+            // A link to a library that a distribution has in another package, and that is mostly not needed.
+            if (new FileInfo(library).ResolveLinkTarget(returnFinalTarget: true) is { Exists: false }) continue;
             try
             {
                 if (!ElfFile.IsWhole(library)) throw Error($"{library} is cut ({reason}): install it again");
