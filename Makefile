@@ -37,7 +37,7 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run run-loft compare plan comm-table test fuzz build setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare plan comm-table test fuzz build bundle gpu-check setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -61,6 +61,15 @@ fuzz: setup ## try COUNT mutated inputs of each format that is read: 10000, in a
 
 build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run --config FILE
 	@build/publish.sh
+
+bundle: ## pack dist/lofthpc-bundle.tar.xz, which proves a GPU machine that has PyTorch and mpiexec, but neither .NET nor network
+	@build/setup.sh data
+	@build/bundle.sh
+
+gpu-check: bundle ## unpack the bundle and prove this machine with it, on its GPUs or its CPU
+	@build/setup.sh run
+	@rm -rf dist/lofthpc-bundle.try && mkdir dist/lofthpc-bundle.try && tar -C dist/lofthpc-bundle.try -xf dist/lofthpc-bundle.tar.xz
+	@dist/lofthpc-bundle.try/lofthpc-bundle/gpu-check.sh $(ARGS) results/gpu-check
 
 setup: ## install what a run needs: an MPI, Fashion-MNIST
 	@build/setup.sh run

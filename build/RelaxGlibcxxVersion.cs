@@ -8,7 +8,7 @@ using Microsoft.Build.Utilities;
 
 /// <summary>
 /// Sets the weak flag (VER_FLG_WEAK) on the GLIBCXX_3.4.32 entry of .gnu.version_r in a 64-bit little-endian ELF
-/// library, so that the dynamic loader accepts an older libstdc++. Does nothing where libstdc++ has the version.
+/// library, so that the dynamic loader accepts an older libstdc++. Does nothing where libstdc++ has the version, unless told to.
 /// </summary>
 public class RelaxGlibcxxVersion : Task
 {
@@ -22,9 +22,12 @@ public class RelaxGlibcxxVersion : Task
     /// <summary>The copy of (or link to) it in an output folder.</summary>
     public string Library { get; set; }
 
+    /// <summary>Also where this system's libstdc++ has the version: another machine's may not.</summary>
+    public bool Always { get; set; }
+
     public override bool Execute()
     {
-        if (SystemHasVersion()) return true;
+        if (!Always && SystemHasVersion()) return true;
         byte[] elf = File.ReadAllBytes(Library);
         if (elf.Length < 64 || elf[0] != 0x7f || elf[1] != 'E' || elf[4] != 2 || elf[5] != 1)
         {
@@ -40,7 +43,7 @@ public class RelaxGlibcxxVersion : Task
         File.SetLastWriteTimeUtc(aside, File.GetLastWriteTimeUtc(Source));
         File.Delete(Library);
         File.Move(aside, Library);
-        Log.LogMessage(MessageImportance.High, "{0} no longer needs {1}, which this system's libstdc++ lacks.", Path.GetFileName(Library), Version);
+        Log.LogMessage(MessageImportance.High, "{0} no longer needs {1}, which libstdc++ of before GCC 13 lacks.", Path.GetFileName(Library), Version);
         return true;
     }
 

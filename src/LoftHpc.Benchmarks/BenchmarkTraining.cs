@@ -14,20 +14,26 @@ internal sealed class BenchmarkTraining : IDisposable
     public const double LearningRate = 0.01;
     private const long Seed = 1;
 
-    private readonly TensorTransport _transport = TensorTransport.For(CPU, direct: false);
+    private readonly TensorTransport _transport;
     private readonly ITrainingMethod _method;
     private int _steps;
 
     /// <param name="batches">Batches of an epoch.</param>
-    public BenchmarkTraining(ICommunicator communicator, int width, int batches, PretrainSection config, Precision precision = Precision.Float32)
+    /// <param name="precision">On the CPU, where <paramref name="like"/> is null.</param>
+    /// <param name="like">What a launch computes with: its device, and how. Null: the CPU.</param>
+    public BenchmarkTraining(
+        ICommunicator communicator, int width, int batches, PretrainSection config, Precision precision = Precision.Float32, RankContext? like = null)
     {
+        Device device = like?.Device ?? CPU;
+        _transport = TensorTransport.For(device, direct: false);
         Optimizer = new OptimizerSection { LearningRate = LearningRate };
         Network = NetworkCatalog.Create(new NetworkSection { Width = width }, 3, 10);
         DataSection data = new() { Set = DataSetName.Synthetic, TrainImages = config.Batch * batches, TestImages = 1 };
         Images = new BatchLoader(ImageDataLoader.Load(data, Seed).Train, data, Seed);
         var ledger = new CommunicationLedger();
         var metered = new MeteredCommunicator(communicator, ledger);
-        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), CPU) { Precision = precision };
+        RankContext context = new(metered, ledger, new ChannelExchange(metered, _transport), device) { Precision = precision };
+        Context = like is null ? context : like with { Communicator = metered, Ledger = ledger, Channels = context.Channels };
         _method = TrainingMethods.Create(Context, Network, config with { Optimizer = Optimizer, Epochs = 1000 }, Images, Seed);
     }
 
@@ -49,11 +55,12 @@ internal sealed class BenchmarkTraining : IDisposable
     /// <summary>Parameters and optimizer state held here: momentum is as large as what it belongs to.</summary>
     public long TrainedBytes => 2 * _method.Memory.Optimizer;
 
-    /// <summary>The next steps; epoch after epoch.</summary>
+    /// <summary>The next steps; epoch after epoch. Returns when a GPU has done them too.</summary>
     public void Steps(int count)
     {
         for (int last = _steps + count; _steps < last; _steps++)
             _method.Step(_steps / StepsPerEpoch, _steps % StepsPerEpoch, LearningRate);
+        if (Context.Device.type is TorchSharp.DeviceType.CUDA) cuda.synchronize(Context.Device);
     }
 
     public void Dispose()

@@ -7,12 +7,19 @@ using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Results;
 
-// lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one table. On 2 ranks: step, precision,
-// collectives, staging, scaling, loft, and mpi.net, which needs a library of the MPICH family; on 4: methods.
+// lofthpc-benchmarks pytorch PYTHON SCRIPT [section.key=value ...], on 1 rank, and ranks [section.key=value ...], on 2 and more:
+// training on the device of a launch. lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one
+// table. On 2 ranks: step, precision, collectives, staging, scaling, loft, and mpi.net, which needs a library of the MPICH family;
+// on 4: methods.
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();
 return MpiJob.Run(mpi =>
 {
+    switch (args)
+    {
+        case ["pytorch", string python, string script, .. string[] overrides]: return GpuBenchmarks.BesidePyTorch(mpi, python, script, overrides);
+        case ["ranks", .. string[] overrides]: return GpuBenchmarks.BesideOneRank(mpi, overrides);
+    }
     int ranks = mpi.World.Size;
     Dictionary<string, Func<AlternatingTimer, IEnumerable<BenchmarkRow>>> benchmarks = ranks switch
     {

@@ -9,6 +9,13 @@ namespace LoftHpc;
 /// <param name="Reason">Why this one, in a few words.</param>
 public sealed record TorchLibraryInfo(string Version, string Folder, string Reason)
 {
+    /// <summary>The version, as it is recorded: where TorchSharp is built for another one, with that.</summary>
+    public string Description => Version == TorchLibrary.NeededVersion ? Version : $"{Version} (TorchSharp is built for {TorchLibrary.NeededVersion})";
+
+    /// <summary>One line where TorchSharp is built for another version; else null.</summary>
+    public string? Warning => Version == TorchLibrary.NeededVersion ? null
+        : $"{this} is not the version that TorchSharp is built for ({TorchLibrary.NeededVersion}); it has every function that TorchSharp needs, and whether all is right lofthpc selftest tells";
+
     public override string ToString() => $"libtorch {Version} in {Folder}";
 }
 
@@ -16,14 +23,15 @@ public sealed record TorchLibraryInfo(string Version, string Folder, string Reas
 /// Loads libtorch and TorchSharp's native library before TorchSharp does, so that a failure is told by its cause
 /// (TorchSharp's own exception blames a missing package whatever it is). Builds with Device=cpu and cuda carry libtorch
 /// beside the program. Builds with Device=external take it from the folder in LOFTHPC_LIBTORCH, else from the folder
-/// given to the build, else from where the dynamic loader finds it (LD_LIBRARY_PATH). A newer libtorch than TorchSharp is
-/// built for is taken where it has every function that TorchSharp needs; whether it computes rightly a check tells later.
+/// given to the build, else from where the dynamic loader finds it (LD_LIBRARY_PATH). Another version than TorchSharp is
+/// built for is taken, with a warning, where it has every function that TorchSharp needs; whether it computes rightly a check
+/// tells later.
 /// </summary>
 public static unsafe partial class TorchLibrary
 {
     public const string FolderVariable = "LOFTHPC_LIBTORCH";
 
-    /// <summary>The version of libtorch that this TorchSharp is built for, and the oldest that has all that it needs.</summary>
+    /// <summary>The version of libtorch that this TorchSharp is built for.</summary>
     public const string NeededVersion = "2.10";
 
     private const string Native = "libLibTorchSharp.so";
@@ -42,7 +50,7 @@ public static unsafe partial class TorchLibrary
     }
 
     /// <summary>Loads the libraries, once; later calls return the same.</summary>
-    /// <exception cref="UserError">One of them cannot be loaded, libtorch is too old, or it lacks a function that TorchSharp needs.</exception>
+    /// <exception cref="UserError">One of them cannot be loaded, or libtorch lacks a function that TorchSharp needs.</exception>
     public static TorchLibraryInfo Load()
     {
         lock (_gate) return _loaded ??= LoadOnce();
@@ -80,8 +88,6 @@ public static unsafe partial class TorchLibrary
         string version = VersionOf(_cpu);
         string path = MappedPath("libtorch_cpu.so");
         string loadedFrom = path.Length > 0 ? Path.GetDirectoryName(path)! : folder ?? "";
-        if (!IsEnough(version))
-            throw Error($"libtorch in {loadedFrom} ({reason}) is version {version}; TorchSharp needs {NeededVersion} or newer");
         LoadNative(Path.Combine(AppContext.BaseDirectory, Native), $"beside the program; libtorch {version} in {loadedFrom}", LoadWhole);
         return new TorchLibraryInfo(version, loadedFrom, reason);
     }
@@ -91,6 +97,8 @@ public static unsafe partial class TorchLibrary
     {
         foreach (string library in Directory.EnumerateFiles(folder, "lib*.so*").Order(StringComparer.Ordinal))
         {
+            // A link to a library that a distribution has in another package, and that is mostly not needed.
+            if (new FileInfo(library).ResolveLinkTarget(returnFinalTarget: true) is { Exists: false }) continue;
             try
             {
                 if (!ElfFile.IsWhole(library)) throw Error($"{library} is cut ({reason}): install it again");
@@ -154,9 +162,6 @@ public static unsafe partial class TorchLibrary
         Marshal.FreeCoTaskMem(path);
         return error is null ? NativeLibrary.Load(library) : throw new DllNotFoundException(error);
     }
-
-    /// <summary>Whether a version such as "2.11" is the needed one or newer.</summary>
-    internal static bool IsEnough(string version) => Version.TryParse(version, out Version? found) && found >= Version.Parse(NeededVersion);
 
     /// <summary>One line on why a library did not load and how to mend it, from the dynamic loader's own text.</summary>
     internal static string Explain(string name, string? path, string reason, string loaderText)

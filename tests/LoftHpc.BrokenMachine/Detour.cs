@@ -26,6 +26,8 @@ internal sealed unsafe partial class Detour
     /// <summary>Where the function begins.</summary>
     public nint Function { get; }
 
+    public static Detour At(nint function, nint replacement) => new(function, replacement);
+
     public static Detour Of(string export, nint replacement) => new(Export(export), replacement);
 
     public static nint Export(string name)

@@ -47,8 +47,11 @@ public static unsafe partial class Faults
             case "optimizer":
                 _add = Detour.Of("THSTensor_add_", (nint)(delegate* unmanaged<nint, nint, nint, void>)&Add);
                 break;
+            case "version":
+                _ = Detour.At(NativeLibrary.GetExport(NativeLibrary.Load(TorchCpu()), "aoti_torch_abi_version"), (nint)(delegate* unmanaged<ulong>)&Version);
+                break;
             default:
-                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-gradient, batch-norm, loss, optimizer");
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-gradient, batch-norm, loss, optimizer, version");
         }
     }
 
@@ -61,13 +64,23 @@ public static unsafe partial class Faults
         const nint ofContext = 0x1c784f0, ofProcessor = 0x1585b180;
         // The first use fills the record; these channels need no reorder that later ones use.
         using (NewDisposeScope()) nn.functional.conv2d(randn(2, 32, 8, 8), randn(32, 32, 3, 3)).Dispose();
-        string path = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libtorch_cpu.so", StringComparison.Ordinal));
-        path = path[path.IndexOf('/', StringComparison.Ordinal)..];
+        string path = TorchCpu();
         string file = new FileInfo(path).ResolveLinkTarget(returnFinalTarget: true)?.FullName ?? path;
         if (new FileInfo(file).Length != KnownLibraryBytes) throw new NotSupportedException($"{file} is not libtorch 2.10.0 for the CPU, in which alone the place is known");
         uint* processor = (uint*)(NativeLibrary.GetExport(NativeLibrary.Load(path), "_ZN2at13globalContextEv") - ofContext + ofProcessor);
         processor[7] = processor[8] = processor[9] = 1;
     }
+
+    /// <summary>Where libtorch_cpu.so was loaded from.</summary>
+    private static string TorchCpu()
+    {
+        string line = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libtorch_cpu.so", StringComparison.Ordinal));
+        return line[line.IndexOf('/', StringComparison.Ordinal)..];
+    }
+
+    /// <summary>2.11.0, as libtorch writes it.</summary>
+    [UnmanagedCallersOnly]
+    private static ulong Version() => 0x020b_0000_0000_0000;
 
     [UnmanagedCallersOnly]
     private static nint PadWithNan(nint input, nint pad, int length, byte mode, double value)

@@ -36,13 +36,15 @@ public class TorchLibraryTests
         StringComparison.Ordinal);
 
     [Theory]
-    [InlineData("2.10", true)]
-    [InlineData("2.11", true)]
-    [InlineData("3.0", true)]
-    [InlineData("2.9", false)]
-    [InlineData("1.13", false)]
-    [InlineData("older than 2.9", false)]
-    public void Newer_versions_are_taken_and_older_ones_refused(string version, bool taken) => Assert.Equal(taken, TorchLibrary.IsEnough(version));
+    [InlineData("2.10", "2.10", false)]
+    [InlineData("2.11", "2.11 (TorchSharp is built for 2.10)", true)]
+    [InlineData("older than 2.9", "older than 2.9 (TorchSharp is built for 2.10)", true)]
+    public void Another_version_is_recorded_with_the_one_that_is_wanted_and_warned_of(string version, string recorded, bool warned)
+    {
+        TorchLibraryInfo info = new(version, "/torch/lib", "a test");
+        Assert.Equal((recorded, warned), (info.Description, info.Warning is not null));
+        if (warned) Assert.StartsWith($"libtorch {version} in /torch/lib is not the version that TorchSharp is built for (2.10)", info.Warning, StringComparison.Ordinal);
+    }
 
     /// <summary>
     /// As in a PyTorch installation: a library that needs one which lies in nvidia/NAME/lib, where the dynamic loader does not
@@ -119,6 +121,8 @@ public class TorchLibraryTests
         {
             byte[] whole = File.ReadAllBytes(Path.Combine(AppContext.BaseDirectory, "libLibTorchSharp.so"));
             File.WriteAllBytes(library, whole);
+            // As in Debian's PyTorch: a link to what is not installed.
+            File.CreateSymbolicLink(Path.Combine(folder, "libnot_installed.so"), Path.Combine(folder, "elsewhere", "libnot_installed.so"));
             TorchLibrary.RefuseCut(folder, "a test");
             foreach (int length in (int[])[whole.Length - 1, whole.Length / 2, 100, 10, 0])
             {

@@ -87,24 +87,34 @@ public sealed class CommandLine
         return invocation;
     }
 
-    private Command Stage(string name, string description, Action<Session> run) => OnRanks(name, description, configRequired: true, options =>
+    private Command Stage(string name, string description, Action<Session> run) => OnRanks(name, description, configRequired: true, (options, _) =>
     {
         using Session session = new(Mpi, options);
         run(session);
         return ExitCodes.Done;
     });
 
-    private Command SelfTest() => OnRanks(
-        "selftest", "Prove this installation on the ranks, devices and MPI of a job: arithmetic, collectives, every method against one process; in two minutes at most. Needs no data.",
-        configRequired: false, options =>
-        {
-            using Launch launch = new(Mpi, options);
-            launch.ShowRanks();
-            return new SelfTestRun(launch.World, launch.Context.Device, launch.Direct, launch.Config).Run(launch.Reporter) ? ExitCodes.Done : ExitCodes.Failure;
-        });
+    private Command SelfTest()
+    {
+        Option<string[]> parts = new("--part") { Description = "Do this part of the self-test alone; may be given again. Default: all.", HelpName = "NAME" };
+        Command command = OnRanks(
+            "selftest", "Prove this installation on the ranks, devices and MPI of a job: arithmetic, collectives, every method against one process; in two minutes at most. Needs no data.",
+            configRequired: false, (options, parsed) =>
+            {
+                using Launch launch = new(Mpi, options);
+                SelfTestRun test = new(launch.World, launch.Context.Device, launch.Direct, launch.Config);
+                string[] chosen = parsed.GetValue(parts) ?? [];
+                if (chosen.FirstOrDefault(name => !test.PartNames.Contains(name)) is string unknown)
+                    throw new UserError($"selftest --part: no part '{PlainText.Of(unknown)}'; allowed are {string.Join("; ", test.PartNames)}");
+                launch.ShowRanks();
+                return test.Run(launch.Reporter, chosen.Length == 0 ? null : chosen.Contains) ? ExitCodes.Done : ExitCodes.Failure;
+            });
+        command.Add(parts);
+        return command;
+    }
 
     /// <summary>A command on all ranks with a config.</summary>
-    private static Command OnRanks(string name, string description, bool configRequired, Func<LaunchOptions, int> run)
+    private static Command OnRanks(string name, string description, bool configRequired, Func<LaunchOptions, ParseResult, int> run)
     {
         (Option<string> config, Argument<string[]> overrides) = Config(configRequired);
         Option<bool> quiet = new("--quiet") { Description = "Print errors, warnings and final results only." };
@@ -113,7 +123,7 @@ public sealed class CommandLine
         command.SetAction(parsed =>
         {
             Verbosity verbosity = parsed.GetValue(quiet) ? Verbosity.Quiet : parsed.GetValue(verbose) ? Verbosity.Verbose : Verbosity.Normal;
-            return run(new LaunchOptions(name, parsed.GetValue(config), parsed.GetValue(overrides) ?? [], verbosity));
+            return run(new LaunchOptions(name, parsed.GetValue(config), parsed.GetValue(overrides) ?? [], verbosity), parsed);
         });
         return command;
     }

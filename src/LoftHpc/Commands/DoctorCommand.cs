@@ -130,7 +130,7 @@ public static partial class DoctorCommand
         try
         {
             TorchLibraryInfo info = TorchLibrary.Load();
-            findings.Add(["libtorch", $"{info.Version} in {info.Folder} ({info.Reason})"]);
+            findings.Add(["libtorch", $"{info.Description} in {info.Folder} ({info.Reason})"]);
             using torch.Tensor three = torch.ones(3).sum();
             works = three.item<float>() == 3;
             if (!works) problems.Add("libtorch computes wrongly: the sum of three ones is not 3");

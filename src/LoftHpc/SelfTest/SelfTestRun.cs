@@ -67,6 +67,9 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         ("live tensors over 100 steps", false, LiveTensors),
     ];
 
+    /// <summary>What can be done alone.</summary>
+    public IReadOnlyList<string> PartNames => [.. Parts.Select(part => part.Name)];
+
     /// <summary>Does all of it and prints a table, and then how many checks passed, or what failed. Collective.</summary>
     /// <param name="only">Parts that are done; null: all, and the measurements.</param>
     /// <returns>Whether all passed; the same on every rank.</returns>

@@ -75,6 +75,7 @@ public class Launch : IDisposable
     /// <summary>Shows which ranks there are, and warns of what they lack.</summary>
     public void ShowRanks()
     {
+        if (Torch.Warning is string torch) Reporter.Warning(torch);
         foreach (string warning in Placement.Warnings) Reporter.Warning(warning);
         if (Config.Run.CudaAwareMpi && !Direct)
         {

@@ -46,7 +46,7 @@ public sealed class Session : Launch
 
     /// <summary>The record of this launch for the manifest.</summary>
     public LaunchRecord Record => new(
-        Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Version,
+        Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Description,
         new MpiRecord(Mpi.Family?.ToString() ?? "none", Mpi.LibraryVersion?.Split('\n')[0] ?? "", Mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
         Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision));
 

@@ -64,6 +64,15 @@ public class DoctorCommandTests
         Assert.Contains("started 2 tasks, but MPI sees 1", line, StringComparison.Ordinal);
     }
 
+    /// <summary>libtorch says that it is 2.11: it has all that TorchSharp needs, and is taken.</summary>
+    [Fact]
+    public void Another_version_of_libtorch_is_shown_with_the_one_that_is_wanted()
+    {
+        LaunchResult result = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "doctor"], environment: BrokenMachine.With("version")).MustSucceed();
+        Assert.Matches("(?m)^libtorch +2\\.11 \\(TorchSharp is built for 2\\.10\\) in /", result.Output);
+        Assert.EndsWith("All is well.", result.Output.TrimEnd(), StringComparison.Ordinal);
+    }
+
     [SkippableFact]
     public void Arithmetic_that_is_repaired_is_shown_by_rank()
     {

@@ -49,6 +49,15 @@ public sealed class RunTests : ProgramTests
         Assert.Equal(1, Occurrences(again.Error, "exists already"));
     }
 
+    /// <summary>Of libtorch: it is said, and stands in the manifest.</summary>
+    [SkippableFact]
+    public void Another_version_than_TorchSharps_is_warned_of_and_recorded()
+    {
+        LaunchResult result = Start(MpiLauncher.AnyFamily(), 2, BrokenMachine.With("version"), "pretrain", "run.name=a", "pretrain.epochs=1", "pretrain.snapshots=[]").MustSucceed();
+        Assert.Equal(1, Occurrences(result.Error, "warning: libtorch 2.11 in "));
+        Assert.Equal("2.11 (TorchSharp is built for 2.10)", Assert.Single(RunManifest.Read(Folder("a").Manifest).Launches).Libtorch);
+    }
+
     [SkippableFact]
     public void The_same_launch_gives_the_same_bits_and_stages_one_by_one_give_those_of_run()
     {

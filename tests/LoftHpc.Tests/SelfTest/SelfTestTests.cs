@@ -145,6 +145,19 @@ public sealed class SelfTestTests : ProgramTests
         Assert.DoesNotContain("failed:", result.Output, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public void Parts_are_done_alone_and_others_than_there_are_refused()
+    {
+        LaunchResult result = MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "selftest", "--part", "collectives", "network.width=3"]).MustSucceed();
+        (long checks, long failed) = Numbers(result.Output, "collectives");
+        Assert.True(checks > 100 && failed == 0, result.Output);
+        Assert.Matches($"(?m)^{checks} checks passed$", result.Output);
+        Assert.DoesNotContain("convolutions", result.Output, StringComparison.Ordinal);
+        MustBeOneLine(
+            MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "selftest", "--part", "all"]), ExitCodes.Configuration,
+            "selftest --part: no part 'all'; allowed are convolutions; batch norm, head, loss, optimizer; collectives; ");
+    }
+
     /// <summary>Of a row of the table.</summary>
     private static (long Checks, long Failed) Numbers(string output, string part)
     {
