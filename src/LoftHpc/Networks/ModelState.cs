@@ -170,7 +170,9 @@ public sealed class ModelState : IDisposable
             Dictionary<string, long> starts = [];
             long at = 0;
             Place(groups[(true, false)]);
-            long start = at = (at + Alignment - 1) / Alignment * Alignment;
+            // No gap, of which others would be told, where there are none.
+            if (groups[(true, true)].Any()) at = (at + Alignment - 1) / Alignment * Alignment;
+            long start = at;
             Place(groups[(true, true)]);
             long parameters = at;
             Place(groups[(false, true)]);

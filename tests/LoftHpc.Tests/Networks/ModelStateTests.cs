@@ -64,8 +64,10 @@ public class ModelStateTests
         }
         long parameters = Network.ParameterCount;
         Assert.Equal((parameters, 2 * parameters, 3 * parameters), (state.Weights.sum().item<float>(), state.Gradients.sum().item<float>(), state.Momenta.sum().item<float>()));
-        // At most a cache line's worth of nothing lies between.
+        // At most 63 zeros lie between what is copied and what is not, and none where nothing is.
         Assert.InRange(state.Weights.numel() - parameters, 0, 63);
+        using ModelState whole = ModelState.InitializeWhole(Network, 1, ScalarType.Float32, CPU);
+        Assert.Equal((parameters, 0), (whole.Gradients.numel(), whole.Copied.numel()));
         TensorSlice[] copied = [.. state.Slices.Where(slice => IsCopied(slice.Spec))];
         Assert.Equal(copied.Sum(slice => slice.Count), state.Copied.numel());
         foreach (TensorSlice slice in state.Slices) state[slice.Name].fill_(IsCopied(slice.Spec) ? 7 : 0);
