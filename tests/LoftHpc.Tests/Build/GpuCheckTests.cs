@@ -139,10 +139,10 @@ public sealed class GpuCheckTests(GpuCheckTests.Bundle bundle) : IClassFixture<G
                 [TorchLibrary.FolderVariable] = TorchLibrary.Load().Folder.TrimEnd('/'),
                 ["CUDA_VISIBLE_DEVICES"] = "",
                 ["OMP_NUM_THREADS"] = "1",
-                ["GPU_CHECK_SECONDS"] = "280",
+                ["GPU_CHECK_SECONDS"] = "1200",
             };
             foreach ((string name, string? value) in variables) environment[name] = value;
-            return Repository.Run(Path.Combine(Folder, "gpu-check.sh"), ["--brief", Path.Combine(_folder.Path, "results")], environment, _unpacked, timeoutSeconds: 300);
+            return Repository.Run(Path.Combine(Folder, "gpu-check.sh"), ["--brief", Path.Combine(_folder.Path, "results")], environment, _unpacked, timeoutSeconds: 1200);
         }
 
         public void Dispose()
