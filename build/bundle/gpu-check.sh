@@ -45,8 +45,8 @@ trap '[[ -z $child ]] || { kill "$child"; wait "$child"; } 2>/dev/null; exit 130
 
 names=() outcomes=() times=() figures=()
 note() { # NAME OUTCOME SECONDS FIGURES
-    names+=("$1") outcomes+=("$2") times+=("$3") figures+=("$4")
-    printf '%-22s %-6s %4s s  %s\n' "$@"
+    names+=("$1") outcomes+=("$2") times+=("$3") figures+=("${4//$'\n'/ }")
+    printf '%-22s %-6s %4s s  %s\n' "$1" "$2" "$3" "${figures[-1]}"
 }
 
 # The line of a log that says why it failed.
@@ -107,10 +107,10 @@ figures_of_doctor() {
 figures_nothing() { grep -am 1 '^warning: ' "$1" || echo "libtorch sees no GPU"; }
 
 figures_of_selftest() {
-    # Other than the exit code says, which some launchers lose, all must have been done.
-    grep -aE '^[0-9]+ checks passed$' "$1" | tr '\n' ';' | sed 's/;$//' | grep . || { echo "it did not say that its checks passed"; return 1; }
-    sed -nE 's/^(repaired on .*)$/; \1/p' "$1" | tr -d '\n'
-    sed -nE 's/^.*: ([0-9]+ to [0-9]+ images\/s a rank).*/; \1/p' "$1" | tr -d '\n'
+    # Not the exit code alone, which some launchers lose.
+    local passed
+    passed=$(grep -m 1 -aE '^[0-9]+ checks passed$' "$1") || { echo "it did not say that its checks passed"; return 1; }
+    echo "$passed$(sed -nE 's/^(repaired on .*)/; \1/p; s/^.*: ([0-9]+ to [0-9]+ images\/s a rank).*/; \1/p' "$1" | tr -d '\n')"
 }
 
 figures_of_benchmark() {

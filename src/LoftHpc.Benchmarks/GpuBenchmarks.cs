@@ -57,7 +57,7 @@ internal static class GpuBenchmarks
             for (int i = 0; i < Layouts.Length; i++)
             {
                 string measured = $"PyTorch {Layouts[i]} / lofthpc, times as fast";
-                // The published table has 0.9 for small batches, where launching kernels takes longer than computing.
+                // With small batches launching kernels takes longer than computing.
                 rows.Add(sizes.HasLimits && i == best
                     ? BenchmarkRow.AtLeast(batch < 512 ? 0.9 : 0.95, measured, what, seconds[0], seconds[1 + i], "finite losses")
                     : BenchmarkRow.AtLeast(0, measured, what, seconds[0], seconds[1 + i], "finite losses"));
