@@ -19,7 +19,7 @@ internal static class Bfloat16Error
     /// </summary>
     private const double Offset = 4;
 
-    /// <summary>Of a single tensor: small ones are off by more than the root mean square over many.</summary>
+    /// <summary>Of a single block or tensor: small ones are off by more than the root mean square over many.</summary>
     public const double OfOneTensor = 3;
 
     /// <summary>
@@ -48,9 +48,8 @@ internal static class Bfloat16Error
     };
 
     /// <summary>
-    /// What is looked at as one gradient: a norm's weights and biases are. The gradient of biases alone is a sum that all but
-    /// cancels, since the next norm takes off what is common to all images, while its error is that of what was added.
+    /// What is looked at as one gradient: that of all tensors of a block, or of its shortcut. The gradient of a norm alone all but
+    /// cancels, since the next norm takes off what is common to all images, and scale, while its error is that of what was added.
     /// </summary>
-    public static string Gradient(TensorSpec tensor) => tensor.Role is TensorRole.NormWeight or TensorRole.NormBias
-        ? $"gradient of {tensor.Name[..tensor.Name.LastIndexOf('.')]}" : $"gradient of {tensor.Name}";
+    public static string Gradient(TensorSpec tensor) => $"gradient of {(tensor.Name.Split('.') is [.. { Length: > 0 } block, _, _] ? string.Join('.', block) : "what stands outside of blocks")}";
 }

@@ -37,7 +37,6 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
                 (PretrainMethod.FilterParallel, "network.family=resnet"),
                 (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
                 (PretrainMethod.Gpipe, "run.precision=bfloat16"),
-                (PretrainMethod.DataParallel, "run.precision=bfloat16"),
                 (PretrainMethod.DataParallel, ""),
                 (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
                 (PretrainMethod.LocalSgd, ""),
