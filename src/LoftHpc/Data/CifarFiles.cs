@@ -33,16 +33,13 @@ internal static class CifarFiles
                         $"{path}: found {file.Length} bytes; expected a whole number of records of {recordBytes} bytes ({set.Title}); the file is cut or another");
                 }
                 int first = count;
-                for (long left = file.Length / recordBytes; left > 0 && count < request.Count; left--, count++)
+                count += (int)Math.Min(file.Length / recordBytes, request.Count - first);
+                for (int i = first; i < count; i++)
                 {
                     file.ReadExactly(record);
-                    if (coarse && record[0] >= CoarseClasses)
-                    {
-                        throw new UserError(
-                            $"{path}: image {count - first} has coarse label {record[0]}; expected labels from 0 to {CoarseClasses - 1} ({set.Title})");
-                    }
-                    labels[count] = record[labelBytes - 1];
-                    record.AsSpan(labelBytes).CopyTo(pixels.AsSpan(count * set.ImageBytes));
+                    if (coarse && record[0] >= CoarseClasses) throw BadCoarseLabel(request, path, i - first, record[0]);
+                    labels[i] = record[labelBytes - 1];
+                    record.AsSpan(labelBytes).CopyTo(pixels.AsSpan(i * set.ImageBytes));
                 }
                 request.CheckLabels(labels.AsSpan(first, count - first), path);
             }
@@ -59,4 +56,7 @@ internal static class CifarFiles
         }
         return (pixels, labels);
     }
+
+    private static UserError BadCoarseLabel(ImageSplitRequest request, string path, int image, byte label) =>
+        new($"{path}: image {image} has coarse label {label}; expected labels from 0 to {CoarseClasses - 1} ({request.Set.Title})");
 }
