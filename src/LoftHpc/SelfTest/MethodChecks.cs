@@ -345,8 +345,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
                 errors.Add($"{what}: {tensor.Name}", Part(of => state[of]), slice.Take(expected.detach()), tolerance);
                 if (steps == 1 && tensor.IsParameter) gradients.Add($"{what}: {(inBfloat16 ? Bfloat16Error.Gradient(tensor) : $"gradient of {tensor.Name}")}", Part(state.Momentum), slice.Take(expected.grad!), tolerance);
             }
-            errors.Note(world, findings);
+            // What gradients are off by is why weights are.
             gradients.Note(world, findings, inBfloat16 ? ($"{what}: all gradients", together) : null);
+            errors.Note(world, findings);
             if (inBfloat16 && cut is null && !reference.OwnStatistics) CompareWithOneRank(what, network, state, context, optimizer, create, together);
 
             using IDisposable frozen = no_grad();
