@@ -14,6 +14,7 @@ public sealed class RuntimeSettingsTests
         {
             string settings = File.ReadAllText(Path.ChangeExtension(program, null) + ".runtimeconfig.json");
             Assert.Contains("\"System.GC.Concurrent\": false", settings, StringComparison.Ordinal);
+            Assert.Contains("\"System.Runtime.TieredPGO\": false", settings, StringComparison.Ordinal);
             Assert.DoesNotContain("\"System.GC.Server\": true", settings, StringComparison.Ordinal);
         }
     }

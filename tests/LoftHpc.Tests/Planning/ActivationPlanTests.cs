@@ -90,7 +90,6 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
 
     /// <summary>Prints the peak of each method beside its plan.</summary>
     [SkippableTheory]
-    [InlineData(2)]
     [InlineData(4)]
     public void Peaks_order_the_methods_as_the_plan_does(int ranksOfMethods)
     {
