@@ -40,7 +40,7 @@ internal static class GpuBenchmarks
         using Launch launch = new(mpi, new LaunchOptions("benchmark", null, overrides, Verbosity.Normal));
         launch.ShowRanks();
         (Device device, Sizes sizes) = (launch.Context.Device, Sizes.Of(launch.Context.Device));
-        string precision = PrecisionOf(overrides, device), name = device.type is DeviceType.CUDA ? $"cuda:{Math.Max(0, device.index)}" : "cpu";
+        string precision = ConfigName.Of(launch.Context.Precision), name = device.type is DeviceType.CUDA ? $"cuda:{Math.Max(0, device.index)}" : "cpu";
         using PyTorchProcess peer = new(python, script, name, precision, get_num_threads(), sizes.Width);
         launch.Reporter.Info($"beside     {peer.Version}");
         AlternatingTimer timer = new(mpi.World);
@@ -126,13 +126,6 @@ internal static class GpuBenchmarks
             seconds = Math.Max(seconds, timer.Time(() => way(1)));
         }
         return (int)Math.Clamp(RoundSeconds / seconds, 1, sizes.MostCalls);
-    }
-
-    /// <summary>The last one that is given counts; by default libtorch has TF32 in convolutions on a GPU.</summary>
-    private static string PrecisionOf(IReadOnlyList<string> overrides, Device device)
-    {
-        const string key = "run.precision=";
-        return overrides.LastOrDefault(text => text.StartsWith(key, StringComparison.Ordinal))?[key.Length..] ?? (device.type is DeviceType.CUDA ? "tf32" : "float32");
     }
 
     private static string Limit(BenchmarkRow row, Sizes sizes) => !sizes.HasLimits || row.Allowed == "at least 0.00" ? "" : $" ({row.Allowed}: {(row.Met ? "met" : "MISSED")})";
