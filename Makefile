@@ -63,7 +63,7 @@ build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run -
 	@build/publish.sh
 
 bundle: ## pack dist/lofthpc-bundle.tar.xz, which proves a GPU machine that has PyTorch and mpiexec, but neither .NET nor network
-	@build/setup.sh data
+	@build/setup.sh bundle
 	@build/bundle.sh
 
 gpu-check: bundle ## unpack the bundle and prove this machine with it, on its GPUs or its CPU

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Finds what LoftHpc needs on this machine and installs what is missing: Debian packages through apt as root; otherwise
 # it prints the one command that does it, and stops. The image data need no root. Silent and quick where all is there.
-#   build/setup.sh run|test|bench|data
+#   build/setup.sh run|test|bench|bundle|data
 # LOFTHPC_SKIP_SETUP=1 goes on with what is there (tests that need more are then skipped); LOFTHPC_NO_INSTALL=1 installs
 # nothing as root either.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-what=${1:?run, test, bench or data}
+what=${1:?run, test, bench, bundle or data}
 
 # One at a time. -o: what apt starts must not inherit the lock.
 if [[ -z ${LOFTHPC_SETUP_LOCKED:-} ]]; then
@@ -86,7 +86,9 @@ case $what in
         # Debian's Slurm loads PMIx, which Open MPI's ranks need, by a name that only this package has.
         need libpmix-dev any_exists /usr/lib/*/pmix2/lib/libpmix.so /usr/lib64/libpmix.so
         need python3-torch python_has torch
+        need xz-utils command_exists xz
         ;;
+    bundle) need xz-utils command_exists xz ;;
     bench)
         need openmpi-bin command_exists mpiexec.openmpi
         # mpicc.openmpi itself comes with openmpi-bin.
