@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
+using Microsoft.Win32.SafeHandles;
 
 namespace LoftHpc.Mpi;
 
@@ -11,6 +12,8 @@ public static class MpiJob
     private static readonly TimeSpan AgreementTime = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan ReadTime = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan AbortTime = TimeSpan.FromSeconds(4);
+
+    private static volatile SafeFileHandle? _mark;
 
     /// <summary>
     /// Starts MPI, runs <paramref name="body"/> and finishes MPI. A <see cref="UserError"/> thrown on all ranks is
@@ -38,6 +41,7 @@ public static class MpiJob
             Print(error.Message);
             return error.ExitCode;
         }
+        _mark = OpenMark();
         AppDomain.CurrentDomain.UnhandledException += (_, e) => Fail(runtime, e.ExceptionObject.ToString() ?? "", ExitCodes.Failure);
 
         // The handlers below act in exception filters, that is before the stack unwinds: Dispose calls on the way up
@@ -90,37 +94,51 @@ public static class MpiJob
     /// </summary>
     public static int? EndOfAnotherRank()
     {
-        if (Mark is not string mark || !File.Exists(mark)) return null;
+        if (_mark is not { } mark) return null;
+        Span<byte> text = stackalloc byte[16];
         try
         {
-            return int.Parse(File.ReadAllText(mark), CultureInfo.InvariantCulture);
+            return int.TryParse(text[..RandomAccess.Read(mark, text, 0)], CultureInfo.InvariantCulture, out int exitCode) ? exitCode : null;
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException or FormatException)
+        catch (IOException)
         {
             return null;
         }
     }
 
-    /// <summary>A file for the exit code of the rank that ends the job, in the launcher's own folder of the job, which it deletes.</summary>
-    private static string? Mark =>
-        Environment.GetEnvironmentVariable("PMIX_SERVER_TMPDIR") is { Length: > 0 } folder && Environment.GetEnvironmentVariable("PMIX_NAMESPACE") is { Length: > 0 } job
-            ? Path.Combine(folder, $"lofthpc-{job}")
-            : null;
+    /// <summary>
+    /// Opens a file for the exit code of the rank that ends the job, in the launcher's own folder of the job, which the launcher
+    /// deletes while it ends the ranks: so each has it open from the start. Null where there is no such folder.
+    /// </summary>
+    private static SafeFileHandle? OpenMark()
+    {
+        if (Environment.GetEnvironmentVariable("PMIX_SERVER_TMPDIR") is not { Length: > 0 } folder) return null;
+        if (Environment.GetEnvironmentVariable("PMIX_NAMESPACE") is not { Length: > 0 } job) return null;
+        try
+        {
+            return File.OpenHandle(Path.Combine(folder, $"lofthpc-{job}"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+        }
+        catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
+        {
+            // Then rank 0 says that a signal ended it, and it did.
+            return null;
+        }
+    }
 
     /// <summary>Whether this rank is the first of its host to end the job, as far as can be known; only the first has a mistake to tell.</summary>
     private static bool LeaveMark(int exitCode)
     {
-        if (Mark is not string mark) return true;
+        if (_mark is not { } mark) return true;
         try
         {
-            using FileStream file = new(mark, FileMode.CreateNew);
-            file.Write(Encoding.ASCII.GetBytes(exitCode.ToString(CultureInfo.InvariantCulture)));
-            return true;
+            if (RandomAccess.GetLength(mark) > 0) return false;
+            RandomAccess.Write(mark, Encoding.ASCII.GetBytes(exitCode.ToString(CultureInfo.InvariantCulture)), 0);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
+        catch (IOException)
         {
-            return !File.Exists(mark);
+            // As above.
         }
+        return true;
     }
 
     /// <summary>
