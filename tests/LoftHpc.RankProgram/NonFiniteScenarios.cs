@@ -50,6 +50,21 @@ internal static class NonFiniteScenarios
         Check.True(found.Line.Contains("lower the learning rate; weights grew", StringComparison.Ordinal), found.Line);
     }
 
+    /// <summary>Arguments: a method and its settings. Where looks come late an evaluation finds the same, on the same batches, which the ranks do not divide.</summary>
+    public static void LateEvaluation(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Network);
+        StepTotals Evaluated(bool late)
+        {
+            using ITrainingMethod method = TrainingMethods.Create(
+                Context(world) with { LooksLate = late }, network, MethodChecks.Pretrain(arguments), data, MethodChecks.Seed);
+            method.Step(0, 0, MethodChecks.LearningRate);
+            return method.Evaluate(data, 7);
+        }
+        (StepTotals now, StepTotals late) = (Evaluated(late: false), Evaluated(late: true));
+        Check.True(now == late && now.Images == data.Count, $"{now} at once, {late} late");
+    }
+
     /// <summary>Argument: whether looks come late. Data-parallel training in which the last rank alone has one gradient that is not finite. Ends the job.</summary>
     public static void WrongGradient(ICommunicator world, string[] arguments)
     {

@@ -115,9 +115,12 @@ public class ConvolutionTests
     [InlineData(1, 64, 7, 2)]
     public void Every_convolution_is_right_here_or_is_made_right(int inputs, int outputs, int kernel, int stride)
     {
-        ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, 14, float32, DeviceType.CPU);
-        Assert.Null(Convolution.CheckAndRepair(shape, CPU).Fault);
-        Assert.Null(Convolution.CheckAgain(shape, CPU));
+        foreach (ScalarType type in new[] { float32, bfloat16 })
+        {
+            ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, 14, type, DeviceType.CPU);
+            Assert.Null(Convolution.CheckAndRepair(shape, CPU).Fault);
+            Assert.Null(Convolution.CheckAgain(shape, CPU));
+        }
     }
 
     [Fact]

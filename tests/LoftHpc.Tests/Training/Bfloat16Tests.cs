@@ -114,20 +114,6 @@ public sealed class Bfloat16Tests(ITestOutputHelper output) : ProgramTests
         Assert.Equal(1 + (1.0 / 128), tensor(1 + (1.01 / 256)).to(bfloat16).to(float64).item<double>(), 1e-12);
     }
 
-    /// <summary>Convolutions of bfloat16 are right here, or are made right, with and without oneDNN's fault.</summary>
-    [Theory]
-    [InlineData(3, 16, 3, 1)]
-    [InlineData(16, 24, 3, 2)]
-    [InlineData(5, 7, 1, 1)]
-    [InlineData(48, 80, 3, 2)]
-    [InlineData(1, 64, 7, 2)]
-    public void Every_convolution_is_right_here_or_is_made_right(int inputs, int outputs, int kernel, int stride)
-    {
-        ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, 14, bfloat16, DeviceType.CPU);
-        Assert.Null(Convolution.CheckAndRepair(shape, CPU).Fault);
-        Assert.Null(Convolution.CheckAgain(shape, CPU));
-    }
-
     /// <summary>Where oneDNN is wrong, and where it is switched off, a run is repaired, and its rounding is that of bfloat16.</summary>
     [SkippableTheory]
     [InlineData("caches")]

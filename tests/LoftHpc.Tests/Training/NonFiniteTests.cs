@@ -57,6 +57,13 @@ public sealed class NonFiniteTests : ProgramTests
         Assert.Contains("the loss is not finite in step 4 on rank 2: the loss and all weights are finite, and the gradient of layer2.0.conv1.weight ", result.Error, StringComparison.Ordinal);
     }
 
+    [SkippableTheory]
+    [InlineData(3, "method=filter-parallel")]
+    [InlineData(3, "method=data-parallel")]
+    [InlineData(2, "method=loft", "loft.running_statistics=per-batch")]
+    public void An_evaluation_that_looks_late_finds_the_same(int ranks, params string[] settings) =>
+        MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), ranks, ["NonFiniteScenarios.LateEvaluation", .. settings]).MustSucceed();
+
     [SkippableFact]
     public void Statistics_that_are_not_finite_are_the_learning_rates_fault_only_where_weights_grew() =>
         MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), 1, "NonFiniteScenarios.Evaluated").MustSucceed();
