@@ -8,7 +8,7 @@ if (ProcessLimits.Problem is string problem)
     if (MpiJob.SpeaksForItsHost(LaunchEnvironment.Current)) ProcessLimits.PrintError(problem);
     return ExitCodes.Environment;
 }
-Signals.Handle(MpiJob.EndOfAnotherRank, MpiJob.EndBySignal);
+Signals.Handle(MpiJob.EndOfJob, MpiJob.EndBySignal);
 StandardStreams.Secure();
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();

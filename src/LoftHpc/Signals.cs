@@ -21,7 +21,7 @@ public static partial class Signals
 
     /// <summary>Takes over the signals. Called first in Main: until then a signal ends the process as it always does.</summary>
     /// <param name="endOfTheJob">
-    /// The exit code with which another rank has ended the job, of which the signal is only the launcher's way; null where there is none.
+    /// The exit code with which this or another rank has ended the job, of which the signal is only the launcher's way; null where there is none.
     /// </param>
     /// <param name="ended">Gets the name of the signal that ends the process, when <see cref="Ending"/> is done.</param>
     public static void Handle(Func<int?> endOfTheJob, Action<string> ended)

@@ -61,6 +61,14 @@ public static class Launch
         world.Barrier();
     }
 
+    /// <summary>All ranks but the last make a user's mistake in the same moment; the last computes on.</summary>
+    public static void UserErrorOnAllRanksButOne(ICommunicator world, string[] arguments)
+    {
+        Announce(world);
+        if (world.Rank == world.Size - 1) Thread.Sleep(Timeout.Infinite);
+        throw new UserError("file.bin: cut", ExitCodes.Environment);
+    }
+
     /// <summary>Every rank finds the same mistake by itself.</summary>
     public static void UserErrorOnAllRanks(ICommunicator world, string[] arguments)
     {

@@ -1,19 +1,21 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Net.Sockets;
 using System.Runtime.InteropServices;
 using System.Text;
-using Microsoft.Win32.SafeHandles;
 
 namespace LoftHpc.Mpi;
 
 /// <summary>Runs the program under MPI, and sees to it that the whole job ends when one rank fails.</summary>
-public static class MpiJob
+public static partial class MpiJob
 {
     private static readonly TimeSpan AgreementTime = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan ReadTime = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan AbortTime = TimeSpan.FromSeconds(4);
 
-    private static volatile SafeFileHandle? _mark;
+    private static volatile FileStream? _mark;
+    private static Socket? _first;
+    private static volatile int _ownEnd = -1;
 
     /// <summary>
     /// Starts MPI, runs <paramref name="body"/> and finishes MPI. A <see cref="UserError"/> thrown on all ranks is
@@ -64,6 +66,8 @@ public static class MpiJob
         {
             exitCode = ExitCodes.Failure;
         }
+        // The first to leave with another code than 0 makes the launcher end those that are not as far, by SIGTERM.
+        _ownEnd = exitCode;
         runtime.Finish();
         return exitCode;
     }
@@ -89,12 +93,13 @@ public static class MpiJob
     }
 
     /// <summary>
-    /// The exit code with which another rank of this host has ended the job, null where none has. Open MPI ends the other ranks by
-    /// SIGTERM, and they are not to say that it was a signal.
+    /// The exit code with which this rank or another of this host has ended the job, null where none has. Open MPI ends the other
+    /// ranks by SIGTERM, and they are not to say that it was a signal.
     /// </summary>
-    public static int? EndOfAnotherRank()
+    public static int? EndOfJob()
     {
-        if (_mark is not { } mark) return null;
+        if (_ownEnd >= 0) return _ownEnd;
+        if (_mark?.SafeFileHandle is not { } mark) return null;
         Span<byte> text = stackalloc byte[16];
         try
         {
@@ -110,13 +115,13 @@ public static class MpiJob
     /// Opens a file for the exit code of the rank that ends the job, in the launcher's own folder of the job, which the launcher
     /// deletes while it ends the ranks: so each has it open from the start. Null where there is no such folder.
     /// </summary>
-    private static SafeFileHandle? OpenMark()
+    private static FileStream? OpenMark()
     {
         if (Environment.GetEnvironmentVariable("PMIX_SERVER_TMPDIR") is not { Length: > 0 } folder) return null;
         if (Environment.GetEnvironmentVariable("PMIX_NAMESPACE") is not { Length: > 0 } job) return null;
         try
         {
-            return File.OpenHandle(Path.Combine(folder, $"lofthpc-{job}"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete);
+            return new FileStream(Path.Combine(folder, $"lofthpc-{job}"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
         }
         catch (Exception error) when (error is IOException or UnauthorizedAccessException or ArgumentException)
         {
@@ -128,18 +133,37 @@ public static class MpiJob
     /// <summary>Whether this rank is the first of its host to end the job, as far as can be known; only the first has a mistake to tell.</summary>
     private static bool LeaveMark(int exitCode)
     {
-        if (_mark is not { } mark) return true;
+        if (_mark?.Length > 0 || !IsFirst()) return false;
         try
         {
-            if (RandomAccess.GetLength(mark) > 0) return false;
-            RandomAccess.Write(mark, Encoding.ASCII.GetBytes(exitCode.ToString(CultureInfo.InvariantCulture)), 0);
+            _mark?.Write(Encoding.ASCII.GetBytes(exitCode.ToString(CultureInfo.InvariantCulture)));
         }
         catch (IOException)
         {
-            // As above.
+            // As where there is no mark.
         }
         return true;
     }
+
+    /// <summary>Whether no other rank that this launcher started on this host has asked this, and lives. Several may ask in the same moment.</summary>
+    private static bool IsFirst()
+    {
+        Socket socket = new(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            // A name in no folder, which one process can have, and which ends with it.
+            socket.Bind(new UnixDomainSocketEndPoint($"\0lofthpc-ends-{ParentProcess()}"));
+        }
+        catch (SocketException error)
+        {
+            return error.SocketErrorCode is not SocketError.AddressAlreadyInUse;
+        }
+        _first = socket;
+        return true;
+    }
+
+    [LibraryImport("libc", EntryPoint = "getppid")]
+    private static partial int ParentProcess();
 
     /// <summary>
     /// Whether all ranks come here within a short time. If not, this rank is alone with its error, and ends the job.

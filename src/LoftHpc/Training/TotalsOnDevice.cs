@@ -31,6 +31,8 @@ public sealed class TotalsOnDevice(Device device) : IDisposable
     /// <summary>The totals so far; starts them anew.</summary>
     public StepTotals Take()
     {
+        // An operation in place returns a tensor too.
+        using DisposeScope scope = NewDisposeScope();
         StepTotals totals = Read();
         _lossSum.zero_();
         _correct.zero_();

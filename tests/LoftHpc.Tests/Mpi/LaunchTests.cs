@@ -77,6 +77,16 @@ public class LaunchTests
     }
 
     [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi)]
+    [InlineData(MpiFamily.Mpich)]
+    public void Mistakes_of_several_ranks_in_the_same_moment_are_one_line(MpiFamily family)
+    {
+        LaunchResult result = RunFailing(family, 4, "Launch.UserErrorOnAllRanksButOne");
+        MustFail(result);
+        Assert.Matches("^lofthpc: error: file.bin: cut \\(rank [0-2] of 4 on ", Assert.Single(ErrorLines(result)));
+    }
+
+    [SkippableTheory]
     [MemberData(nameof(FamiliesAndRanks))]
     public void A_users_mistake_on_all_ranks_is_printed_once(MpiFamily family, int ranks)
     {
