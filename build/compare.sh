@@ -103,12 +103,15 @@ for ((w = 0; w < ${#waiting[@]}; w++)); do
     name=${names[i]}
     log=$runs/$name.log
     read -ra overrides <<<"${settings_of[i]}"
+    # One of the same settings that was stopped goes on.
+    begin=run.overwrite=true
+    [[ -e $log && $(head -n 1 "$log") == "settings $(identity "$i")" ]] && begin=run.resume=auto
     echo "settings $(identity "$i")" >"$log"
     began=$SECONDS
     rm -f "$runs/$name.failed"
     status=0
     build/launch.sh "${ranks_of[i]}" dist/lofthpc run --config "$base" "${overrides[@]}" "${common[@]}" \
-        run.folder="$runs" run.name="$name" run.overwrite=true >>"$log" 2>&1 </dev/null || status=$?
+        run.folder="$runs" run.name="$name" "$begin" >>"$log" 2>&1 </dev/null || status=$?
     if ((status == 0)); then
         took[${name%-*}]=$((SECONDS - began))
         successes=$((successes + 1))

@@ -1,16 +1,19 @@
 #!/usr/bin/env bash
 # Runs dist/lofthpc on a config with $RANKS ranks of this machine, into the first run folder that is free:
-# results/NAME, results/NAME-2, ..., NAME being the config's.
-#   build/run.sh configs/quick.yaml [section.key=value ...]
+# results/NAME, results/NAME-2, ..., NAME being the config's; with --resume=auto into the last one that is there.
+#   build/run.sh configs/quick.yaml [--resume=auto] [section.key=value ...]
 set -euo pipefail
 cd "$(dirname "$0")/.."
 config=$1
 shift
 name=$(basename "$config" .yaml)
 free=$name
+last=$name
 for ((i = 2; ; i++)); do
     [[ -e results/$free ]] || break
+    last=$free
     free=$name-$i
 done
+case " $* " in *" --resume=auto "* | *" --resume auto "* | *" run.resume=auto "*) free=$last ;; esac
 echo "Running $config on ${RANKS:=2} ranks into results/$free"
 exec build/launch.sh "$RANKS" dist/lofthpc run --config "$config" run.name="$free" "$@"

@@ -35,6 +35,13 @@ public sealed class SafetensorsFormat : FuzzFormat
         };
     }
 
+    /// <summary>A file of this format with another header, or other bytes of tensors.</summary>
+    public static byte[] ChangeHeader(Mutator mutator, byte[] file)
+    {
+        (string header, byte[] data) = Open(file);
+        return mutator.OneIn(3) ? Close(header, mutator.Bytes(data, [data])) : mutator.OneIn(2) ? Close(mutator.Json(header), data) : Close(Entries(mutator, header), data);
+    }
+
     public override void Make(Mutator mutator, string folder)
     {
         string path = FileIn(folder);

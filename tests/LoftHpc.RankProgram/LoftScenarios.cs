@@ -179,7 +179,7 @@ internal static partial class LoftScenarios
         long last = 0;
         TrainingLoop loop = new(context, TrainingPhase.Pretrain, method, config.Epochs, Optimizer, data, 10)
         {
-            MustStop = stop.IsAsked,
+            Ask = () => stop.Ask(),
             AfterStep = (step, _) =>
             {
                 last = step;

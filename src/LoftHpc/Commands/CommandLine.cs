@@ -119,11 +119,14 @@ public sealed class CommandLine
         (Option<string> config, Argument<string[]> overrides) = Config(configRequired);
         Option<bool> quiet = new("--quiet") { Description = "Print errors, warnings and final results only." };
         Option<bool> verbose = new("--verbose") { Description = "Print more." };
-        Command command = new(name, description) { config, quiet, verbose, overrides };
+        Option<string?> resume = new("--resume") { Description = "Go on with the run folder of this name where an earlier launch has stopped (run.resume).", HelpName = "auto|never" };
+        Command command = new(name, description) { config, quiet, verbose, resume, overrides };
         command.SetAction(parsed =>
         {
             Verbosity verbosity = parsed.GetValue(quiet) ? Verbosity.Quiet : parsed.GetValue(verbose) ? Verbosity.Verbose : Verbosity.Normal;
-            return run(new LaunchOptions(name, parsed.GetValue(config), parsed.GetValue(overrides) ?? [], verbosity), parsed);
+            // The same key in another form, read and checked as such.
+            IEnumerable<string> resumes = parsed.GetValue(resume) is string choice ? [$"run.resume={choice}"] : [];
+            return run(new LaunchOptions(name, parsed.GetValue(config), [.. parsed.GetValue(overrides) ?? [], .. resumes], verbosity), parsed);
         });
         return command;
     }

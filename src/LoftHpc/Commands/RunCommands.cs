@@ -17,8 +17,8 @@ public static class RunCommands
     {
         CheckMethod(session);
         session.CheckArithmetic(pretraining: true, whole: null);
-        RunFolder folder = Create(session);
-        Record(session, folder, () => PretrainStage.Run(session, folder));
+        RunFolder folder = CreateOrGoOn(session);
+        Record(session, folder, () => Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder)));
         ShowSummary(session, folder);
     }
 
@@ -36,7 +36,7 @@ public static class RunCommands
             dense = MustFit(session, source, source.DenseWeights);
             if (dense.InnerCounts is not null)
                 throw new UserError($"{source.DenseWeights}: weights of a pruned network, where the dense ones of pretrain are expected");
-            if (from is null && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
+            if (from is null && !session.Resumes && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
             if (from is null)
             {
                 own.Communication.MustGiveRows();
@@ -46,8 +46,8 @@ public static class RunCommands
                 throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
         session.CheckArithmetic(pretraining: false, TicketOf(session, OnAllRanks(session, dense)));
-        RunFolder target = from is null ? own : Create(session);
-        Record(session, target, () => ExtractStage.Run(session, source, target));
+        RunFolder target = from is null ? own : CreateOrGoOn(session);
+        Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, source, target)));
         ShowSummary(session, target);
     }
 
@@ -62,14 +62,14 @@ public static class RunCommands
             pruned = MustFit(session, folder, folder.PrunedWeights);
             using (SafetensorsFile weights = SafetensorsFile.Open(folder.PrunedWeights))
                 TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Unpruned().Describe(), pruned.InnerCounts, weights.Read);
-            if (folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
+            if (!session.Resumes && folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
             folder.Metrics.MustGiveRows();
             folder.Resources.MustGiveRows();
             folder.Communication.MustGiveRows();
             folder.Summary.MustTakeRows();
         });
         session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
-        Record(session, folder, () => RetrainStage.Run(session, folder));
+        Record(session, folder, () => Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder)));
         ShowSummary(session, folder);
     }
 
@@ -81,17 +81,33 @@ public static class RunCommands
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         session.OnRoot(Plots.CheckLibrary);
         session.CheckArithmetic(pretraining: true, TicketOf(session, session.Dense));
-        RunFolder folder = Create(session);
+        RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
-            PretrainStage.Run(session, folder);
+            Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder));
             session.StopIfAsked();
-            ExtractStage.Run(session, folder, folder);
+            Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder));
             session.StopIfAsked();
-            RetrainStage.Run(session, folder);
+            Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
         ShowSummary(session, folder);
+    }
+
+    /// <summary>Does a stage, unless the launch goes on with a run in which it is finished. Collective.</summary>
+    private static void Unless(Session session, RunFolder folder, NetworkState made, string stage, Action run)
+    {
+        int finished = 0;
+        session.OnRoot(() => finished = session.Resumes && folder.Holds(made) ? 1 : 0);
+        session.World.Broadcast(new Span<int>(ref finished), 0);
+        if (finished == 0)
+        {
+            run();
+            return;
+        }
+        session.Reporter.Info($"{stage}: is finished in {folder.Path}");
+        // A launch may have been killed between the last line and this.
+        StageCheckpoints.Remove(session, folder, stage);
     }
 
     public static void Evaluate(Session session)
@@ -115,10 +131,24 @@ public static class RunCommands
 
     private static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 
-    private static RunFolder Create(Session session)
+    /// <summary>Makes the run folder of the config; where the launch resumes and there is one, it is gone on with.</summary>
+    /// <exception cref="UserError">There is one and the launch does not resume, or it is of another run; on all ranks.</exception>
+    private static RunFolder CreateOrGoOn(Session session)
     {
-        session.OnRoot(() => RunFolder.Create(session.Config.Run.Folder, session.Config.Run.Name, session.Config.Run.Overwrite));
-        return Own(session);
+        RunSection run = session.Config.Run;
+        RunFolder folder = Own(session);
+        session.OnRoot(() =>
+        {
+            if (!session.Resumes || !folder.IsBegun)
+            {
+                // A launch that was killed at once has left nothing but the folder.
+                RunFolder.Create(run.Folder, run.Name, run.Overwrite || (session.Resumes && RunFolder.IsEmpty(folder.Path)));
+                return;
+            }
+            string[] keys = [.. RunConfigRules.DifferencesOfRuns(RunConfigLoader.Load(folder.Config), session.Config)];
+            if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was begun with another config than this launch's: {string.Join("; ", keys)}");
+        });
+        return folder;
     }
 
     /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
@@ -157,8 +187,8 @@ public static class RunCommands
         FolderLaunch? launch = null;
         session.OnRoot(() =>
         {
-            // A copy of this file must not overwrite runs unasked.
-            RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false } };
+            // A copy of this file must not overwrite runs, or go on with them, unasked.
+            RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false, Resume = ResumeChoice.Never } };
             launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record);
         });
         // A filter: it runs before the job is ended on all ranks.

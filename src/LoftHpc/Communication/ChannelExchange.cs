@@ -17,6 +17,17 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     /// <summary>Bytes of the buffers that are kept to exchange with other ranks.</summary>
     public long BufferBytes => transport.BufferBytes;
 
+    /// <summary>Gives back the buffers of what came before.</summary>
+    public void ReleaseBuffers() => transport.Keep(0);
+
+    /// <summary>Buffers as large as they were.</summary>
+    public void Archive(StateArchive archive)
+    {
+        long bytes = BufferBytes;
+        archive.Number("exchange/buffer_bytes", ref bytes);
+        if (archive.IsReading) transport.Keep(Math.Max(0, bytes));
+    }
+
     /// <summary>Whole [N, sum of channels, H, W], on every rank, of each rank's part [N, channels of the rank, H, W].</summary>
     public Tensor Gather(Tensor part, ReadOnlySpan<int> channels)
     {

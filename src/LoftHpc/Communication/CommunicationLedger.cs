@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Text.Json;
 using LoftHpc.Mpi;
 
 namespace LoftHpc.Communication;
@@ -70,6 +71,29 @@ public sealed class CommunicationLedger
         }
     }
 
+    /// <summary>The totals of the current phase; those that are read replace what the phase has had.</summary>
+    /// <exception cref="UserError">What is read is no list of totals.</exception>
+    public void Archive(StateArchive archive)
+    {
+        string json = JsonSerializer.Serialize(Totals.Where(total => total.Phase == Phase));
+        archive.Text("communication", ref json);
+        if (!archive.IsReading) return;
+        CommunicationTotal[]? totals;
+        try
+        {
+            totals = JsonSerializer.Deserialize<CommunicationTotal[]>(json);
+        }
+        catch (JsonException)
+        {
+            totals = null;
+        }
+        if (totals is null || totals.Any(total => total is null || total.Phase != Phase || total.Collective is null))
+            throw new UserError($"communication: it is no list of totals of {Phase}");
+        foreach ((string, CommunicationPurpose, string) key in _entries.Keys.Where(key => key.Phase == Phase).ToArray()) _entries.Remove(key);
+        foreach (CommunicationTotal total in totals) _entries[(total.Phase, total.Purpose, total.Collective)] = new Entry(total);
+        _current.Clear();
+    }
+
     /// <summary>Sets the purpose until the result is disposed, which brings the purpose before back.</summary>
     public PurposeScope For(CommunicationPurpose purpose)
     {
@@ -91,6 +115,17 @@ public sealed class CommunicationLedger
     /// <summary>A running total.</summary>
     internal sealed class Entry
     {
+        public Entry()
+        {
+        }
+
+        /// <summary>Goes on from a total.</summary>
+        public Entry(CommunicationTotal total)
+        {
+            (Calls, Transfers) = (total.Calls, new Transfers(total.Messages, total.BytesSent, total.BytesReceived));
+            Ticks = (long)(total.Seconds * Stopwatch.Frequency);
+        }
+
         public long Calls { get; private set; }
 
         public Transfers Transfers { get; private set; }

@@ -47,6 +47,13 @@ public sealed unsafe class NativeBuffer : IDisposable
         CapacityBytes = bytes;
     }
 
+    /// <summary>Keeps just so many bytes from now on, without their contents.</summary>
+    public void Keep(long bytes)
+    {
+        Free();
+        Reserve(bytes);
+    }
+
     public void Dispose()
     {
         Free();

@@ -40,6 +40,9 @@ public abstract class TensorTransport : IDisposable
     /// <summary>Bytes of the buffers that are kept.</summary>
     public abstract long BufferBytes { get; }
 
+    /// <summary>Keeps buffers of just so many bytes from now on; they grow where more is needed.</summary>
+    public abstract void Keep(long bufferBytes);
+
     /// <summary>Each rank's part [N, channels of the rank, H, W] into its place of <paramref name="whole"/> [N, C, H, W], on every rank.</summary>
     public abstract void Gather(ICommunicator communicator, in ImageTensor part, in ImageTensor whole, ReadOnlySpan<int> channels);
 
@@ -68,6 +71,8 @@ internal sealed unsafe class HostTransport(ExchangeCut cut) : TensorTransport
     public override ExchangeCut Cut => cut;
 
     public override long BufferBytes => _scratch.CapacityBytes;
+
+    public override void Keep(long bufferBytes) => _scratch.Keep(bufferBytes);
 
     public override void Gather(ICommunicator communicator, in ImageTensor part, in ImageTensor whole, ReadOnlySpan<int> channels)
     {
@@ -200,6 +205,12 @@ internal sealed class DeviceTransport(Device device, ExchangeCut cut) : TensorTr
     public override ExchangeCut Cut => cut;
 
     public override long BufferBytes => 2 * ExchangeCut.Slots * _slotBytes;
+
+    public override void Keep(long bufferBytes)
+    {
+        Release();
+        if (_copies is not null) Reserve(bufferBytes / (2 * ExchangeCut.Slots));
+    }
 
     public override void Gather(ICommunicator communicator, in ImageTensor part, in ImageTensor whole, ReadOnlySpan<int> channels)
     {
@@ -364,9 +375,15 @@ internal sealed class DeviceTransport(Device device, ExchangeCut cut) : TensorTr
     private void Reserve(long slotBytes)
     {
         if (slotBytes <= _slotBytes) return;
-        if (_host != 0) _copies!.Free(_host);
+        Release();
         _host = _copies!.Allocate(2 * ExchangeCut.Slots * slotBytes);
         _slotBytes = slotBytes;
+    }
+
+    private void Release()
+    {
+        if (_host != 0) _copies!.Free(_host);
+        (_host, _slotBytes) = (0, 0);
     }
 
     /// <summary>Memory of the device in which the parts of some ranks follow each other, in elements.</summary>

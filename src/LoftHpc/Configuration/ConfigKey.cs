@@ -163,6 +163,7 @@ internal sealed class ConfigKey
         string text = scalar.Text;
         if (_scalarType == typeof(string)) return text.Length is > 0 and <= MostCharacters && IsOneLine(text) ? text : null;
         if (_scalarType == typeof(TrainingTime)) return TrainingTime.TryParse(text, out TrainingTime time) ? time : null;
+        if (_scalarType == typeof(CheckpointInterval)) return CheckpointInterval.TryParse(text, out CheckpointInterval interval) ? interval : null;
         if (_scalarType.IsEnum) return Enum.GetValues(_scalarType).Cast<Enum>().FirstOrDefault(e => ConfigName.Of(e) == text);
         if (scalar.Quoted) return null;
         if (_scalarType == typeof(bool)) return text switch { "true" => true, "false" => false, _ => null };
@@ -180,7 +181,7 @@ internal sealed class ConfigKey
     private bool InRange(object value)
     {
         if (_range is null) return true;
-        double number = value is TrainingTime time ? time.Count : Convert.ToDouble(value, CultureInfo.InvariantCulture);
+        double number = value is TrainingTime time ? time.Count : value is CheckpointInterval interval ? interval.Count : Convert.ToDouble(value, CultureInfo.InvariantCulture);
         return (_range.MinimumIsExclusive ? number > Minimum : number >= Minimum)
             && (_range.MaximumIsExclusive ? number < Maximum : number <= Maximum);
     }
@@ -197,6 +198,7 @@ internal sealed class ConfigKey
             if (_scalarType == typeof(bool)) return "true, false";
             if (_scalarType == typeof(string)) return $"text of at most {MostCharacters} characters, none of them a control character";
             string kind = _scalarType == typeof(TrainingTime) ? "a time such as 1 epoch or 500 steps"
+                : _scalarType == typeof(CheckpointInterval) ? "a span such as 10 minutes, 1 epoch or 500 steps,"
                 : _scalarType == typeof(double) ? "a number" : "a whole number";
             return _range is null ? kind : $"{kind} {RangeText}";
         }

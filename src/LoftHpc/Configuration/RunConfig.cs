@@ -17,6 +17,7 @@ public sealed record RunConfig
     public ExtractSection Extract { get; init; } = new();
     public RetrainSection Retrain { get; init; } = new();
     public EvaluateSection Evaluate { get; init; } = new();
+    public CheckpointSection Checkpoint { get; init; } = new();
     public PlotSection Plot { get; init; } = new();
     public PlanSection Plan { get; init; } = new();
 }
@@ -35,6 +36,9 @@ public enum Precision
     Bfloat16,
 }
 
+/// <summary>Whether a launch goes on where an earlier one of the same run has stopped.</summary>
+public enum ResumeChoice { Never, Auto }
+
 public enum MpiBinding { Native, [WrittenAs("mpi.net")] MpiNet }
 
 public sealed record RunSection
@@ -45,6 +49,8 @@ public sealed record RunSection
     public string Folder { get; init; } = "results";
     /// <summary>True: an existing run folder of this name is replaced.</summary>
     public bool Overwrite { get; init; }
+    /// <summary>Auto: an existing run folder of this name is gone on with; --resume auto means the same.</summary>
+    public ResumeChoice Resume { get; init; } = ResumeChoice.Never;
     public long Seed { get; init; } = 1;
     public DeviceChoice Device { get; init; } = DeviceChoice.Auto;
     /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
@@ -57,6 +63,17 @@ public sealed record RunSection
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
     /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware; never through MPI.NET.</summary>
     public bool CudaAwareMpi { get; init; }
+}
+
+/// <summary>What is kept of a training that may be stopped.</summary>
+public sealed record CheckpointSection
+{
+    /// <summary>Time between two checkpoints of a training; null (never): there are none.</summary>
+    [Range(1, 1_000_000_000), WrittenAs("never")]
+    public CheckpointInterval? Every { get; init; } = new CheckpointInterval(10, IntervalUnit.Minutes);
+    /// <summary>Checkpoints of a training that are kept until it is finished.</summary>
+    [Range(2, 1000)]
+    public int Keep { get; init; } = 2;
 }
 
 public enum NetworkFamily { PreactResnet, Resnet, WideResnet }

@@ -38,6 +38,8 @@ public static class RunConfigRules
             yield return new BrokenRule(
                 $"{PlainText.Of(run.Name)} is not the plain name of a folder; allowed: a name without / (run.folder is its parent), of at most 200 bytes", "run.name");
         }
+        if (run.Overwrite && run.Resume is ResumeChoice.Auto)
+            yield return new BrokenRule("auto goes on with a run folder that run.overwrite would replace; allowed: one of the two", "run.resume", "run.overwrite");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(NetworkSection network)
@@ -130,10 +132,33 @@ public static class RunConfigRules
 
     private static string Invariant(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 
+    /// <summary>What may differ between the launches of one run: where it is, what computes it, how it may be stopped, and what is shown of it.</summary>
+    private static readonly HashSet<string> OfLaunches =
+    [
+        "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi",
+        "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "plot", "plan",
+    ];
+
+    /// <summary>The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16".</summary>
+    public static IEnumerable<string> DifferencesOfRuns(RunConfig before, RunConfig now) => DifferencesBelow("", before, now);
+
+    private static IEnumerable<string> DifferencesBelow(string prefix, object before, object now)
+    {
+        foreach (ConfigKey key in ConfigKey.Of(before.GetType()).Where(key => !OfLaunches.Contains(prefix + key.Name)))
+        {
+            (object? one, object? other) = (key.Get(before), key.Get(now));
+            if (key.IsSection)
+            {
+                foreach (string difference in DifferencesBelow($"{prefix}{key.Name}.", one!, other!)) yield return difference;
+                continue;
+            }
+            string Text(object? value) => key.IsList
+                ? $"[{string.Join(", ", ((System.Collections.IEnumerable)value!).Cast<object?>().Select(item => key.Write(item).Text))}]" : key.Write(value).Text;
+            if (Text(one) != Text(other)) yield return PlainText.Of($"{prefix}{key.Name} is {Text(one)} and {Text(other)}");
+        }
+    }
+
     /// <summary>The keys of a section in which two differ, for example "network.width is 8 and 16".</summary>
-    public static IEnumerable<string> Differences<TSection>(string name, TSection one, TSection other) =>
-        from property in typeof(TSection).GetProperties()
-        let values = (One: property.GetValue(one), Other: property.GetValue(other))
-        where !Equals(values.One, values.Other)
-        select $"{name}.{System.Text.Json.JsonNamingPolicy.SnakeCaseLower.ConvertName(property.Name)} is {values.One ?? "not set"} and {values.Other ?? "not set"}";
+    public static IEnumerable<string> Differences<TSection>(string name, TSection one, TSection other) where TSection : notnull =>
+        DifferencesBelow($"{name}.", one, other);
 }

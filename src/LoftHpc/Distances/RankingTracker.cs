@@ -85,6 +85,35 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
         ? Enumerable.Range(0, (int)count).Select(i => (long)i)
         : Enumerable.Range(0, most).Select(i => (long)Math.Round((double)i * (count - 1) / (most - 1)));
 
+    /// <summary>The rankings measured so far, and who brings which filters.</summary>
+    public void Archive(StateArchive archive)
+    {
+        string layers = string.Join('\n', _layers.Select(layer => layer.Name));
+        int[] filters = [.. _layers.Select(layer => layer.Filters)], counts = [.. _counts.Select(count => (int)count)];
+        archive.Text("rankings/layers", ref layers);
+        archive.Numbers("rankings/filters", ref filters);
+        archive.Numbers("rankings/own_layers", ref _ownLayers);
+        archive.Numbers("rankings/counts", ref counts);
+        archive.Numbers("rankings/places", ref _placeOfReceived);
+        int[] steps = [.. _measured.Select(measured => checked((int)measured.Step))];
+        int[] positions = [.. _measured.SelectMany(measured => measured.Positions)];
+        archive.Numbers("rankings/steps", ref steps);
+        archive.Numbers("rankings/positions", ref positions);
+        if (!archive.IsReading) return;
+
+        string[] names = layers.Length == 0 ? [] : layers.Split('\n');
+        int own = _ownLayers.Length;
+        if (names.Length != filters.Length || counts.Length != (steps.Length == 0 ? 0 : communicator.Size) || positions.Length != (long)steps.Length * own
+            || _ownLayers.Any(layer => layer < 0 || layer >= names.Length))
+            throw new UserError("rankings: they do not fit together");
+        _layers = [.. names.Zip(filters)];
+        _counts = [.. counts.Select(count => (long)count)];
+        _displacements = new long[counts.Length];
+        for (int rank = 1; rank < counts.Length; rank++) _displacements[rank] = _displacements[rank - 1] + _counts[rank - 1];
+        _measured.Clear();
+        _measured.AddRange(steps.Select((step, i) => ((long)step, positions[(i * own)..((i + 1) * own)])));
+    }
+
     public void Dispose()
     {
         _send.Dispose();

@@ -64,6 +64,31 @@ public sealed class FilterPartition
     /// <summary>What a rank holds of a tensor; its filters in ascending order.</summary>
     public TensorSlice Slice(TensorSpec tensor, int rank) => new(tensor, Of(tensor.Axis0)?.Owned[rank], Of(tensor.Axis1)?.Owned[rank]);
 
+    /// <summary>This partition, or the one that is read: the owner of each filter of each block, none where the block is not partitioned.</summary>
+    /// <exception cref="UserError">What is read deals no filters of these blocks to these ranks.</exception>
+    public FilterPartition Archived(StateArchive archive, IReadOnlyList<BlockSpec> blocks, int ranks)
+    {
+        Dictionary<string, int[]> read = [];
+        foreach (ChannelSpace space in blocks.Select(block => block.Inner))
+        {
+            int[] owners = new int[Of(space) is null ? 0 : space.Count];
+            if (Of(space) is ChannelSplit split)
+            {
+                for (int rank = 0; rank < split.Owned.Count; rank++)
+                {
+                    foreach (int filter in split.Owned[rank]) owners[filter] = rank;
+                }
+            }
+            string name = $"partition/{space.Name}";
+            archive.Numbers(name, ref owners);
+            if (owners.Length == 0) continue;
+            if (owners.Length != space.Count || owners.Any(owner => owner < 0 || owner >= ranks))
+                throw new UserError($"{name}: it does not deal {space.Count} filters to {ranks} ranks");
+            read.Add(space.Name, owners);
+        }
+        return archive.IsReading ? Deal(blocks.Where(block => read.ContainsKey(block.Inner.Name)), ranks, space => read[space.Name]) : this;
+    }
+
     private static RandomStream Stream(long seed, ChannelSpace space, long round) => RandomStream.For(seed, $"loft/partition/{space.Name}", round);
 
     private static FilterPartition Deal(IEnumerable<BlockSpec> blocks, int ranks, Func<ChannelSpace, int[]> deal) =>

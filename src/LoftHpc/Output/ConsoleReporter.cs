@@ -124,9 +124,9 @@ public sealed class ConsoleReporter : IReporter
         Print(grid);
     }
 
-    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone = 0)
+    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, long stepsDone = 0)
     {
-        EpochClock clock = new(phase, epochs, stepsPerEpoch, epochsDone);
+        EpochClock clock = new(phase, epochs, stepsPerEpoch, stepsDone);
         if (_progress != ProgressKind.Bar) return new EpochLines(clock, _progress == ProgressKind.Lines ? line => Print(line) : _ => { });
         EpochBar bar = new(clock, _console, line => Print(line), ended: () => _endBar = null);
         _endBar = bar.Dispose;
@@ -214,6 +214,6 @@ public sealed class SilentReporter(TextWriter error) : IReporter
     {
     }
 
-    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone = 0) =>
-        new EpochLines(new EpochClock(phase, epochs, stepsPerEpoch, epochsDone), _ => { });
+    public IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, long stepsDone = 0) =>
+        new EpochLines(new EpochClock(phase, epochs, stepsPerEpoch, stepsDone), _ => { });
 }

@@ -7,12 +7,12 @@ using Spectre.Console.Rendering;
 namespace LoftHpc.Output;
 
 /// <summary>Counts the steps of a training and the time that they take, and words both.</summary>
-internal sealed class EpochClock(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone)
+internal sealed class EpochClock(TrainingPhase phase, int epochs, int stepsPerEpoch, long stepsDone)
 {
     private readonly Stopwatch _watch = Stopwatch.StartNew();
-    private readonly long _stepsBefore = (long)epochsDone * stepsPerEpoch;
+    private readonly long _stepsBefore = stepsDone;
 
-    public long Steps { get; private set; } = (long)epochsDone * stepsPerEpoch;
+    public long Steps { get; private set; } = stepsDone;
 
     public long AllSteps { get; } = (long)epochs * stepsPerEpoch;
 

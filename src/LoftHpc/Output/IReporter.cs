@@ -34,8 +34,8 @@ public interface IReporter
 
     /// <summary>Begins to report a training.</summary>
     /// <param name="epochs">Number of its last epoch.</param>
-    /// <param name="epochsDone">Epochs done in an earlier launch.</param>
-    IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, int epochsDone = 0);
+    /// <param name="stepsDone">Steps done in an earlier launch.</param>
+    IEpochProgress BeginEpochs(TrainingPhase phase, int epochs, int stepsPerEpoch, long stepsDone = 0);
 }
 
 /// <summary>The course of one training; disposed when it ends, however it ends.</summary>

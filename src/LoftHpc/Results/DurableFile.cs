@@ -51,6 +51,24 @@ public static partial class DurableFile
         }
     }
 
+    /// <summary>Cuts a file back to its first bytes, on the disk.</summary>
+    /// <exception cref="UserError">It cannot be cut.</exception>
+    public static void Cut(string path, long bytes)
+    {
+        string target = Target(path);
+        try
+        {
+            using FileStream stream = new(target, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            if (stream.Length == bytes) return;
+            stream.SetLength(bytes);
+            stream.Flush(flushToDisk: true);
+        }
+        catch (Exception error) when (IsFailure(error))
+        {
+            throw Failure(path, error);
+        }
+    }
+
     /// <summary>Makes the folder that a file is to be written into.</summary>
     /// <exception cref="UserError">It cannot be made.</exception>
     public static void MakeFolderOf(string path)

@@ -25,7 +25,9 @@ public sealed class FolderLaunch
         {
             _lock.Write(new byte[ReserveBytes]);
             _lock.Flush(flushToDisk: true);
-            DurableFile.WriteText(folder.ConfigOf(record.Command), config);
+            // What a launch was writing when it was killed.
+            foreach (string part in Directory.EnumerateFiles(folder.Path, DurableFile.Aside("*"))) File.Delete(part);
+            if (!GoesOn(record.Command)) DurableFile.WriteText(folder.ConfigOf(record.Command), config);
             RunManifest.Begin(folder.Manifest, record);
         }
         catch (Exception error)
@@ -36,6 +38,10 @@ public sealed class FolderLaunch
         }
         Signals.Ending += EndAnyhow;
     }
+
+    /// <summary>Whether the launch that made the folder was of the same command: then its config stands there already.</summary>
+    private bool GoesOn(string command) =>
+        _folder.IsBegun && (RunManifest.Read(_folder.Manifest).Launches is not [LaunchRecord first, ..] || first.Command == command);
 
     /// <summary>The launch has done its work.</summary>
     /// <exception cref="UserError">The manifest cannot be written.</exception>

@@ -40,6 +40,9 @@ public sealed class RunFolder
     /// <summary>Weights after so many epochs of pre-training.</summary>
     public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
 
+    /// <summary>Folder of the checkpoints of a stage that is not finished.</summary>
+    public string Checkpoints => In(Path, "checkpoints");
+
     public CsvTable<MetricsRow> Metrics => new(In(Path, "metrics.csv"));
 
     public CsvTable<FilterNormRow> FilterNorms => new(In(Path, "filter_norms.csv"));
@@ -53,6 +56,12 @@ public sealed class RunFolder
     public CsvTable<TicketRow> Ticket => new(In(Path, "ticket.csv"));
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
+
+    /// <summary>Paths of the tables that grow while a run trains.</summary>
+    public IReadOnlyList<string> Tables => [Metrics.Path, FilterNorms.Path, FilterDistance.Path, Communication.Path, Resources.Path, Summary.Path];
+
+    /// <summary>Path of a table.</summary>
+    public string Table(string file) => In(Path, file);
 
     public string AccuracyPlot => In(Path, "accuracy.png");
 
@@ -74,7 +83,7 @@ public sealed class RunFolder
             if (DurableFile.TryMakeFolder(path)) return new RunFolder(path);
             if (!overwrite)
                 throw new UserError($"{path} exists already and is not overwritten; choose another run.name=NAME, or replace it with run.overwrite=true");
-            if (!IsRunFolder(path) && !IsEmptyFolder(path))
+            if (!IsRunFolder(path) && !IsEmpty(path))
                 throw new UserError($"{path} exists and is no run folder (it has no config.yaml or manifest.json): run.overwrite=true does not replace it");
             new RunFolder(path).Lock().Dispose();
             // Moved away first, so that a half deleted folder never stands under the run's name.
@@ -93,6 +102,9 @@ public sealed class RunFolder
 
     /// <summary>The files of a run folder that another rank has made or opened; nothing is looked at.</summary>
     public static RunFolder At(string path) => new(path);
+
+    /// <summary>Whether a launch has written its config here.</summary>
+    public bool IsBegun => File.Exists(Config);
 
     /// <summary>Whether the work that makes this network was finished: its line of summary.csv is written last.</summary>
     public bool Holds(NetworkState network) => Summary.Exists && Summary.Read().Any(row => row.Network == network);
@@ -183,8 +195,8 @@ public sealed class RunFolder
 
     private static bool IsRunFolder(string path) => File.Exists(In(path, "config.yaml")) || File.Exists(In(path, "manifest.json"));
 
-    /// <summary>Nothing is in it but what a launch leaves that dies before it has written its config.</summary>
-    private static bool IsEmptyFolder(string path) => Directory.Exists(path)
+    /// <summary>Whether a folder is there, with nothing in it but what a launch leaves that dies before it has written its config.</summary>
+    public static bool IsEmpty(string path) => Directory.Exists(path)
         && Directory.EnumerateFileSystemEntries(path).All(entry => entry == In(path, LockFile) || entry == DurableFile.Aside(new RunFolder(path).Config));
 
     private static string In(string folder, string name) => System.IO.Path.Combine(folder, name);

@@ -1,4 +1,3 @@
-using System.Text.Encodings.Web;
 using System.Text.Json;
 using LoftHpc.Communication;
 
@@ -11,19 +10,6 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
     /// <summary>A launch of a thousand ranks takes some hundred thousand bytes.</summary>
     private const long MaxBytes = 50_000_000;
 
-    private static readonly JsonSerializerOptions Format = new()
-    {
-        // What is null or missing though it cannot be shows when it is read, and not where it is used.
-        RespectNullableAnnotations = true,
-        RespectRequiredConstructorParameters = true,
-        AllowDuplicateProperties = false,
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        WriteIndented = true,
-        NewLine = "\n",
-        // Names of processors hold signs that the default encoder, made for web pages, would escape.
-        Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
-    };
-
     /// <summary>The manifest of a file; without launches where there is none yet.</summary>
     /// <exception cref="UserError">The file is not a manifest.</exception>
     public static RunManifest Read(string path)
@@ -33,7 +19,7 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
         {
             using FileStream file = RegularFile.OpenRead(path);
             if (file.Length > MaxBytes) throw new IOException($"it has {file.Length} bytes; {MaxBytes} are read at most");
-            RunManifest? manifest = JsonSerializer.Deserialize<RunManifest>(file, Format);
+            RunManifest? manifest = JsonSerializer.Deserialize<RunManifest>(file, RecordJson.Format);
             return manifest is not null && !manifest.Launches.Any(HoldsNull) ? manifest : throw new JsonException("null stands where a value is expected");
         }
         catch (Exception e) when (e is JsonException or IOException or UnauthorizedAccessException)
@@ -59,7 +45,7 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
         launch is null || launch.CommandLine.Any(item => item is null) || launch.Build.Packages.Values.Any(version => version is null)
         || launch.Ranks.Any(rank => rank is null) || launch.Arithmetic?.Any(record => record is null) == true;
 
-    private void Write(string path) => DurableFile.WriteText(path, JsonSerializer.Serialize(this, Format) + "\n");
+    private void Write(string path) => DurableFile.WriteText(path, JsonSerializer.Serialize(this, RecordJson.Format) + "\n");
 }
 
 /// <summary>One launch of the program.</summary>

@@ -16,21 +16,12 @@ public static class PretrainStage
         RunConfig config = session.Config;
         WeightsIdentity identity = session.Dense;
         session.Context.Ledger.Phase = "pretrain";
+        session.Context.Channels.ReleaseBuffers();
         using ITrainingMethod method = TrainingMethods.Create(
             session.Context, identity.Describe(), config.Pretrain, session.TrainImages, config.Run.Seed);
         using var rankings = new RankingRecorder(session, folder, method);
 
-        session.OnRoot(() =>
-        {
-            folder.Metrics.Begin();
-            folder.FilterNorms.Begin();
-            folder.FilterDistance.Begin();
-            folder.Resources.Begin();
-            folder.Communication.Begin();
-            folder.Summary.Begin();
-        });
-        Save(folder.InitialWeights, 0);
-        rankings.Measure(0, 0);
+        StageCheckpoints? checkpoints = null;
         long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
@@ -40,9 +31,34 @@ public static class PretrainStage
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
-            MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            Ask = () => session.Stop.Ask(checkpoints!.IsDueByClock),
+            IsCheckpointDue = step => checkpoints!.IsDueAfter(step, method.StepsPerEpoch),
+            Checkpoint = session.Config.Checkpoint.Every is null ? null : step => checkpoints!.Save(step),
         };
+        checkpoints = new StageCheckpoints(session, folder, "pretrain", archive =>
+        {
+            session.Context.Ledger.Archive(archive);
+            session.Context.Channels.Archive(archive);
+            loop.Archive(archive);
+            method.Archive(archive);
+            rankings.Archive(archive);
+        });
+        if (!session.Resumes || !checkpoints.TryResume())
+        {
+            session.OnRoot(() =>
+            {
+                // What a launch has left that was stopped before its first checkpoint.
+                folder.Metrics.Write([]);
+                folder.FilterNorms.Write([]);
+                folder.FilterDistance.Write([]);
+                folder.Resources.Write([]);
+                folder.Communication.Write([]);
+                folder.Summary.Write([]);
+            });
+            Save(folder.InitialWeights, 0);
+            rankings.Measure(0, 0);
+        }
         StepTotals tested = loop.Run(session.Reporter);
         rankings.Finish(config.Distance.PairsMax);
         Save(folder.DenseWeights, last);
@@ -50,6 +66,7 @@ public static class PretrainStage
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
         session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+        StageCheckpoints.Remove(session, folder, "pretrain");
 
         // Rank 0 may fail to write, and all ranks are to know.
         void Save(string path, long step) => session.OnAllRanks(() => method.Save(path, identity, step));
@@ -83,6 +100,8 @@ public static class PretrainStage
             IReadOnlyList<LayerDistance> pairs = _tracker.RemainingPairs(measurementsMax);
             session.OnRoot(() => Append(pairs));
         }
+
+        public void Archive(StateArchive archive) => _tracker.Archive(archive);
 
         public void Dispose() => _tracker.Dispose();
 

@@ -12,30 +12,45 @@ public static class RetrainStage
     {
         RetrainSection config = session.Config.Retrain;
         session.Context.Ledger.Phase = "retrain";
-        session.OnRoot(() =>
-        {
-            // What a retraining that was interrupted has left.
-            folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
-            folder.Resources.Remove(row => row.Phase == TrainingPhase.Retrain);
-            folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
-            folder.Metrics.Begin();
-            folder.Resources.Begin();
-            folder.Communication.Begin();
-            folder.Summary.Begin();
-        });
+        session.Context.Channels.ReleaseBuffers();
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights, trained: true);
         using var method = new DataParallelTraining(
             session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
+        StageCheckpoints? checkpoints = null;
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
-            MustStop = session.Stop.IsAsked,
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            Ask = () => session.Stop.Ask(checkpoints!.IsDueByClock),
+            IsCheckpointDue = step => checkpoints!.IsDueAfter(step, method.StepsPerEpoch),
+            Checkpoint = session.Config.Checkpoint.Every is null ? null : step => checkpoints!.Save(step),
         };
+        checkpoints = new StageCheckpoints(session, folder, "retrain", archive =>
+        {
+            session.Context.Ledger.Archive(archive);
+            session.Context.Channels.Archive(archive);
+            loop.Archive(archive);
+            method.Archive(archive);
+        });
+        if (!session.Resumes || !checkpoints.TryResume())
+        {
+            session.OnRoot(() =>
+            {
+                // What a retraining that was interrupted has left.
+                folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
+                folder.Resources.Remove(row => row.Phase == TrainingPhase.Retrain);
+                folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
+                folder.Metrics.Begin();
+                folder.Resources.Begin();
+                folder.Communication.Begin();
+                folder.Summary.Begin();
+            });
+        }
         StepTotals tested = loop.Run(session.Reporter);
         session.OnAllRanks(() => method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
         session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
+        StageCheckpoints.Remove(session, folder, "retrain");
     }
 }

@@ -34,6 +34,9 @@ public sealed class Session : Launch
     /// <summary>Whether the ranks were asked to stop, from the start of the launch on.</summary>
     public StopAgreement Stop { get; }
 
+    /// <summary>Whether this launch goes on with what an earlier one has left.</summary>
+    public bool Resumes => Config.Run.Resume is ResumeChoice.Auto;
+
     /// <summary>The images, on every rank.</summary>
     public ImageData Data { get; }
 
@@ -103,6 +106,7 @@ public sealed class Session : Launch
     /// <exception cref="UserError">The ranks were asked to stop; on all ranks.</exception>
     public void StopIfAsked()
     {
-        if (Stop.IsAsked()) throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays", ExitCodes.Stopped);
+        if (Stop.Ask() is Pause.Stop)
+            throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
     }
 }

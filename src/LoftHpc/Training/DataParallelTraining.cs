@@ -108,6 +108,15 @@ public sealed class DataParallelTraining : ITrainingMethod
             rank == 0 ? TensorSlice.Whole(tensor) : null);
     }
 
+    public void Archive(StateArchive archive)
+    {
+        _state.Archive(archive);
+        _totals.Archive(archive);
+        _batches.Archive(archive);
+        Work = Work.Archived(archive);
+        _statistics?.Archive(archive);
+    }
+
     public void Dispose()
     {
         _totals.Dispose();

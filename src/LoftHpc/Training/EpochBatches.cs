@@ -10,6 +10,7 @@ public sealed class EpochBatches(BatchLoader data, int batch)
     private int[] _order = [];
     private int _orderEpoch = -1;
     private readonly Stopwatch _waited = new();
+    private double _waitedBefore;
 
     /// <summary>The last batch of an epoch may be smaller.</summary>
     public int StepsPerEpoch => data.BatchesPerEpoch(batch);
@@ -18,7 +19,14 @@ public sealed class EpochBatches(BatchLoader data, int batch)
     public int SizeOf(int step) => Math.Min(batch, data.Count - (step * batch));
 
     /// <summary>Wall-clock time in which steps waited for their batches here; of a GPU's work the time to ask for it.</summary>
-    public double WaitedSeconds => _waited.Elapsed.TotalSeconds;
+    public double WaitedSeconds => _waitedBefore + _waited.Elapsed.TotalSeconds;
+
+    public void Archive(StateArchive archive)
+    {
+        double seconds = WaitedSeconds;
+        archive.Number("data_seconds", ref seconds);
+        if (archive.IsReading) _waitedBefore = seconds;
+    }
 
     /// <summary>This shard of a step's batch, augmented for training.</summary>
     public Batch Load(int epoch, int step, Shard shard, RankContext context)

@@ -46,6 +46,17 @@ public sealed class FilterExchange : IDisposable
     /// <summary>Bytes of the buffers for filters and their norms.</summary>
     public long BufferBytes => (_send is null ? 0 : 2 * _send.numel() * _send.element_size()) + _ownNorms.CapacityBytes + _allNorms.CapacityBytes;
 
+    /// <summary>Buffers as large as they were.</summary>
+    public void Archive(StateArchive archive)
+    {
+        (long own, long all) = (_ownNorms.CapacityBytes, _allNorms.CapacityBytes);
+        archive.Number("norms/own_bytes", ref own);
+        archive.Number("norms/all_bytes", ref all);
+        if (!archive.IsReading) return;
+        _ownNorms.Keep(Math.Max(0, own));
+        _allNorms.Keep(Math.Max(0, all));
+    }
+
     /// <summary>Values that this rank sends to each rank, and receives from each, when it moves filters.</summary>
     public (long[] Send, long[] Receive) Counts(FilterPartition from, FilterPartition to)
     {

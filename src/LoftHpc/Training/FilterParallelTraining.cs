@@ -95,6 +95,14 @@ public sealed class FilterParallelTraining : ITrainingMethod
             tensor.Role is TensorRole.LinearBias && rank != 0 ? null : _assignment.Slice(tensor, rank));
     }
 
+    public void Archive(StateArchive archive)
+    {
+        _state.Archive(archive);
+        _totals.Archive(archive);
+        _batches.Archive(archive);
+        Work = Work.Archived(archive);
+    }
+
     public void Dispose()
     {
         _totals.Dispose();

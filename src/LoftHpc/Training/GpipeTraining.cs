@@ -152,6 +152,15 @@ public sealed class GpipeTraining : ITrainingMethod
             rank == holder[tensor.Name] ? TensorSlice.Whole(tensor) : null);
     }
 
+    public void Archive(StateArchive archive)
+    {
+        _state.Archive(archive);
+        _totals.Archive(archive);
+        _batches.Archive(archive);
+        Work = Work.Archived(archive);
+        archive.Number("images", ref _images);
+    }
+
     public void Dispose()
     {
         _sends.Dispose();

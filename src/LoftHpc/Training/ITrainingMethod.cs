@@ -53,6 +53,12 @@ public interface ITrainingMethod : IDisposable
     /// <summary>Writes the whole network to one file on rank 0, which gathers it layer by layer.</summary>
     /// <param name="step">Optimizer steps done.</param>
     void Save(string path, WeightsIdentity identity, long step);
+
+    /// <summary>
+    /// All that this rank has to know to go on after the steps done, not looked at by others: not collective. Read into a method that
+    /// was made anew for the same setting, it goes on with the same bits.
+    /// </summary>
+    void Archive(StateArchive archive);
 }
 
 /// <summary>What one rank has computed.</summary>
@@ -66,6 +72,15 @@ public readonly record struct TrainingWork(long Images, long Flops)
     /// <summary>One batch of images.</summary>
     /// <param name="forwardFlops">Of one image.</param>
     public static TrainingWork Of(long images, long forwardFlops) => new(images, 3 * forwardFlops * images);
+
+    /// <summary>This work, or the work that is read.</summary>
+    public TrainingWork Archived(StateArchive archive)
+    {
+        (long images, long flops) = (Images, Flops);
+        archive.Number("work/images", ref images);
+        archive.Number("work/flops", ref flops);
+        return new TrainingWork(images, flops);
+    }
 
     public static TrainingWork operator +(TrainingWork a, TrainingWork b) => new(a.Images + b.Images, a.Flops + b.Flops);
 }

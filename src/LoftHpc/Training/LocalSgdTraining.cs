@@ -106,6 +106,14 @@ public sealed class LocalSgdTraining : ITrainingMethod
         WeightsFile.Save(path, identity, step, Network, averaged, _context.Communicator, (tensor, rank) => rank == 0 ? TensorSlice.Whole(tensor) : null);
     }
 
+    public void Archive(StateArchive archive)
+    {
+        _state.Archive(archive);
+        _local.Archive(archive);
+        _average.Archive(archive);
+        _statistics.Archive(archive);
+    }
+
     public void Dispose()
     {
         _average.Dispose();

@@ -69,6 +69,14 @@ public sealed class LocalSteps : IDisposable
     /// <summary>The totals over all ranks; starts them anew. Collective.</summary>
     public StepTotals TakeTotals() => _totals.Take().SumOverRanks(_context.Communicator);
 
+    /// <summary>All but the network.</summary>
+    public void Archive(StateArchive archive)
+    {
+        _totals.Archive(archive);
+        _batches.Archive(archive);
+        Work = Work.Archived(archive);
+    }
+
     public void Dispose()
     {
         _totals.Dispose();

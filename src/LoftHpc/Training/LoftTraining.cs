@@ -142,6 +142,22 @@ public sealed class LoftTraining : ITrainingMethod
         if (_context.Rank == 0) WeightsFile.Save(path, identity, step, Network, whole!);
     }
 
+    public void Archive(StateArchive archive)
+    {
+        FilterPartition partition = _partition.Archived(archive, _blocks, _context.Size);
+        if (archive.IsReading)
+        {
+            // What it held before is replaced.
+            _state.Hold([.. Network.Tensors.Select(tensor => partition.Slice(tensor, _context.Rank))], _filters.Copied(partition))?.Dispose();
+            _partition = partition;
+            _imageFlops = Network.Flops(_data.ImageSide, _state.Slices);
+        }
+        _state.Archive(archive);
+        _local.Archive(archive);
+        _average.Archive(archive);
+        _filters.Archive(archive);
+    }
+
     public void Dispose()
     {
         _average.Dispose();

@@ -32,6 +32,12 @@ public sealed class RunningStatistics(RankContext context, ModelState state)
         _steps = _images = 0;
     }
 
+    public void Archive(StateArchive archive)
+    {
+        archive.Number("statistics/steps", ref _steps);
+        archive.Number("statistics/images", ref _images);
+    }
+
     /// <summary>Replaces running statistics by their mean over the ranks, weighted by the images that each has seen. Collective.</summary>
     public static void Replace(RankContext context, ModelState state, long images)
     {

@@ -58,6 +58,16 @@ public sealed class SharedAverage(RankContext context, ModelState state) : IDisp
         return _mean is not null && state.StartInCopied(name) is long start ? _mean.narrow(0, start, own.numel()).view(own.shape) : own;
     }
 
+    /// <summary>Only whether the copies are equal: they themselves are the state's.</summary>
+    public void Archive(StateArchive archive)
+    {
+        long equal = _copiesAreMean ? 1 : 0;
+        archive.Number("copies_are_mean", ref equal);
+        if (!archive.IsReading) return;
+        Share();
+        _copiesAreMean = equal != 0;
+    }
+
     public void Dispose() => Forget();
 
     private Tensor Mean(Tensor copies)

@@ -40,6 +40,13 @@ public sealed class TotalsOnDevice(Device device) : IDisposable
         return totals;
     }
 
+    public void Archive(StateArchive archive)
+    {
+        archive.Values("totals/loss_sum", _lossSum);
+        archive.Values("totals/correct", _correct);
+        archive.Number("totals/images", ref _images);
+    }
+
     public void Dispose()
     {
         _lossSum.Dispose();

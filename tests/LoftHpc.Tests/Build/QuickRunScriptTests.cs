@@ -29,6 +29,16 @@ public sealed class QuickRunScriptTests : IDisposable
     }
 
     [Theory]
+    [InlineData("--resume=auto")]
+    [InlineData("run.resume=auto")]
+    public void What_was_stopped_goes_on_in_the_last_folder(string resume)
+    {
+        Assert.Contains(" run.name=quick ", Run("MPICH", resume), StringComparison.Ordinal);
+        foreach (string name in (string[])["quick", "quick-2"]) Directory.CreateDirectory(Path.Combine(_tree.Path, "results", name));
+        Assert.Contains($" run.name=quick-2 {resume} ", Run("MPICH", resume), StringComparison.Ordinal);
+    }
+
+    [Theory]
     [InlineData("MPICH")]
     [InlineData("mpiexec (OpenRTE) 4.1.4")]
     public void Only_Open_MPI_gets_its_flags_and_root_alone_its_own(string version)
@@ -41,11 +51,11 @@ public sealed class QuickRunScriptTests : IDisposable
         Assert.Contains(" dist/lofthpc run --config configs/quick.yaml run.name=quick run.seed=2 \n", command, StringComparison.Ordinal);
     }
 
-    private string Run(string version)
+    private string Run(string version, string argument = "run.seed=2")
     {
         _tree.Add("mpiexec", $"[[ $1 == --version ]] && {{ echo '{version}'; exit 0; }}; echo mpiexec \"$@\" ''");
         (int exitCode, string output, string error) = Repository.Run(
-            Path.Combine(_tree.Path, "build", "run.sh"), ["configs/quick.yaml", "run.seed=2"],
+            Path.Combine(_tree.Path, "build", "run.sh"), ["configs/quick.yaml", argument],
             new Dictionary<string, string?> { ["PATH"] = _tree.First, ["RANKS"] = "3", ["MPIEXEC"] = null });
         Assert.True(exitCode == 0, error);
         return output[output.IndexOf("mpiexec", StringComparison.Ordinal)..];

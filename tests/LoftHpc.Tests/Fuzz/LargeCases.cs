@@ -17,6 +17,8 @@ internal static class LargeCases
         ["csv/long-cell"] = folder => File.WriteAllText(Path.Combine(folder, "summary.csv"), $"network,test_accuracy,test_loss,parameters,flops\ndense,0.5,{new string('3', 100_000)}x,1,1\n"),
         ["json/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "manifest.json")),
         ["json/circle-of-links"] = folder => Circle(Path.Combine(folder, "manifest.json")),
+        ["checkpoint/record-is-a-pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "commit.json")),
+        ["checkpoint/state-is-endless"] = folder => File.CreateSymbolicLink(Path.Combine(folder, "rank-0.safetensors"), "/dev/zero"),
         ["run-folder/config-is-a-pipe"] = folder => InRun(folder, run => run.Config, Mutator.MakePipe),
         ["run-folder/config-is-endless"] = folder => InRun(folder, run => run.Config, path => File.CreateSymbolicLink(path, "/dev/zero")),
         ["run-folder/weights-are-endless"] = folder => InRun(folder, run => run.DenseWeights, path => File.CreateSymbolicLink(path, "/dev/zero")),

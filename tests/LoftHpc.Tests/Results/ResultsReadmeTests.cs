@@ -36,7 +36,7 @@ public sealed class ResultsReadmeTests : IDisposable
     {
         RunFolder run = RunFolder.Create(_folder.Path, "run", overwrite: false);
         IEnumerable<string> files = typeof(RunFolder).GetProperties()
-            .Where(p => p.Name is not (nameof(RunFolder.Path) or nameof(RunFolder.Name)))
+            .Where(p => p.Name is not (nameof(RunFolder.Path) or nameof(RunFolder.Name) or nameof(RunFolder.Tables) or nameof(RunFolder.IsBegun)))
             .Select(p => p.GetValue(run)!)
             .Select(v => Path.GetFileName(v as string ?? (string)v.GetType().GetProperty("Path")!.GetValue(v)!));
         Assert.All(files, file => Assert.Contains($"`{file}`", Text, StringComparison.Ordinal));

@@ -1,0 +1,148 @@
+using System.Diagnostics;
+using System.Text.Json;
+using LoftHpc.Checkpoints;
+using LoftHpc.Configuration;
+using LoftHpc.Mpi;
+using LoftHpc.Results;
+
+namespace LoftHpc.Stages;
+
+/// <summary>The checkpoints of one stage of a run: when there are any, what they hold, and from which a launch goes on.</summary>
+/// <param name="stage">pretrain or retrain.</param>
+/// <param name="state">Names all that a rank has to know; the same for writing and reading.</param>
+public sealed class StageCheckpoints(Session session, RunFolder folder, string stage, Action<StateArchive> state)
+{
+    private readonly Stopwatch _sinceLast = Stopwatch.StartNew();
+
+    private CheckpointSection Config => session.Config.Checkpoint;
+
+    /// <summary>By the clock of rank 0, which the others follow.</summary>
+    public bool IsDueByClock => session.IsRoot && Config.Every?.ToTime() is TimeSpan time && _sinceLast.Elapsed >= time;
+
+    /// <summary>The same on all ranks.</summary>
+    public bool IsDueAfter(long step, int stepsPerEpoch) => Config.Every?.ToSteps(stepsPerEpoch) is long every && step % every == 0;
+
+    /// <summary>Writes a checkpoint: each rank its own part at once, then rank 0 the record. Older ones go after that. Collective.</summary>
+    /// <exception cref="UserError">A part cannot be written; the checkpoints before are as they were. On all ranks.</exception>
+    public void Save(long step)
+    {
+        CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
+        // What is left of one that was never finished.
+        session.OnRoot(checkpoint.Delete);
+        FileStamp? own = null;
+        session.OnAllRanks(() =>
+        {
+            checkpoint.Make();
+            StateFile.Write(checkpoint.Part(session.World.Rank), state);
+            own = FileStamp.Of(checkpoint.Part(session.World.Rank));
+        });
+        FileStamp[] parts = [.. session.World.Allgather(JsonSerializer.Serialize(own)).Select(stamp => JsonSerializer.Deserialize<FileStamp>(stamp)!)];
+        session.OnRoot(() =>
+        {
+            new CheckpointRecord(
+                CheckpointRecord.CurrentFormat, stage, step, RunConfigLoader.ToYaml(session.Config), session.Data.Fingerprint, parts,
+                [.. folder.Tables.Where(File.Exists).Select(FileStamp.Of)]).Write(checkpoint.Record);
+            foreach (CheckpointFolder old in CheckpointFolder.Of(folder, stage).Where(other => other.Step < step).Skip(Config.Keep - 1)) old.Delete();
+        });
+        _sinceLast.Restart();
+    }
+
+    /// <summary>
+    /// Reads the newest checkpoint that is whole, and cuts the tables back to it. One that is damaged is named and passed over.
+    /// Collective.
+    /// </summary>
+    /// <returns>Whether there is any.</returns>
+    /// <exception cref="UserError">There are some and none is whole, or one is of another run, or tables are not as they were; on all ranks.</exception>
+    public bool TryResume()
+    {
+        CheckpointFolder[] found = [];
+        session.OnRoot(() => found = [.. CheckpointFolder.Of(folder, stage).Where(checkpoint => checkpoint.IsCommitted)]);
+        int count = found.Length;
+        session.World.Broadcast(new Span<int>(ref count), 0);
+        if (count == 0) return false;
+        for (int i = 0; i < count; i++)
+        {
+            (CheckpointRecord? record, string trouble, long step) = (null, "", 0);
+            session.OnRoot(() =>
+            {
+                step = found[i].Step;
+                (record, trouble) = Look(found[i]);
+            });
+            session.World.Broadcast(new Span<long>(ref step), 0);
+            trouble = session.World.Broadcast(trouble, 0);
+            CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
+            if (trouble == "")
+            {
+                FileStamp[] parts = JsonSerializer.Deserialize<FileStamp[]>(session.World.Broadcast(JsonSerializer.Serialize(record?.Parts), 0))!;
+                trouble = TroubleOfParts(checkpoint, parts[session.World.Rank]);
+            }
+            if (trouble != "")
+            {
+                session.Reporter.Warning($"{trouble}: this checkpoint is passed over");
+                continue;
+            }
+            session.OnAllRanks(() => StateFile.Read(checkpoint.Part(session.World.Rank), state));
+            session.OnRoot(() =>
+            {
+                foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
+                foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Step > step)) newer.Delete();
+            });
+            session.Reporter.Info($"{stage}: goes on after step {step}, from {checkpoint.Path}");
+            return true;
+        }
+        throw new UserError(
+            $"{PlainText.Of(folder.Checkpoints)}: none of the {count} checkpoints of {stage} is whole; delete this folder to start the stage anew", ExitCodes.Environment);
+    }
+
+    /// <summary>Removes the checkpoints of a stage that is finished. Collective.</summary>
+    public static void Remove(Session session, RunFolder folder, string stage) => session.OnRoot(() =>
+    {
+        foreach (CheckpointFolder checkpoint in CheckpointFolder.Of(folder, stage)) checkpoint.Delete();
+        if (Directory.Exists(folder.Checkpoints) && !Directory.EnumerateFileSystemEntries(folder.Checkpoints).Any()) Directory.Delete(folder.Checkpoints);
+    });
+
+    /// <summary>On rank 0: the record, or what is damaged.</summary>
+    /// <exception cref="UserError">It is whole, and of another run.</exception>
+    private (CheckpointRecord? Record, string Trouble) Look(CheckpointFolder checkpoint)
+    {
+        CheckpointRecord record;
+        RunConfig before;
+        try
+        {
+            record = CheckpointRecord.Read(checkpoint.Record);
+            before = RunConfigLoader.Parse(record.Config, checkpoint.Record);
+        }
+        catch (UserError error)
+        {
+            return (null, error.Message.Split('\n')[0]);
+        }
+        if (record.Stage != stage || record.Step != checkpoint.Step)
+            return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint");
+        Refuse([.. RunConfigRules.DifferencesOfRuns(before, session.Config)]);
+        if (record.Data != session.Data.Fingerprint) Refuse(["the images are others"]);
+        if (record.Parts.Count != session.World.Size)
+            Refuse([$"it is of {record.Parts.Count} ranks, and there are {session.World.Size}"]);
+        foreach (FileStamp table in record.Tables)
+        {
+            if (!folder.Tables.Contains(folder.Table(table.File))) return (null, $"{PlainText.Of(checkpoint.Record)}: there is no table {PlainText.Of(table.File)}");
+            if (table.Differs(folder.Table(table.File), exactly: false) is string change)
+                throw new UserError($"{PlainText.Of(folder.Table(table.File))}: {change} when {checkpoint.Path} was written; a table must not be changed by others", ExitCodes.Environment);
+        }
+        return (record, "");
+
+        void Refuse(string[] differences)
+        {
+            if (differences.Length > 0)
+                throw new UserError($"{PlainText.Of(checkpoint.Path)}: this checkpoint is of another run than this launch: {string.Join("; ", differences)}");
+        }
+    }
+
+    /// <summary>What is damaged of the ranks' parts, each of which looks at its own; empty: nothing. Collective, the same on all ranks.</summary>
+    private string TroubleOfParts(CheckpointFolder checkpoint, FileStamp own)
+    {
+        string part = checkpoint.Part(session.World.Rank);
+        string trouble = own.File != Path.GetFileName(part) ? $"{checkpoint.Record}: it is the record of another checkpoint"
+            : own.Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
+        return session.World.Allgather(trouble).FirstOrDefault(text => text != "") ?? "";
+    }
+}
