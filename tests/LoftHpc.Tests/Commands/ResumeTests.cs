@@ -33,7 +33,8 @@ public sealed class ResumeTests : ProgramTests
         foreach (string moment in Moments) KillWhen(MpiFamily.OpenMpi, ranks, "cut", moment, overrides);
         LaunchResult last = Start(MpiFamily.OpenMpi, ranks, "run", ["run.name=cut", "run.resume=auto", .. overrides]);
         Assert.True(last.ExitCode == ExitCodes.Done, last.Error);
-        Assert.Contains("retrain: goes on after step 2", last.Output, StringComparison.Ordinal);
+        // A rank may have been too fast for the last kill.
+        Assert.Matches("retrain: (goes on after step 2|is finished)", last.Output);
         MustBeSame("whole", "cut");
         Assert.Equal(Moments.Length + 1, RunManifest.Read(Folder("cut").Manifest).Launches.Count);
     }
