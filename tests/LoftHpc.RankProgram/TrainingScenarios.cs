@@ -155,7 +155,10 @@ internal static class TrainingScenarios
     {
         DataSection section = new()
         {
-            Set = DataSetName.Synthetic, TrainImages = 23, TestImages = 11, Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
+            Set = DataSetName.Synthetic,
+            TrainImages = 23,
+            TestImages = 11,
+            Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
         };
         ImageData images = ImageDataLoader.Load(section, MethodChecks.Seed);
         set_num_threads(1);
@@ -208,7 +211,10 @@ internal static class TrainingScenarios
         set_num_threads(1);
         DataSection section = new()
         {
-            Set = DataSetName.Synthetic, TrainImages = 10, TestImages = 1, Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
+            Set = DataSetName.Synthetic,
+            TrainImages = 10,
+            TestImages = 1,
+            Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
         };
         using BatchLoader data = new(ImageDataLoader.Load(section, MethodChecks.Seed).Train, section, MethodChecks.Seed) { PreparesAhead = true };
         Findings findings = new();
