@@ -195,6 +195,7 @@ for precision in "${precisions[@]:0:1}"; do
     key=(${precision:+"run.precision=$precision"})
     on_ranks 2 "speed-2" 60 figures_of_benchmark "$here/program/lofthpc-benchmarks" ranks "${key[@]}"
 done
+on_ranks 2 staging 60 figures_of_benchmark "$here/program/lofthpc-benchmarks" staging
 for ranks in 1 2; do
     on_ranks $ranks "quick-$ranks" 120 figures_of_run "$program" run --config "$here/configs/quick.yaml" "data.folder=$here/data" "${sizes[@]}" \
         "run.folder=$results" "run.name=quick-$ranks"

@@ -21,6 +21,7 @@ return MpiJob.Run(mpi =>
         case ["ranks", .. string[] overrides]: return GpuBenchmarks.BesideOneRank(mpi, overrides);
     }
     int ranks = mpi.World.Size;
+    IReporter reporter = ConsoleReporter.Create(mpi.World.Rank, Verbosity.Normal);
     Dictionary<string, Func<AlternatingTimer, IEnumerable<BenchmarkRow>>> benchmarks = ranks switch
     {
         2 => new()
@@ -28,7 +29,7 @@ return MpiJob.Run(mpi =>
             ["step"] = StepBenchmark.Run,
             ["precision"] = StepBenchmark.Precisions,
             ["collectives"] = CollectiveBenchmark.Run,
-            ["staging"] = StagingBenchmark.Run,
+            ["staging"] = timer => StagingBenchmark.Run(timer, reporter.Result),
             ["scaling"] = ScalingBenchmark.Run,
             ["loft"] = LoftBenchmark.Run,
             ["mpi.net"] = timer => MpiNetBenchmark.Run(timer, mpi.WorldThroughMpiNet()),
@@ -41,7 +42,6 @@ return MpiJob.Run(mpi =>
 
     TorchLibraryInfo torch = TorchLibrary.Load();
     Placement placement = DeviceBinding.Bind(mpi.World, DeviceChoice.Cpu, threads: 1);
-    IReporter reporter = ConsoleReporter.Create(mpi.World.Rank, Verbosity.Normal);
     BuildRecord build = BuildRecord.Current;
     foreach (string warning in placement.Warnings) reporter.Warning(warning);
     reporter.Info($"processor  {Processor.Model}, {HostCores.Read().Cores.Count} cores; {ranks} ranks of 1 thread");

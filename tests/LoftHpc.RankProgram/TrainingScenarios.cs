@@ -5,6 +5,7 @@ using LoftHpc.Data;
 using LoftHpc.Distances;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
+using LoftHpc.Results;
 using LoftHpc.SelfTest;
 using LoftHpc.Training;
 using TorchSharp;
@@ -144,6 +145,82 @@ internal static class TrainingScenarios
         checks.Rounds("loft", network, data, MethodChecks.Pretrain(["method=loft", "epochs=1", "local_steps=2", "loft.momentum=travel"]));
         checks.Rounds("local-sgd", network, data, MethodChecks.Pretrain(["method=local-sgd", "epochs=1", "local_steps=2"]));
         Check.Passed(findings);
+    }
+
+    /// <summary>
+    /// Every method trains two epochs with batches made when they are asked
+    /// for, prepared ahead, and cut out on the device: the saved networks are the same to the last bit, and so are the evaluations.
+    /// </summary>
+    public static void ImagesByAllWays(ICommunicator world, string[] arguments)
+    {
+        DataSection section = new()
+        {
+            Set = DataSetName.Synthetic,
+            TrainImages = 23,
+            TestImages = 11,
+            Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
+        };
+        ImageData images = ImageDataLoader.Load(section, MethodChecks.Seed);
+        set_num_threads(1);
+        NetworkSpec network = NetworkCatalog.Create(new NetworkSection { Width = 3 }, 3, 5);
+        using DisposeScope scope = NewDisposeScope();
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
+        string folder = world.Broadcast(world.Rank == 0 ? Directory.CreateTempSubdirectory("lofthpc-").FullName : "", 0);
+        string[][] methods =
+        [
+            ["method=data-parallel"], ["method=filter-parallel"], ["method=gpipe", "gpipe.micro_batches=3"], ["method=local-sgd", "samples=shard", "local_steps=2"],
+            ["method=loft", "local_steps=2"],
+        ];
+        foreach (string[] keys in methods)
+        {
+            // Batches of 10, 10 and 3: three ranks or micro-batches divide none of the first.
+            PretrainSection config = MethodChecks.Pretrain([.. keys, "batch=10", "epochs=2"]);
+            (byte[] Saved, StepTotals Tested)[] results = [.. new[] { (false, false), (true, false), (false, true) }.Select(way => Train(config, way.Item1, way.Item2))];
+            foreach ((byte[] saved, StepTotals tested) in results)
+            {
+                Check.True(saved.AsSpan().SequenceEqual(results[0].Saved), $"{keys[0]}: other weights");
+                Check.True(tested == results[0].Tested, $"{keys[0]}: {tested} instead of {results[0].Tested}");
+            }
+        }
+        if (world.Rank == 0) Directory.Delete(folder, recursive: true);
+
+        (byte[] Saved, StepTotals Tested) Train(PretrainSection config, bool ahead, bool onDevice)
+        {
+            (BatchLoader train, BatchLoader test) = (Loader(images.Train), Loader(images.Test));
+            BatchLoader Loader(ImageSet set) => new(set, section, MethodChecks.Seed) { PreparesAhead = ahead, CutsOutOnDevice = onDevice };
+            using ITrainingMethod method = TrainingMethods.Create(context, network, config, train, MethodChecks.Seed);
+            StepTotals tested = new TrainingLoop(context, TrainingPhase.Pretrain, method, config.Epochs, config.Optimizer, test, 2).Run(new Output.SilentReporter(TextWriter.Null));
+            string file = Path.Combine(folder, "network.safetensors");
+            method.Save(file, new WeightsIdentity(new NetworkSection(), 3, 28, 5), 1);
+            bool loads = config.Method is not PretrainMethod.Gpipe || world.Rank == 0;
+            Check.True((train.Prepared is not null) == (ahead && loads), "what prepares batches");
+            // All but the first of the training, and the first after the training images were used for statistics.
+            if (ahead && loads) Check.True(train.Prepared!.Taken >= 3 && test.Prepared!.Taken >= 2, $"{train.Prepared.Taken} and {test.Prepared?.Taken} batches were prepared");
+            // What nobody disposes must not keep the process from its end.
+            if (config.Method is PretrainMethod.DataParallel) return (world.Rank == 0 ? File.ReadAllBytes(file) : [], tested);
+            train.Dispose();
+            test.Dispose();
+            return (world.Rank == 0 ? File.ReadAllBytes(file) : [], tested);
+        }
+    }
+
+    /// <summary>Arguments: keys of the pretrain section as name=value. Live tensors do not grow with steps whose batches are prepared ahead.</summary>
+    public static void LiveTensorsOfPreparedBatches(ICommunicator world, string[] arguments)
+    {
+        set_num_threads(1);
+        DataSection section = new()
+        {
+            Set = DataSetName.Synthetic,
+            TrainImages = 10,
+            TestImages = 1,
+            Synthetic = new SyntheticSection { Channels = 3, Size = 28, Classes = 5 },
+        };
+        using BatchLoader data = new(ImageDataLoader.Load(section, MethodChecks.Seed).Train, section, MethodChecks.Seed) { PreparesAhead = true };
+        Findings findings = new();
+        new MethodChecks(world, CPU, direct: false, findings).LiveTensors("method", NetworkCatalog.Create(new NetworkSection { Width = 3 }, 3, 5), data, MethodChecks.Pretrain(arguments));
+        Check.Passed(findings);
+        Check.True(data.Prepared!.Taken > 90, $"{data.Prepared.Taken} batches were prepared");
     }
 
     /// <summary>Arguments: keys of the pretrain section as name=value. Live tensors do not grow with steps.</summary>

@@ -16,6 +16,10 @@ public static unsafe class CudaDevices
         return TorchLibrary.MappedPath("libtorch_cuda.so").Length > 0 && torch.cuda.is_available() ? torch.cuda.device_count() : 0;
     }
 
+    /// <summary>Bytes of a GPU's memory that no process holds.</summary>
+    /// <exception cref="InvalidOperationException">The driver does not say.</exception>
+    public static long FreeBytes(int index) => CudaCopies.FreeBytes(index);
+
     /// <summary>
     /// What tells a GPU from every other one whatever number it has in a process (the driver's UUID), or an empty string
     /// where the driver does not say.

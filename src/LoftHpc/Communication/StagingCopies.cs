@@ -16,8 +16,9 @@ internal enum CopyDirection
 internal abstract class StagingCopies : IDisposable
 {
     /// <summary>The copies for a device: a GPU's, or those that stand for them in tests.</summary>
-    public static StagingCopies For(TorchSharp.torch.Device device) =>
-        device.type is TorchSharp.DeviceType.CUDA ? new CudaCopies(Math.Max(0, device.index)) : new LateCopies();
+    /// <param name="slots">Slots of memory that have marks.</param>
+    public static StagingCopies For(TorchSharp.torch.Device device, int slots = ExchangeCut.Slots) =>
+        device.type is TorchSharp.DeviceType.CUDA ? new CudaCopies(Math.Max(0, device.index), slots) : new LateCopies(slots);
 
     /// <summary>Memory of the host that copies are fast with; given back by <see cref="Free"/>.</summary>
     public abstract nint Allocate(long bytes);
@@ -57,12 +58,13 @@ internal sealed unsafe partial class CudaCopies : StagingCopies
     private readonly int _device;
     private readonly nint _context, _computed, _copied;
     private readonly nint[] _streams = new nint[2];
-    private readonly nint[,] _marks = new nint[2, ExchangeCut.Slots];
+    private readonly nint[,] _marks;
 
     /// <param name="index">Of the GPU among those that this process sees.</param>
-    public CudaCopies(int index)
+    public CudaCopies(int index, int slots)
     {
         const uint withoutTiming = 2, besideLegacy = 1;
+        _marks = new nint[2, slots];
         int device;
         nint context;
         Must(Init(0), "cuInit");
@@ -76,7 +78,7 @@ internal sealed unsafe partial class CudaCopies : StagingCopies
             nint stream;
             Must(StreamCreate(&stream, besideLegacy), "cuStreamCreate");
             _streams[direction] = stream;
-            for (int slot = 0; slot < ExchangeCut.Slots; slot++) _marks[direction, slot] = NewEvent();
+            for (int slot = 0; slot < slots; slot++) _marks[direction, slot] = NewEvent();
         }
         (_computed, _copied) = (NewEvent(), NewEvent());
 
@@ -85,6 +87,28 @@ internal sealed unsafe partial class CudaCopies : StagingCopies
             nint created;
             Must(EventCreate(&created, withoutTiming), "cuEventCreate");
             return created;
+        }
+    }
+
+    /// <summary>Bytes of a GPU's memory that no process holds; what libtorch keeps to use again is held.</summary>
+    /// <inheritdoc cref="CudaCopies(int, int)"/>
+    public static long FreeBytes(int index)
+    {
+        int device;
+        nint context;
+        nuint free, total;
+        Must(Init(0), "cuInit");
+        Must(DeviceGet(&device, index), "cuDeviceGet");
+        Must(PrimaryContext(&context, device), "cuDevicePrimaryCtxRetain");
+        try
+        {
+            using Current current = new(context);
+            Must(MemoryInfo(&free, &total), "cuMemGetInfo");
+            return (long)free;
+        }
+        finally
+        {
+            _ = ReleaseContext(device);
         }
     }
 
@@ -216,6 +240,9 @@ internal sealed unsafe partial class CudaCopies : StagingCopies
     [LibraryImport(Driver, EntryPoint = "cuMemcpyHtoDAsync_v2")]
     private static partial int CopyToDevice(nint device, nint host, nuint bytes, nint stream);
 
+    [LibraryImport(Driver, EntryPoint = "cuMemGetInfo_v2")]
+    private static partial int MemoryInfo(nuint* free, nuint* total);
+
     [LibraryImport(Driver, EntryPoint = "cuMemHostAlloc")]
     private static partial int HostAlloc(nint* memory, nuint bytes, uint flags);
 
@@ -227,11 +254,11 @@ internal sealed unsafe partial class CudaCopies : StagingCopies
 /// Stands for a GPU's copies where tensors lie on the CPU: each copy is done as late as it may be, when somebody waits for
 /// it. Who reads or overwrites memory before, as a GPU would mostly let pass, has wrong values for certain.
 /// </summary>
-internal sealed unsafe class LateCopies : StagingCopies
+internal sealed unsafe class LateCopies(int slots) : StagingCopies
 {
     private readonly Queue<(nint From, nint To, long Bytes)>[] _queues = [new(), new()];
     private readonly long[] _started = new long[2], _done = new long[2];
-    private readonly long[,] _marks = new long[2, ExchangeCut.Slots];
+    private readonly long[,] _marks = new long[2, slots];
     private bool _afterComputing;
 
     public override nint Allocate(long bytes)

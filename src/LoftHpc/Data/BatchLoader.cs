@@ -7,9 +7,11 @@ namespace LoftHpc.Data;
 
 /// <summary>
 /// Makes batches of an image set. The order of an epoch is a function of (seed, epoch) and the augmentation of an image
-/// one of (seed, epoch, sample), so that both are the same at every rank count and however a batch is shared out.
+/// one of (seed, epoch, sample), so that both are the same at every rank count and however a batch is shared out. On the CPU a
+/// batch is made when it is asked for. On a GPU it is cut out there (<see cref="DeviceImages"/>), or prepared ahead by threads
+/// of the host (<see cref="PreparedBatches"/>): the pixels have the same bits each way.
 /// </summary>
-public sealed class BatchLoader
+public sealed class BatchLoader : IDisposable
 {
     private readonly ImageSet _set;
     private readonly long _seed;
@@ -20,10 +22,12 @@ public sealed class BatchLoader
     private readonly double[] _doubles;
     private readonly Copies _copies = new();
 
-    /// <summary>The set's copy on a device, once it is needed; one for all walks.</summary>
+    /// <summary>The set's copy on a device, or what prepares its batches, once it is needed; one for all walks.</summary>
     private sealed class Copies
     {
         public DeviceImages? OnDevice { get; set; }
+
+        public PreparedBatches? Prepared { get; set; }
     }
 
     public BatchLoader(ImageSet set, DataSection section, long seed)
@@ -41,11 +45,17 @@ public sealed class BatchLoader
     {
         (_set, _seed, _padding, _flip, _singles, _doubles, _copies, _walk) =
             (other._set, other._seed, other._padding, other._flip, other._singles, other._doubles, other._copies, walk);
-        CutsOutOnDevice = other.CutsOutOnDevice;
+        (CutsOutOnDevice, PreparesAhead) = (other.CutsOutOnDevice, other.PreparesAhead);
     }
 
     /// <summary>Whether images are cut out by operations on tensors on the CPU too, as they are on a GPU; for tests.</summary>
     public bool CutsOutOnDevice { get; init; }
+
+    /// <summary>
+    /// Whether batches are prepared ahead on the host, as for a set that does not fit on the GPU (<see cref="DeviceImages.Fit"/>);
+    /// on the CPU for tests.
+    /// </summary>
+    public bool PreparesAhead { get; init; }
 
     /// <summary>The same images in another order and with other augmentation, for a rank that walks the whole set by itself; walk 0 is this one.</summary>
     public BatchLoader Walk(int number) => number == _walk ? this : new BatchLoader(this, number);
@@ -70,30 +80,77 @@ public sealed class BatchLoader
     /// padded with black pixels, cropped at a random place and flipped or not, and normalised after that.
     /// </summary>
     /// <param name="samples">Numbers of images in the set, any number of them, none included.</param>
+    /// <param name="coming">
+    /// What will be asked for after this, where that is known; it is read only if batches are prepared ahead, and then as far as
+    /// they are. Where something else is asked for, that is made at once. Null: nothing is foreseen, nor forgotten.
+    /// </param>
     public Batch Load(
-        ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32)
+        ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype = torch.ScalarType.Float32,
+        IEnumerable<BatchRequest>? coming = null)
     {
         if (dtype is not (torch.ScalarType.Float32 or torch.ScalarType.Float64)) throw new ArgumentException($"batches of {dtype} are not made", nameof(dtype));
-        if (samples.Length > 0 && (CutsOutOnDevice || device.type is not DeviceType.CPU))
+        if (samples.Length > 0 && PreparesAhead && coming is not null)
         {
-            Cutout[] cutouts = new Cutout[samples.Length];
-            for (int i = 0; i < samples.Length; i++) cutouts[i] = Draw(samples[i], epoch, augment);
+            PreparedBatches prepared = _copies.Prepared ??= new PreparedBatches(_set, device);
+            if (prepared.Take(this, samples, epoch, augment, dtype) is Batch batch) return batch;
+            prepared.Begin(this, coming, dtype);
+        }
+        if (samples.Length > 0 && !PreparesAhead && (CutsOutOnDevice || device.type is not DeviceType.CPU))
+        {
+            Cutout[] cutouts = Draw(samples, epoch, augment);
             DeviceImages images = _copies.OnDevice ??= new DeviceImages(_set, _padding, device);
             return dtype is torch.ScalarType.Float32 ? images.Load(cutouts, _singles, dtype, augment) : images.Load(cutouts, _doubles, dtype, augment);
         }
         return LoadOnHost(samples, epoch, augment, device, dtype);
     }
 
+    /// <summary>The images from <paramref name="first"/> up to, but not with, <paramref name="end"/>, in their order and as they are, in batches.</summary>
+    public static IEnumerable<BatchRequest> InOrder(int first, int end, int batch) =>
+        Batches.Of(first, end, batch).Select(part => new BatchRequest([.. Enumerable.Range(part.Start, part.Count)], Epoch: 0, Augment: false));
+
+    /// <summary>Ends the threads that prepare batches, of all walks.</summary>
+    public void Dispose()
+    {
+        _copies.Prepared?.Dispose();
+        _copies.Prepared = null;
+    }
+
+    /// <summary>The set on the device; null: it is not there yet.</summary>
+    internal DeviceImages? OnDevice => _copies.OnDevice;
+
+    /// <summary>What prepares batches ahead; null: nothing does yet.</summary>
+    internal PreparedBatches? Prepared => _copies.Prepared;
+
+    /// <summary>What <see cref="Write(nint, nint, ReadOnlySpan{Cutout}, torch.ScalarType)"/> needs to know of some samples.</summary>
+    internal Cutout[] Draw(ReadOnlySpan<int> samples, int epoch, bool augment)
+    {
+        Cutout[] cutouts = new Cutout[samples.Length];
+        for (int i = 0; i < samples.Length; i++) cutouts[i] = Draw(samples[i], epoch, augment);
+        return cutouts;
+    }
+
+    /// <summary>
+    /// Writes images [N, C, H, W] and labels [N] (int64) to memory of the host. Any thread may do it, and it allocates nothing
+    /// (<see cref="PreparedBatches"/> says why).
+    /// </summary>
+    internal void Write(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, torch.ScalarType dtype)
+    {
+        if (dtype is torch.ScalarType.Float32) Write(images, labels, cutouts, _singles);
+        else Write(images, labels, cutouts, _doubles);
+    }
+
     private Batch LoadOnHost(ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype)
     {
         torch.Tensor images = torch.empty([samples.Length, _set.Channels, _set.Height, _set.Width], dtype);
         torch.Tensor labels = torch.empty([samples.Length], torch.ScalarType.Int64);
-        if (dtype is torch.ScalarType.Float32) Write(images, labels, samples, epoch, augment, _singles);
-        else Write(images, labels, samples, epoch, augment, _doubles);
+        Write(TensorMemory.Address(images), TensorMemory.Address(labels), Draw(samples, epoch, augment), dtype);
         if (device.type == DeviceType.CPU) return new Batch(images, labels);
         using (images)
         using (labels)
-            return new Batch(images.to(device), labels.to(device));
+        {
+            using DisposeScope scope = torch.NewDisposeScope();
+            return new Batch(DeviceImages.Send(images, device), DeviceImages.Send(labels, device));
+        }
     }
 
     /// <summary>Only the labels [N] of some samples.</summary>
@@ -117,15 +174,14 @@ public sealed class BatchLoader
         return new Cutout(sample, down, right, random.NextInt(2) == 1 && _flip);
     }
 
-    private unsafe void Write<T>(torch.Tensor images, torch.Tensor labels, ReadOnlySpan<int> samples, int epoch, bool augment, T[] values)
+    private unsafe void Write<T>(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, T[] values)
         where T : unmanaged, INumber<T>
     {
         int imagePixels = _set.Channels * _set.Height * _set.Width;
-        T* image = (T*)TensorMemory.Address(images);
-        long* label = (long*)TensorMemory.Address(labels);
-        foreach (int sample in samples)
+        T* image = (T*)images;
+        long* label = (long*)labels;
+        foreach ((int sample, int down, int right, bool flip) in cutouts)
         {
-            (_, int down, int right, bool flip) = Draw(sample, epoch, augment);
             *label++ = _set.Labels[sample];
             WriteImage(
                 new Span<T>(image, imagePixels), _set.Pixels.AsSpan(checked(sample * imagePixels), imagePixels), values, down, right, flip);

@@ -1,4 +1,5 @@
 using System.Runtime.InteropServices;
+using LoftHpc.Communication;
 using TorchSharp;
 using static TorchSharp.torch;
 
@@ -9,7 +10,8 @@ internal readonly record struct Cutout(int Sample, int Down, int Right, bool Fli
 
 /// <summary>
 /// An image set as it is, as bytes, on the device that trains on it: batches are cut out, flipped and normalised there, in a
-/// few operations on all of their pixels. A set holds less than 2 GiB (an array of .NET's), so it fits on a GPU.
+/// few operations on all of their pixels. For sets that would take too much of the device's memory there are
+/// <see cref="PreparedBatches"/>.
 /// </summary>
 internal sealed class DeviceImages
 {
@@ -19,6 +21,9 @@ internal sealed class DeviceImages
     private readonly Tensor _pixels, _columns, _channels;
     private readonly Dictionary<int, Tensor> _rows = [];
     private readonly Dictionary<ScalarType, Tensor> _tables = [];
+
+    /// <summary>Of the device's free memory, what the sets of a rank may take; the rest is for the training.</summary>
+    private const int FreeMemoryOverSets = 4;
 
     /// <param name="padding">Black pixels on each side of an image, from which it may be cut out.</param>
     public DeviceImages(ImageSet set, int padding, Device device)
@@ -31,6 +36,22 @@ internal sealed class DeviceImages
         _columns = arange(set.Width, int64, device).DetachFromDisposeScope();
         _channels = (arange(set.Channels, int64, device) * 256).view(-1, 1, 1).DetachFromDisposeScope();
     }
+
+    /// <summary>Whether sets of so many bytes may lie on a device together.</summary>
+    public static bool Fit(long bytes, Device device) =>
+        device.type is not DeviceType.CUDA || bytes <= CudaDevices.FreeBytes(Math.Max(0, device.index)) / FreeMemoryOverSets;
+
+    /// <summary>
+    /// Bytes that a set takes on a device: its pixels, and where rows, columns and channels lie (int64), and the normalised value
+    /// of each byte in each channel (float32).
+    /// </summary>
+    public static long BytesOf(int count, int channels, int height, int width) =>
+        ((long)count * channels * height * width) + (sizeof(long) * (((long)channels * height) + width + channels)) + (sizeof(float) * 256L * channels);
+
+    public static long BytesOf(ImageSet set) => BytesOf(set.Count, set.Channels, set.Height, set.Width);
+
+    /// <summary>Bytes of all that is kept on the device now.</summary>
+    public long Bytes => new[] { _pixels, _columns, _channels }.Concat(_rows.Values).Concat(_tables.Values).Sum(tensor => tensor.numel() * tensor.element_size());
 
     /// <summary>A tensor of the host on the device; a GPU copies it when its turn has come, without a wait here.</summary>
     public static Tensor Send(Tensor host, Device device)

@@ -1,5 +1,6 @@
 using LoftHpc.Arithmetic;
 using LoftHpc.Configuration;
+using LoftHpc.Data;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using TorchSharp;
@@ -68,6 +69,10 @@ public static class ActivationPlan
                 throw new ArgumentOutOfRangeException(nameof(config), $"no method {config.Method}");
         }
     }
+
+    /// <summary>What a rank that loads images holds of them on a GPU, besides the batch: the training set and the test set, where they fit.</summary>
+    public static long ImageBytes(ImageShape images) =>
+        DeviceImages.BytesOf(images.TrainImages, images.Channels, images.Side, images.Side) + DeviceImages.BytesOf(images.TestImages, images.Channels, images.Side, images.Side);
 
     private static int Size(Shard shard, int items)
     {

@@ -16,6 +16,9 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
     public IReadOnlyList<long> Boundaries => _boundaries ??= [.. _stages.Take(Ranks - 1).Select(stage =>
         Network.UnitOutput(stage.End - 1, Setting.Images.Side).Aggregate(1L, (product, side) => product * side))];
 
+    /// <summary>The stages behind the first get activations.</summary>
+    protected override bool LoadsImages(int rank) => rank == 0;
+
     public override void Evaluate(CommunicationPlan plan)
     {
         foreach ((int batch, int count) in Setting.EvaluationBatches) Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);

@@ -87,6 +87,12 @@ public abstract class MethodPlan(PlanSetting setting)
     public long ActivationBytes(int rank) =>
         ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.InBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32, Units(rank));
 
+    /// <summary>Bytes of the image sets on a rank's GPU; none on the CPU, where they lie in files' memory anyway.</summary>
+    public long ImageBytes(int rank) => setting.OnGpu && LoadsImages(rank) ? ActivationPlan.ImageBytes(setting.Images) : 0;
+
+    /// <summary>Whether a rank needs the images themselves.</summary>
+    protected virtual bool LoadsImages(int rank) => true;
+
     /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
     protected virtual (int First, int End)? Units(int rank) => null;
 

@@ -44,6 +44,9 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
     public ExchangeCut Cut { get; init; } = ExchangeCut.For(
         Config.Run.Device is DeviceChoice.Cuda ? TorchSharp.DeviceType.CUDA : TorchSharp.DeviceType.CPU, Config.Run.CudaAwareMpi);
 
+    /// <summary>Whether it is a plan of ranks on GPUs.</summary>
+    public bool OnGpu => Config.Run.Device is DeviceChoice.Cuda;
+
     public PretrainSection Pretrain => Config.Pretrain;
 
     /// <summary>Whether activations are bfloat16.</summary>

@@ -22,10 +22,14 @@ public static class PlanTables
     }
 
     /// <summary>FLOPs and memory for each number of ranks.</summary>
-    public static TextTable Resources(IReadOnlyList<PretrainPlan> plans) => new(
-        "The whole pre-training, forward and backward, and what the rank that holds most holds on the CPU, in bytes",
-        ["ranks", "FLOPs", "FLOPs a rank", "weights", "gradients", "optimizer", "exchange buffers", "activations", "sum"],
-        [.. plans.Select(Resources)], Enumerable.Range(0, 9).ToHashSet());
+    public static TextTable Resources(IReadOnlyList<PretrainPlan> plans)
+    {
+        bool onGpu = plans.Any(plan => plan.Setting.OnGpu);
+        string[] columns = ["ranks", "FLOPs", "FLOPs a rank", "weights", "gradients", "optimizer", "exchange buffers", "activations", .. onGpu ? (string[])["images"] : [], "sum"];
+        return new TextTable(
+            $"The whole pre-training, forward and backward, and what the rank that holds most holds {(onGpu ? "for its GPU" : "on the CPU")}, in bytes",
+            columns, [.. plans.Select(Resources)], Enumerable.Range(0, columns.Length).ToHashSet());
+    }
 
     /// <summary>What the ranks together send in a step, a round and the whole pre-training.</summary>
     public static TextTable Communication(PretrainPlan plan)
@@ -80,14 +84,14 @@ public static class PlanTables
     {
         int[] ranks = [.. plan.DifferentRanks];
         long Sum(int rank) => plan.Memory(rank) is var held
-            ? held.Weights + held.Gradients + held.Optimizer + held.ExchangeBuffers + plan.ActivationBytes(rank) : 0;
+            ? held.Weights + held.Gradients + held.Optimizer + held.ExchangeBuffers + plan.ActivationBytes(rank) + plan.ImageBytes(rank) : 0;
         int largest = ranks.MaxBy(Sum);
         TrainingMemory memory = plan.Memory(largest);
         return
         [
             Number(plan.Setting.Ranks), Number(plan.Flops), Number(ranks.Max(rank => plan.Work(rank).Flops)),
             Number(memory.Weights), Number(memory.Gradients), Number(memory.Optimizer), Number(memory.ExchangeBuffers),
-            Number(plan.ActivationBytes(largest)), Number(Sum(largest)),
+            Number(plan.ActivationBytes(largest)), .. plan.Setting.OnGpu ? (string[])[Number(plan.ImageBytes(largest))] : [], Number(Sum(largest)),
         ];
     }
 

@@ -68,6 +68,9 @@ public sealed class PretrainPlan
     /// <summary>Bytes that a rank keeps for the backward pass.</summary>
     public long ActivationBytes(int rank) => _method.ActivationBytes(rank);
 
+    /// <summary>Bytes of the image sets on a rank's GPU.</summary>
+    public long ImageBytes(int rank) => _method.ImageBytes(rank);
+
     /// <summary>Of the steps of a kind one is planned, and counts for all of them.</summary>
     private void Train()
     {

@@ -20,6 +20,7 @@ public sealed class Session : Launch
     private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
     private BatchLoader? _trainImages, _testImages;
+    private bool? _imagesFit;
 
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
@@ -40,9 +41,9 @@ public sealed class Session : Launch
     /// <summary>The images, on every rank.</summary>
     public ImageData Data { get; }
 
-    public BatchLoader TrainImages => _trainImages ??= new(Data.Train, Config.Data, Config.Run.Seed);
+    public BatchLoader TrainImages => _trainImages ??= Loader(Data.Train);
 
-    public BatchLoader TestImages => _testImages ??= new(Data.Test, Config.Data, Config.Run.Seed);
+    public BatchLoader TestImages => _testImages ??= Loader(Data.Test);
 
     /// <summary>The dense network of the config, for the images of the config.</summary>
     public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
@@ -108,5 +109,26 @@ public sealed class Session : Launch
     {
         if (Stop.Ask() is Pause.Stop)
             throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing)
+        {
+            _trainImages?.Dispose();
+            _testImages?.Dispose();
+        }
+        base.Dispose(disposing);
+    }
+
+    /// <summary>Both sets lie on the device, or none: what is free is asked for once, before training takes its part.</summary>
+    private BatchLoader Loader(ImageSet set)
+    {
+        if (_imagesFit is null)
+        {
+            _imagesFit = DeviceImages.Fit(DeviceImages.BytesOf(Data.Train) + DeviceImages.BytesOf(Data.Test), Context.Device);
+            if (_imagesFit == false) Reporter.Verbose("the images would take more than a quarter of the GPU's free memory: batches are prepared ahead on the host");
+        }
+        return new BatchLoader(set, Config.Data, Config.Run.Seed) { PreparesAhead = _imagesFit == false };
     }
 }

@@ -27,7 +27,8 @@ public static class Evaluation
             foreach ((int start, int count) in Batches.Of(first, last, batch))
             {
                 using DisposeScope scope = NewDisposeScope();
-                Batch loaded = data.Load([.. Enumerable.Range(start, count)], epoch: 0, augment: false, context.Device, context.Type);
+                Batch loaded = data.Load(
+                    [.. Enumerable.Range(start, count)], epoch: 0, augment: false, context.Device, context.Type, BatchLoader.InOrder(start + count, last, batch));
                 Tensor logits = network.Forward(loaded.Images, training: batchStatistics);
                 Tensor lossSum = nn.functional.cross_entropy(logits, loaded.Labels, reduction: nn.Reduction.Sum);
                 totals.Add(logits, loaded.Labels, lossSum);

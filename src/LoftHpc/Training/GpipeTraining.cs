@@ -33,7 +33,7 @@ public sealed class GpipeTraining : ITrainingMethod
     /// <exception cref="UserError">The network cannot be cut into as many stages as there are ranks, or not where config says.</exception>
     public GpipeTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
-        (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch));
+        (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch) { InParts = true });
         _imageSide = data.ImageSide;
         _stages = PipelineStages.Create(network, _imageSide, context.Size, config.Gpipe.Cuts);
         _stage = _stages[context.Rank];
@@ -106,7 +106,7 @@ public sealed class GpipeTraining : ITrainingMethod
             using DisposeScope scope = NewDisposeScope();
             int[] images = [.. Enumerable.Range(start, count)];
             Tensor input = IsFirst
-                ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type).Images
+                ? data.Load(images, epoch: 0, augment: false, _context.Device, _context.Type, BatchLoader.InOrder(start + count, data.Count, batch)).Images
                 : ReceiveInput(images.Length);
             Tensor output = _network.Forward(input, training: false, _stage.First, _stage.End);
             if (IsLast)

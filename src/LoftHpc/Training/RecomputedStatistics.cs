@@ -28,7 +28,8 @@ public sealed class RecomputedStatistics(RankContext context, NetworkSpec networ
             using DisposeScope scope = NewDisposeScope();
             // The share that makes the running value the mean over all images so far.
             exchange.StatisticsMomentum = (double)count / (start - first + count);
-            forward.Forward(data.Load(chosen.AsSpan(start, count), epoch: 0, augment: true, context.Device, context.Type).Images, training: true);
+            IEnumerable<BatchRequest> coming = Batches.Of(start + count, end, batch).Select(part => new BatchRequest(chosen[part.Start..(part.Start + part.Count)], Epoch: 0, Augment: true));
+            forward.Forward(data.Load(chosen.AsSpan(start, count), epoch: 0, augment: true, context.Device, context.Type, coming).Images, training: true);
         }
         if (context.Size > 1) RunningStatistics.Replace(context, whole, end - first);
     }

@@ -25,7 +25,7 @@ public sealed class GpuCheckTests(GpuCheckTests.Bundle bundle) : IClassFixture<G
         string[] names = [.. table.Keys];
         Assert.Equal(["pytorch", "doctor-1", "doctor-2"], names[..3]);
         Assert.Contains(names, name => name.StartsWith("selftest-2", StringComparison.Ordinal));
-        Assert.Equal(["speed-2", "quick-1", "quick-2"], names[^3..]);
+        Assert.Equal(["speed-2", "staging", "quick-1", "quick-2"], names[^4..]);
         Assert.Matches("rank\\(s\\): 2 on cpu; MPI (not )?CUDA-aware; arithmetic right", table["doctor-2"][3]);
         foreach ((string name, string[] row) in table)
         {
@@ -36,6 +36,7 @@ public sealed class GpuCheckTests(GpuCheckTests.Bundle bundle) : IClassFixture<G
             if (name.StartsWith("quick", StringComparison.Ordinal)) Assert.Matches("accuracy of the dense network [0-9.]+ %, of the ticket [0-9.]+ %; [0-9]+ images/s", row[3]);
         }
         Assert.Matches("dense on one rank [0-9]+, data-parallel [0-9]+ \\([0-9.]+\\), filter-parallel [0-9]+ \\([0-9.]+\\), loft [0-9]+ \\([0-9.]+\\)$", table["speed-2"][3]);
+        Assert.Matches("^staged gather [^;]*: [0-9.]+ \\(no GPU: not judged\\); staged reduce-scatter [^;]*; staged allreduce [^;]*$", table["staging"][3]);
         Assert.Contains("tf32 is not checked", output, StringComparison.Ordinal);
         Assert.Matches($"(?m)^{table.Count} checks passed in [0-9]+ s$", output);
         // Each launch brought its own .NET.

@@ -169,6 +169,19 @@ public sealed class BatchLoaderTests
         Assert.Throws<ArgumentOutOfRangeException>(() => onDevice.Load([count], 0, false, torch.CPU));
     }
 
+    /// <summary>What the plan counts for a GPU is what is kept, here on the CPU, after batches with augmentation or without.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void Images_on_the_device_take_the_bytes_that_are_planned(bool augment)
+    {
+        using DisposeScope scope = torch.NewDisposeScope();
+        BatchLoader loader = new(Images([1, 2, 3, 4, 5, 6, 7, 8], 100, channels: 2), new DataSection { CropPadding = 1 }, 3) { CutsOutOnDevice = true };
+        for (int epoch = 0; epoch < 2; epoch++) loader.Load([1, 2, 3], epoch, augment, torch.CPU);
+        Assert.Equal(DeviceImages.BytesOf(100, 2, 2, 2), loader.OnDevice!.Bytes);
+        Assert.True(DeviceImages.Fit(long.MaxValue, torch.CPU));
+    }
+
     [Fact]
     public void No_samples_make_an_empty_batch()
     {

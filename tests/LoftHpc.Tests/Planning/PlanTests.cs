@@ -44,6 +44,26 @@ public class PlanTests
         Assert.Equal(77, ImageShape.Of(new DataSection { Set = set, TrainImages = 77 }).TrainImages);
     }
 
+    /// <summary>Only with run.device: cuda, where both sets lie on the GPU of each rank that loads images.</summary>
+    [Theory]
+    [InlineData(PretrainMethod.DataParallel)]
+    [InlineData(PretrainMethod.Gpipe)]
+    public void Images_on_a_GPU_take_their_bytes_and_the_tables_that_cut_them_out(PretrainMethod method)
+    {
+        // 40 and 10 images of 3 x 28 x 28; of each set 28 columns, 3 channels and 3 x 28 rows in int64, and 3 x 256 values in float32.
+        const long images = (50 * 3 * 28 * 28) + (2 * ((8 * (28 + 3 + (3 * 28))) + (4 * 3 * 256)));
+        RunConfig config = Config with { Run = Config.Run with { Device = DeviceChoice.Cuda }, Pretrain = Config.Pretrain with { Method = method } };
+        PretrainPlan plan = PretrainPlan.Of(PlanSetting.Of(config, 2));
+        Assert.Equal(images, ActivationPlan.ImageBytes(plan.Setting.Images));
+        Assert.Equal((images, method is PretrainMethod.Gpipe ? 0 : images), (plan.ImageBytes(0), plan.ImageBytes(1)));
+        string Columns(PretrainPlan of) => string.Join(' ', PlanTables.Resources([of]).Headers.Zip(PlanTables.Resources([of]).Rows[0]).TakeLast(2));
+        Assert.StartsWith($"(images, {images:N0}) (sum, ", Columns(plan), StringComparison.Ordinal);
+
+        PretrainPlan onCpu = PretrainPlan.Of(PlanSetting.Of(config with { Run = Config.Run }, 2));
+        Assert.Equal(0, onCpu.ImageBytes(0));
+        Assert.StartsWith("(activations, ", Columns(onCpu), StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Data_parallel_sums_all_gradients_and_averages_statistics_where_they_differ()
     {

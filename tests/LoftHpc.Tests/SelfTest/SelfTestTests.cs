@@ -11,7 +11,7 @@ namespace LoftHpc.Tests.SelfTest;
 public sealed class SelfTestTests : ProgramTests
 {
     private static readonly string[] Parts =
-        ["convolutions", "batch norm, head, loss, optimizer", "collectives", "training methods", "rounds of loft and local-sgd", "live tensors over 100 steps"];
+        ["convolutions", "batch norm, head, loss, optimizer", "collectives", "images", "training methods", "rounds of loft and local-sgd", "live tensors over 100 steps"];
 
     /// <summary>Every count of ranks under one family: what a family does differently, the tests of collectives see at every count under both.</summary>
     [SkippableTheory]

@@ -88,6 +88,17 @@ public class ParallelTrainingTests
         Run(MpiFamily.OpenMpi, ranks, "LiveTensors", method);
 
     [SkippableTheory]
+    [InlineData(2, "method=data-parallel")]
+    [InlineData(1, "method=gpipe", "gpipe.micro_batches=3")]
+    public void So_do_a_hundred_steps_on_batches_that_are_prepared_ahead(int ranks, params string[] method) =>
+        Run(MpiFamily.OpenMpi, ranks, "LiveTensorsOfPreparedBatches", method);
+
+    [SkippableTheory]
+    [InlineData(2)]
+    [InlineData(3)]
+    public void However_images_are_loaded_the_saved_network_is_the_same(int ranks) => Run(MpiFamily.OpenMpi, ranks, "ImagesByAllWays");
+
+    [SkippableTheory]
     [AtOneToFourRanks]
     public void Rankings_and_distances_are_those_of_one_rank(int ranks) => Run(MpiFamily.OpenMpi, ranks, "Distances");
 
