@@ -57,6 +57,31 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
         Assert.All((string[])["n1", "n2"], host => Assert.Contains($"\"{host}\"", manifest, StringComparison.Ordinal));
     }
 
+    [SkippableTheory]
+    [InlineData("openmpi")]
+    [InlineData("mpich")]
+    public void A_job_whose_time_ends_goes_back_to_the_queue_and_on(string mpi)
+    {
+        File.WriteAllText(Path.Combine(_folder, "long.yaml"), """
+            network: { width: 4 }
+            data: { set: synthetic, train_images: 48, test_images: 16, synthetic: { channels: 1, size: 28 } }
+            pretrain: { epochs: 60, batch: 16, method: loft, local_steps: 2 }
+            retrain: { epochs: 1, batch: 16 }
+            """);
+        string[] options = ["--nodes=2", "--ntasks=2", "--ntasks-per-node=1"];
+        string metrics = Path.Combine(_folder, "results", "cut", "metrics.csv");
+        (string state, string exitCode, string log) = Submit(
+            mpi, options, ["long.yaml", "run.name=cut"], when: () => File.Exists(metrics) && File.ReadAllLines(metrics).Length > 3);
+        Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
+        Assert.Contains("the same command with --resume auto goes on from there", log, StringComparison.Ordinal);
+        Assert.Contains("pretrain: goes on after step ", log, StringComparison.Ordinal);
+
+        (state, exitCode, log) = Submit(mpi, options, ["long.yaml", "run.name=whole"]);
+        Assert.True((state, exitCode) == ("COMPLETED", "0:0"), $"{state} {exitCode}\n{log}");
+        foreach (string file in (string[])["dense.safetensors", "ticket.safetensors", "filter_norms.csv", "filter_distance.csv", "summary.csv"])
+            Assert.True(File.ReadAllBytes(Path.Combine(_folder, "results", "cut", file)).SequenceEqual(File.ReadAllBytes(Path.Combine(_folder, "results", "whole", file))), file);
+    }
+
     /// <summary>It needs no config, and takes settings.</summary>
     [SkippableFact]
     public void A_self_test_over_two_nodes_passes()
@@ -97,7 +122,7 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
         Submit(mpi, options, ["doctor"], variables);
 
     private (string State, string ExitCode, string Log) Submit(
-        string mpi, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?>? variables = null)
+        string mpi, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?>? variables = null, Func<bool>? when = null)
     {
         Skip.If(cluster.Unavailable is not null, cluster.Unavailable);
         Skip.IfNot(Repository.HasProgram($"mpiexec.{mpi}"), $"{mpi} is not installed");
@@ -106,7 +131,7 @@ public sealed class RunScriptTests(SlurmCluster cluster) : IClassFixture<SlurmCl
             ["LOFTHPC_MPI"] = mpi,
             ["LOFTHPC_PROGRAM"] = MpiLauncher.LoftHpc,
         };
-        (string State, string ExitCode, string Log) job = cluster.RunJob(_folder, options, arguments, all);
+        (string State, string ExitCode, string Log) job = cluster.RunJob(_folder, options, arguments, all, when);
         // Slurm has a plug-in of this name, but it finds no library.
         string protocol = mpi == "openmpi" ? "pmix" : "pmi2";
         Skip.If(job.Log.Contains($"Invalid MPI type '{protocol}'", StringComparison.Ordinal), $"this Slurm cannot start {mpi} by {protocol}");

@@ -33,8 +33,9 @@ public sealed class SlurmCluster : IDisposable
 
     /// <summary>Submits slurm/run.sbatch from <paramref name="folder"/> and waits for the job's end.</summary>
     /// <returns>The job's final state, its exit code (as Slurm writes it) and its log.</returns>
+    /// <param name="when">Asked again and again while the job runs, until it says yes: then Slurm sends the script USR1, as before a time limit.</param>
     public (string State, string ExitCode, string Log) RunJob(
-        string folder, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?> variables)
+        string folder, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?> variables, Func<bool>? when = null)
     {
         Dictionary<string, string?> environment = new(variables) { ["SLURM_CONF"] = Configuration };
         (int exitCode, string output, string error) = Repository.Run(
@@ -52,12 +53,18 @@ public sealed class SlurmCluster : IDisposable
             string log = Path.Combine(folder, $"lofthpc-{job}.log");
             if (state is not ("PENDING" or "CONFIGURING" or "RUNNING" or "COMPLETING"))
                 return (state, fields.GetValueOrDefault("ExitCode", ""), File.Exists(log) ? File.ReadAllText(log) : "");
+            if (when?.Invoke() == true)
+            {
+                when = null;
+                (exitCode, output, error) = Repository.Run("scancel", ["--batch", "--signal=USR1", job], environment);
+                Assert.True(exitCode == 0, $"scancel: {output}{error}");
+            }
             if (DateTime.UtcNow > end)
             {
                 Repository.Run("scancel", [job], environment);
                 throw new TimeoutException(string.Create(CultureInfo.InvariantCulture, $"job {job} is still {state}: {(File.Exists(log) ? File.ReadAllText(log) : "")}"));
             }
-            Thread.Sleep(200);
+            Thread.Sleep(when is null ? 200 : 20);
         }
     }
 
