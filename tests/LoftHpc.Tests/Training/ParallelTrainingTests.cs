@@ -62,9 +62,10 @@ public class ParallelTrainingTests
 
     /// <summary>The code of GPUs, with copies done as late as they may be.</summary>
     [SkippableTheory]
-    [AtOneToFourRanks(8000)]
-    public void Every_method_trains_the_network_of_one_rank_in_pieces_through_staging_memory(int ranks, int pieceBytes) => MpiLauncher.Run(
-        ranks == 2 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "TrainingScenarios.Staged"],
+    [AtOneToFourRanks(8000, MemoryFormat.Contiguous)]
+    [InlineData(3, 8000, MemoryFormat.ChannelsLast)]
+    public void Every_method_trains_the_network_of_one_rank_in_pieces_through_staging_memory(int ranks, int pieceBytes, MemoryFormat format) => MpiLauncher.Run(
+        ranks == 2 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "TrainingScenarios.Staged", $"{format}"],
         environment: new Dictionary<string, string> { [ExchangeCut.TestVariable] = $"{pieceBytes}" }).MustSucceed();
 
     [SkippableFact]
