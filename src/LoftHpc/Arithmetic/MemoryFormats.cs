@@ -27,11 +27,8 @@ public static class MemoryFormats
         if (format is MemoryFormat.Contiguous || x.numel() == 0 || x.stride().AsSpan().SequenceEqual(Strides(x.shape, format))) return x;
         (long n, long c, long h, long w) = Sizes(x.shape);
         using DisposeScope scope = NewDisposeScope();
-        // With one channel, or one pixel, both formats are the same memory: there is no copy, and the views set the strides that libtorch goes by.
-        Tensor laidOut = h * w == 1
-            ? x.contiguous().view(n * c).view(n, c, h, w)
-            : x.permute(0, 2, 3, 1).contiguous().view(n * h * w * c).view(n, h, w, c).permute(0, 3, 1, 2);
-        return laidOut.MoveToOuterDisposeScope();
+        // With one channel, or one pixel, both formats are the same memory: there is no copy, and the view sets the strides that libtorch goes by.
+        return x.permute(0, 2, 3, 1).contiguous().view(n * h * w * c).view(n, h, w, c).permute(0, 3, 1, 2).MoveToOuterDisposeScope();
     }
 
     /// <summary>An uninitialised tensor [N, C, H, W].</summary>
@@ -55,8 +52,7 @@ public static class MemoryFormats
         (_, long c, long h, long w) = Sizes(shape);
         // As of a tensor that has values: libtorch takes no stride of 0 for the size of an empty one.
         (c, h, w) = (Math.Max(1, c), Math.Max(1, h), Math.Max(1, w));
-        // One pixel goes by contiguous: oneDNN 3.7 computes the weights' gradient wrongly of it, in bfloat16 at stride 2.
-        return format is MemoryFormat.ChannelsLast && h * w > 1 ? [h * w * c, 1, w * c, c] : [c * h * w, h * w, w, 1];
+        return format is MemoryFormat.ChannelsLast ? [h * w * c, 1, w * c, c] : [c * h * w, h * w, w, 1];
     }
 
     private static (long N, long C, long H, long W) Sizes(ReadOnlySpan<long> shape) => (shape[0], shape[1], shape[2], shape[3]);

@@ -124,15 +124,6 @@ public class ConvolutionTests
         }
     }
 
-    /// <summary>oneDNN 3.7 has the gradient of one pixel's weights wrong in bfloat16, told that it is channels-last.</summary>
-    [Fact]
-    public void One_pixel_is_right_without_a_repair()
-    {
-        ConvolutionShape shape = new(48, 64, 3, 2, 1, 1, new ActivationLayout(bfloat16, MemoryFormat.ChannelsLast), DeviceType.CPU);
-        ArithmeticFault? contiguous = Convolution.Look(shape with { Layout = new ActivationLayout(bfloat16, MemoryFormat.Contiguous) }, CPU);
-        Assert.Equal(contiguous, Convolution.Look(shape, CPU));
-    }
-
     [Fact]
     public void The_multiple_says_with_how_many_channels_it_is_computed()
     {

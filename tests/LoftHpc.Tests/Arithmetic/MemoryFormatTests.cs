@@ -44,15 +44,7 @@ public sealed class MemoryFormatTests : ProgramTests
         Assert.Same(x, MemoryFormats.To(x, MemoryFormat.Contiguous));
         Assert.Same(laidOut, MemoryFormats.To(laidOut, MemoryFormat.ChannelsLast));
         Assert.Equal(copied, TensorMemory.Address(x) != TensorMemory.Address(laidOut));
-        long area = (long)height * width;
-        if (x.numel() > 0) Assert.Equal(area > 1 ? [channels * area, 1, (long)channels * width, channels] : [channels * area, area, width, 1], laidOut.stride());
-        // What has gaps, and with one pixel what has the strides of a permuted tensor.
-        Tensor gaps = cat([x, x], 1).narrow(1, channels / 2, channels), permuted = x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2);
-        foreach (Tensor other in new[] { gaps, permuted })
-        {
-            Tensor again = MemoryFormats.To(other, MemoryFormat.ChannelsLast);
-            Assert.True(x.numel() == 0 || (again.equal(other).all().item<bool>() && again.stride().SequenceEqual(laidOut.stride())));
-        }
+        if (x.numel() > 0) Assert.Equal([(long)channels * height * width, 1, (long)channels * width, channels], laidOut.stride());
         foreach (MemoryFormat format in Enum.GetValues<MemoryFormat>())
         {
             Tensor made = MemoryFormats.Empty(x.shape, new ActivationLayout(float64, format), CPU);
