@@ -45,6 +45,9 @@ public sealed class MemoryFormatTests : ProgramTests
         Assert.Same(laidOut, MemoryFormats.To(laidOut, MemoryFormat.ChannelsLast));
         Assert.Equal(copied, TensorMemory.Address(x) != TensorMemory.Address(laidOut));
         if (x.numel() > 0) Assert.Equal([(long)channels * height * width, 1, (long)channels * width, channels], laidOut.stride());
+        // What has gaps.
+        Tensor gaps = cat([x, x], 1).narrow(1, channels / 2, channels), closed = MemoryFormats.To(gaps, MemoryFormat.ChannelsLast);
+        Assert.True(x.numel() == 0 || (closed.equal(gaps).all().item<bool>() && closed.stride().SequenceEqual(laidOut.stride())));
         foreach (MemoryFormat format in Enum.GetValues<MemoryFormat>())
         {
             Tensor made = MemoryFormats.Empty(x.shape, new ActivationLayout(float64, format), CPU);
