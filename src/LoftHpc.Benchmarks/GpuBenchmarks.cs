@@ -20,6 +20,9 @@ internal static class GpuBenchmarks
 
     private const double RoundSeconds = 0.5;
 
+    private static readonly MemoryFormat[] Formats = Enum.GetValues<MemoryFormat>();
+
+    /// <summary>As PyTorch has them.</summary>
     private static readonly string[] Layouts = ["contiguous", "channels_last"];
 
     /// <summary>What is measured where.</summary>
@@ -30,7 +33,7 @@ internal static class GpuBenchmarks
             : new(4, [16], new Rounds(WarmUps: 1, Counted: 3), 2, false);
     }
 
-    /// <summary>One rank, against PyTorch in eager mode in the same precision, with either memory format.</summary>
+    /// <summary>One rank, against PyTorch in eager mode in the same precision, both with either memory format.</summary>
     /// <param name="python">A python3 with PyTorch.</param>
     /// <param name="script">pytorch_training.py.</param>
     /// <param name="overrides">section.key=value, as of a launch.</param>
@@ -47,25 +50,33 @@ internal static class GpuBenchmarks
         List<BenchmarkRow> rows = [];
         foreach (int batch in sizes.Batches)
         {
-            using BenchmarkTraining ours = new(new SelfCommunicator(), sizes.Width, Batches, new PretrainSection { Method = PretrainMethod.Dense, Batch = batch }, like: launch.Context);
+            using BenchmarkTraining contiguous = In(MemoryFormat.Contiguous), channelsLast = In(MemoryFormat.ChannelsLast);
             double[] losses = new double[Layouts.Length];
-            Action<int>[] ways = [ours.Steps, .. Layouts.Select((layout, i) => (Action<int>)(count => losses[i] = peer.Steps(batch, layout, count)))];
+            Action<int>[] ways = [contiguous.Steps, channelsLast.Steps, .. Layouts.Select((layout, i) => (Action<int>)(count => losses[i] = peer.Steps(batch, layout, count)))];
             Sample[] seconds = timer.Alternate(sizes.Rounds with { Calls = CallsOf(timer, sizes, ways), Untimed = 1 }, ways);
-            MustBeFinite([ours.Loss, .. losses]);
-            int best = seconds[1].Median <= seconds[2].Median ? 0 : 1;
+            MustBeFinite([contiguous.Loss, channelsLast.Loss, .. losses]);
+            (Sample[] ours, Sample[] theirs) = (seconds[..Formats.Length], seconds[Formats.Length..]);
+            // What a launch takes, unless it is told otherwise, and whatever PyTorch is fastest in.
+            int used = (int)launch.Context.MemoryFormat, best = theirs[0].Median <= theirs[1].Median ? 0 : 1;
             string what = $"step of PreActResNet-18, width {sizes.Width}, batch {batch}, {precision}, {name}";
-            for (int i = 0; i < Layouts.Length; i++)
+            foreach (int i in Enumerable.Range(0, Formats.Length))
             {
-                string measured = $"PyTorch {Layouts[i]} / lofthpc, times as fast";
-                // With small batches launching kernels takes longer than computing.
-                rows.Add(sizes.HasLimits && i == best
-                    ? BenchmarkRow.AtLeast(batch < 512 ? 0.9 : 0.95, measured, what, seconds[0], seconds[1 + i], "finite losses")
-                    : BenchmarkRow.AtLeast(0, measured, what, seconds[0], seconds[1 + i], "finite losses"));
+                foreach (int j in Enumerable.Range(0, Layouts.Length))
+                {
+                    // With small batches launching kernels takes longer than computing.
+                    double least = !sizes.HasLimits || (i, j) != (used, best) ? 0 : batch < 512 ? 0.9 : 0.95;
+                    rows.Add(BenchmarkRow.AtLeast(least, $"PyTorch {Layouts[j]} / lofthpc {ConfigName.Of(Formats[i])}, times as fast", what, ours[i], theirs[j], "finite losses"));
+                }
             }
-            BenchmarkRow row = rows[^(Layouts.Length - best)];
+            BenchmarkRow row = rows[^((Formats.Length * Layouts.Length) - (used * Layouts.Length) - best)];
+            string both = string.Join(", ", Formats.Select((format, i) => string.Create(CultureInfo.InvariantCulture, $"{batch / ours[i].Median:F0} {ConfigName.Of(format)}")));
             launch.Reporter.Result(string.Create(
                 CultureInfo.InvariantCulture,
-                $"figures: batch {batch}: {batch / seconds[0].Median:F0} images/s, PyTorch {batch / seconds[1 + best].Median:F0} ({Layouts[best]}), ratio {row.Ratio:F2}{Limit(row, sizes)}"));
+                $"figures: batch {batch}: images/s: {both}, PyTorch {batch / theirs[best].Median:F0} ({Layouts[best]}), ratio in {ConfigName.Of(Formats[used])} {row.Ratio:F2}{Limit(row, sizes)}"));
+
+            BenchmarkTraining In(MemoryFormat format) => new(
+                new SelfCommunicator(), sizes.Width, Batches, new PretrainSection { Method = PretrainMethod.Dense, Batch = batch },
+                like: launch.Context with { MemoryFormat = format });
         }
         launch.Reporter.Table(BenchmarkRow.Table(rows), isResult: true);
         return ExitCodes.Done;

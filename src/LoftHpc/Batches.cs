@@ -20,7 +20,11 @@ public static class Batches
     }
 
     /// <summary>The different sizes of batches, and how many there are of each: two at most.</summary>
-    public static IEnumerable<(int Size, int Count)> Sizes(int items, int batch)
+    public static IEnumerable<(int Size, int Count)> Sizes(int items, int batch) =>
+        Sizes((long)items, batch).Select(batches => ((int)batches.Size, (int)batches.Count));
+
+    /// <summary>The same of longer rows.</summary>
+    public static IEnumerable<(long Size, long Count)> Sizes(long items, long batch)
     {
         if (items >= batch) yield return (batch, items / batch);
         if (items % batch != 0) yield return (items % batch, 1);

@@ -38,8 +38,9 @@ public static class ArithmeticScenarios
     {
         NetworkSpec network = NetworkCatalog.Create(new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = 3 }, 3, 10);
         LayerShapes layers = new();
-        layers.Add(network, 32, network.Tensors.Select(TensorSlice.Whole), float32, DeviceType.CPU);
-        ArithmeticCheck.Run(layers, float32, CPU);
+        ActivationLayout layout = new(float32, MemoryFormat.Contiguous);
+        layers.Add(network, 32, network.Tensors.Select(TensorSlice.Whole), layout, DeviceType.CPU);
+        ArithmeticCheck.Run(layers, layout, CPU);
         foreach (int size in new[] { 10, 1000, 1_000_000 })
         {
             using Tensor values = empty(size), wrong = values.isnan().all();

@@ -38,10 +38,13 @@ internal static class Bfloat16Scenarios
 
     private static Findings Found(ICommunicator world, string[] arguments)
     {
+        // Behind the keys of the section may stand a memory format.
+        bool named = Enum.TryParse(arguments[^1], out MemoryFormat format);
+        if (named) arguments = arguments[..^1];
         (NetworkSpec network, BatchLoader data) = TrainingScenarios.Setting(arguments);
         PretrainSection config = MethodChecks.Pretrain(arguments[4..]);
         Findings findings = new();
-        MethodChecks checks = new(world, CPU, direct: false, findings) { In = [CheckedIn.Bfloat16] };
+        MethodChecks checks = new(world, CPU, direct: false, findings) { In = [CheckedIn.Bfloat16], Format = format };
         string name = string.Join(' ', arguments[4..]);
         switch (config.Method)
         {
@@ -54,7 +57,7 @@ internal static class Bfloat16Scenarios
     }
 
     /// <summary>
-    /// A gather gives the bits that were sent, and a reduce-scatter the sum in float32 in the order of the ranks, rounded once; in
+    /// Arguments: memory format. A gather gives the bits that were sent, and a reduce-scatter the sum in float32 in the order of the ranks, rounded once; in
     /// several pieces, one of them odd, some ranks without channels; with half the bytes of float32.
     /// </summary>
     public static void Exchange(ICommunicator world, string[] arguments)
@@ -75,7 +78,8 @@ internal static class Bfloat16Scenarios
         Tensor expected = Whole(1);
         long imageBytes = expected.numel() * 2 / 70;
         Check.True(transport.Cut.ImagesPerPiece(imageBytes) is > 1 and < 35, "the tensor does not go in several pieces");
-        Check.True(exchange.Gather(expected.narrow(1, start, own).contiguous(), channels).equal(expected).all().item<bool>(), "gathered wrongly");
+        MemoryFormat format = Enum.Parse<MemoryFormat>(arguments[0]);
+        Check.True(exchange.Gather(expected.narrow(1, start, own).contiguous(), channels, format).equal(expected).all().item<bool>(), "gathered wrongly");
 
         Tensor[] all = [.. Enumerable.Range(0, world.Size).Select(rank => Whole(100 + rank))];
         Tensor sum = all[0].to(float32), inType = all[0].clone();
@@ -84,7 +88,7 @@ internal static class Bfloat16Scenarios
             sum.add_(other.to(float32));
             inType.add_(other);
         }
-        Tensor part = exchange.ReduceScatter(all[world.Rank], channels), right = sum.to(bfloat16).narrow(1, start, own);
+        Tensor part = exchange.ReduceScatter(all[world.Rank], channels, format), right = sum.to(bfloat16).narrow(1, start, own);
         Check.True(part.dtype is ScalarType.BFloat16 && part.shape.SequenceEqual([70, own, 40, 41]), "reduced to another shape or type");
         Check.True(part.equal(right).all().item<bool>(), "reduced wrongly");
         // Added up in bfloat16 it would be something else, from three ranks on.

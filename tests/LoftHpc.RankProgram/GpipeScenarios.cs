@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -127,14 +128,19 @@ internal static class GpipeScenarios
         }
     }
 
-    /// <summary>Tensors, the first ones large, come out of the other end of a ring in the order in which they went in. Arguments: device.</summary>
+    /// <summary>Tensors, the first ones large, come out of the other end of a ring in the order in which they went in, in either memory format. Arguments: device.</summary>
     public static void Ring(ICommunicator world, string[] arguments)
     {
         using DisposeScope scope = NewDisposeScope();
         Device device = new(arguments[0]);
         using TensorTransport transport = TensorTransport.For(device, direct: false);
         ChannelExchange exchange = new(world, transport);
-        using PendingSends sends = new(exchange);
+        foreach (MemoryFormat format in Enum.GetValues<MemoryFormat>()) Ring(world, device, exchange, format);
+    }
+
+    private static void Ring(ICommunicator world, Device device, ChannelExchange exchange, MemoryFormat format)
+    {
+        using PendingSends sends = new(exchange, format);
         // 0 sends first and the last rank receives first, so that blocking sends of staged tensors work too.
         long[][] shapes = [[5, 40, 41, 42], [5, 40, 41, 42], [1, 3, 1, 1]];
         Tensor Of(int rank, int i) => full(shapes[i], (10 * rank) + i, float32, device).add(arange(42, dtype: float32, device: device).narrow(0, 0, shapes[i][3]));
@@ -150,8 +156,8 @@ internal static class GpipeScenarios
                     sends.Start(values, world.Rank + 1);
                 }
                 if (sending || world.Rank == 0) continue;
-                Tensor received = empty(shapes[i], float32, device);
-                exchange.Receive(received, world.Rank - 1);
+                Tensor received = MemoryFormats.Empty(shapes[i], new ActivationLayout(float32, format), device);
+                exchange.Receive(MemoryFormats.Rows(received, format), world.Rank - 1);
                 Check.True(received.equal(Of(world.Rank - 1, i)).all().item<bool>(), $"tensor {i} of rank {world.Rank - 1}");
             }
         }

@@ -52,7 +52,7 @@ internal static partial class MemoryScenarios
     }
 
     /// <summary>
-    /// Arguments: method, family, depth, width, form, batch, precision. What a step holds after its forward pass, against the plan,
+    /// Arguments: method, family, depth, width, form, batch, precision, memory format. What a step holds after its forward pass, against the plan,
     /// on every rank.
     /// </summary>
     public static void Activations(ICommunicator world, string[] arguments)
@@ -66,6 +66,7 @@ internal static partial class MemoryScenarios
         {
             AfterForward = () => atForward = NativeBytes,
             Precision = Enum.Parse<Precision>(arguments[6]),
+            MemoryFormat = Enum.Parse<MemoryFormat>(arguments[7]),
         };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         // What is allocated once, by libraries and for exchanges, is there after the first step.
@@ -80,7 +81,7 @@ internal static partial class MemoryScenarios
             held = Math.Min(held, atForward - before);
         }
         long planned = ActivationPlan.Bytes(
-            config, network, data.ImageSide, world.Size, world.Rank, context.ComputeType, UnitsOf(config, network, data.ImageSide, world), Convolution.ChannelsOf);
+            config, network, data.ImageSide, world.Size, world.Rank, context.Layout, UnitsOf(config, network, data.ImageSide, world), Convolution.ChannelsOf);
         Compare(world, arguments[0], planned, held);
     }
 
@@ -151,9 +152,10 @@ internal static partial class MemoryScenarios
         PretrainSection config = Method(arguments[0], batch);
         // As a launch begins; what that takes for a moment is not of the training.
         LayerShapes layers = new();
+        ActivationLayout layout = new(ScalarType.Float32, MemoryFormat.Contiguous);
         PlanSetting setting = new(new RunConfig { Pretrain = config }, network, new ImageShape(data.Channels, data.ImageSide, network.Classes, data.Count, 1), world.Size);
-        foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(setting).Computed(world.Rank)) layers.Add(network, data.ImageSide, held, ScalarType.Float32, DeviceType.CPU);
-        ArithmeticCheck.Run(layers, ScalarType.Float32, CPU);
+        foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(setting).Computed(world.Rank)) layers.Add(network, data.ImageSide, held, layout, DeviceType.CPU);
+        ArithmeticCheck.Run(layers, layout, CPU);
         Collect();
         ProcessMemory.RestartPeak();
         long resident = ProcessMemory.ResidentBytes;

@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -90,8 +91,8 @@ internal static class TrainingScenarios
     }
 
     /// <summary>
-    /// Arguments: device. A gather and its adjoint on tensors that go in several pieces, one of them odd, some ranks
-    /// without channels; and a sum in place.
+    /// Arguments: device. A gather and its adjoint, in either memory format, on tensors that go in several pieces, one of them
+    /// odd, some ranks without channels; and a sum in place.
     /// </summary>
     public static void ExchangeInPieces(ICommunicator world, string[] arguments)
     {
@@ -112,22 +113,34 @@ internal static class TrainingScenarios
         long imageBytes = expected.numel() * 4 / images;
         if (cut.ByImage ? imageBytes * cut.ImagesPerPiece(imageBytes) > expected.numel() * 4 / 3 : cut.Pieces(expected.numel() * 4) < 2)
             throw new InvalidOperationException("the tensor is too small to go in several pieces");
-        Tensor gathered = exchange.Gather(expected.narrow(1, start, own).contiguous(), channels);
-        if (!gathered.equal(expected).all().item<bool>()) throw new InvalidOperationException("gathered wrongly");
-
         Tensor sum = zeros_like(expected);
         for (int rank = 0; rank < world.Size; rank++) sum += Whole(100 + rank);
-        Tensor part = exchange.ReduceScatter(Whole(100 + world.Rank), channels);
-        if (own > 0 && (part - sum.narrow(1, start, own)).abs().max().item<float>() > 1e-5) throw new InvalidOperationException("reduced wrongly");
+        foreach (MemoryFormat format in Enum.GetValues<MemoryFormat>())
+        {
+            // A part that lies so already, one that does not, and one with gaps.
+            Tensor gaps = expected.narrow(1, start, own), given = gaps.contiguous();
+            foreach (Tensor each in new[] { MemoryFormats.To(given, MemoryFormat.ChannelsLast), given, gaps })
+            {
+                Tensor gathered = exchange.Gather(each, channels, format);
+                if (!gathered.equal(expected).all().item<bool>()) throw new InvalidOperationException($"gathered wrongly, {format}");
+                Check.True(world.Size == 1 || ReferenceEquals(MemoryFormats.To(gathered, format), gathered), $"gathered to another memory format than {format}");
+            }
+            foreach (MemoryFormat coming in Enum.GetValues<MemoryFormat>())
+            {
+                Tensor part = exchange.ReduceScatter(MemoryFormats.To(Whole(100 + world.Rank), coming), channels, format);
+                if (own > 0 && (part - sum.narrow(1, start, own)).abs().max().item<float>() > 1e-5) throw new InvalidOperationException($"reduced wrongly, {format}");
+                if (!part.shape.SequenceEqual([images, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
+                Check.True(world.Size == 1 || ReferenceEquals(MemoryFormats.To(part, format), part), $"reduced to another memory format than {format}");
+            }
+        }
         Tensor ones = full([3, 5], world.Rank + 1, float32, device);
         exchange.AllreduceSum(ones);
         if (!ones.eq(world.Size * (world.Size + 1) / 2).all().item<bool>()) throw new InvalidOperationException("summed wrongly");
-        if (!part.shape.SequenceEqual([images, own, 40, 41])) throw new InvalidOperationException("reduced to another shape");
     }
 
     /// <summary>
-    /// Every method against one rank, where each exchange is made of many pieces of staging memory (the variable of
-    /// <see cref="ExchangeCut.TestVariable"/> must be set), and tensors of odd shapes through all exchanges.
+    /// Arguments: memory format. Every method against one rank, where each exchange is made of many pieces of staging memory (the
+    /// variable of <see cref="ExchangeCut.TestVariable"/> must be set), and tensors of odd shapes through all exchanges.
     /// </summary>
     public static void Staged(ICommunicator world, string[] arguments)
     {
@@ -138,7 +151,7 @@ internal static class TrainingScenarios
         (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
         Check.True(cut.Pieces(4 * network.ParameterCount) > 10, "exchanges are to have many pieces");
         Findings findings = new();
-        MethodChecks checks = new(world, CPU, direct: false, findings) { Steps64 = 2 };
+        MethodChecks checks = new(world, CPU, direct: false, findings) { Steps64 = 2, Format = Enum.Parse<MemoryFormat>(arguments[0]) };
         checks.FilterParallel("filter-parallel", network, data, AssignmentKind.Random, BackwardKind.Exact);
         checks.DataParallel("data-parallel", network, data, BatchNormScope.Synchronised);
         checks.Gpipe("gpipe", network, data, new GpipeSection { MicroBatches = 3 });

@@ -1,4 +1,5 @@
 using System.Runtime.Intrinsics.X86;
+using LoftHpc.Configuration;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -21,19 +22,22 @@ public enum ArithmeticRepair
 /// <param name="Inputs">Channels that are summed over, as held by this rank.</param>
 /// <param name="Outputs">Filters of this rank.</param>
 /// <param name="Side">Of the input, in pixels.</param>
-public readonly record struct ConvolutionShape(int Inputs, int Outputs, int Kernel, int Stride, int Padding, int Side, ScalarType Type, DeviceType Device)
+/// <param name="Layout">Of input and output.</param>
+public readonly record struct ConvolutionShape(int Inputs, int Outputs, int Kernel, int Stride, int Padding, int Side, ActivationLayout Layout, DeviceType Device)
 {
+    public ScalarType Type => Layout.Type;
+
     /// <summary>Of input [N, inputs, H, H] and weight [outputs, inputs, k, k].</summary>
-    public static ConvolutionShape Of(Tensor input, Tensor weight, int stride, int padding)
+    public static ConvolutionShape Of(Tensor input, Tensor weight, int stride, int padding, MemoryFormat format)
     {
         long[] from = input.shape, filters = weight.shape;
-        return new ConvolutionShape((int)filters[1], (int)filters[0], (int)filters[2], stride, padding, (int)from[2], input.dtype, input.device_type);
+        return new ConvolutionShape((int)filters[1], (int)filters[0], (int)filters[2], stride, padding, (int)from[2], new ActivationLayout(input.dtype, format), input.device_type);
     }
 
     public int OutputSide => ((Side + (2 * Padding) - Kernel) / Stride) + 1;
 
     public override string ToString() =>
-        FormattableString.Invariant($"{Kernel} x {Kernel} from {Inputs} to {Outputs} channels, stride {Stride}, images of {Side} x {Side}");
+        FormattableString.Invariant($"{Kernel} x {Kernel} from {Inputs} to {Outputs} channels, stride {Stride}, images of {Side} x {Side}{(Layout.Format is MemoryFormat.ChannelsLast ? ", channels-last" : "")}");
 }
 
 /// <summary>
@@ -80,10 +84,11 @@ public static class Convolution
 
     /// <summary>Convolution without bias: [N, outputs, H', W'] of input [N, inputs, H, W] and weight [outputs, inputs, k, k].</summary>
     /// <param name="layer">Its name, for errors.</param>
+    /// <param name="format">Of the input; libtorch gives the output the same.</param>
     /// <exception cref="UserError">It was not checked before, is wrong on this machine, and no repair helps.</exception>
-    public static Tensor Apply(string layer, Tensor input, Tensor weight, int stride, int padding)
+    public static Tensor Apply(string layer, Tensor input, Tensor weight, int stride, int padding, MemoryFormat format)
     {
-        ConvolutionShape shape = ConvolutionShape.Of(input, weight, stride, padding);
+        ConvolutionShape shape = ConvolutionShape.Of(input, weight, stride, padding, format);
         return Run(input, weight, shape, Check(layer, shape, input.device));
     }
 
@@ -218,12 +223,13 @@ public static class Convolution
         foreach (long images in (long[])[batch, 1])
         {
             using DisposeScope own = NewDisposeScope();
-            Tensor x = input.narrow(0, 0, images).clone().requires_grad_(true), output;
+            MemoryFormat format = shape.Layout.Format;
+            Tensor x = MemoryFormats.To(input.narrow(0, 0, images).clone(), format).requires_grad_(true), output;
             weight.grad = null;
             using (enable_grad())
             {
                 output = Run(x, weight, shape, multiple);
-                output.backward([gradient.narrow(0, 0, images)]);
+                output.backward([MemoryFormats.To(gradient.narrow(0, 0, images), format)]);
             }
             Tensor expectedWeight = coming.narrow(0, 0, images).transpose(0, 1).reshape(shape.Outputs, -1)
                 .matmul(columns.narrow(0, 0, images).permute(0, 2, 1).reshape(-1, rows.size(1))).view(weight.shape);

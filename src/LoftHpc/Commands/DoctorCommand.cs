@@ -152,15 +152,16 @@ public static partial class DoctorCommand
     {
         const int side = 32;
         int[] widths = [64, 5];
+        ActivationLayout layout = new(torch.float32, MemoryFormats.Resolve(null, Precisions.Resolve(null, device), device.type));
         LayerShapes layers = new();
         foreach (int width in widths)
         {
             NetworkSpec network = NetworkCatalog.Create(new NetworkSection { Family = NetworkFamily.PreactResnet, Depth = 18, Width = width }, 3, 10);
-            layers.Add(network, side, network.Tensors.Select(TensorSlice.Whole), torch.float32, device.type);
+            layers.Add(network, side, network.Tensors.Select(TensorSlice.Whole), layout, device.type);
         }
         try
         {
-            ArithmeticCheck.Run(layers, torch.float32, device);
+            ArithmeticCheck.Run(layers, layout, device);
             (ArithmeticRepair repair, int repaired) = Convolution.Repairs;
             string convolutions = $"{layers.Convolutions.Count()} convolutions of PreActResNet-18, widths {string.Join(" and ", widths)}";
             findings.Add(["arithmetic", repaired == 0

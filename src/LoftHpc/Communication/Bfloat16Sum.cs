@@ -11,7 +11,7 @@ internal static class Bfloat16Sum
 {
     /// <summary>How many images each call's tensors have, and how many calls there are of each kind. What is cut by images is so here; what is not, <see cref="TensorTransport.Alltoallv"/> cuts.</summary>
     /// <param name="imageBytes">Over all channels.</param>
-    public static IEnumerable<(int Images, int Calls)> Batches(ExchangeCut cut, int images, long imageBytes) =>
+    public static IEnumerable<(long Images, long Calls)> Batches(ExchangeCut cut, long images, long imageBytes) =>
         LoftHpc.Batches.Sizes(images, cut.ByImage ? cut.ImagesPerPiece(imageBytes) : images);
 
     /// <summary>Values that the tensors of a call have room for, on all ranks alike: what the rank with most channels receives.</summary>
@@ -28,10 +28,10 @@ internal static class Bfloat16Sum
     /// <param name="part">Becomes [N, channels of this rank, H, W] of the sum over the ranks.</param>
     public static void ReduceScatter(ChannelExchange exchange, ExchangeCut cut, Tensor whole, Tensor part, ReadOnlySpan<int> channels)
     {
-        int ranks = channels.Length, start = 0, own = channels[exchange.Communicator.Rank];
-        long area = whole.size(2) * whole.size(3);
+        int ranks = channels.Length, own = channels[exchange.Communicator.Rank];
+        long area = whole.size(2) * whole.size(3), start = 0;
         long[] sendCounts = new long[ranks], receiveCounts = new long[ranks];
-        foreach ((int images, int calls) in Batches(cut, (int)whole.size(0), whole.size(1) * area * whole.element_size()))
+        foreach ((long images, long calls) in Batches(cut, whole.size(0), whole.size(1) * area * whole.element_size()))
         {
             for (int call = 0; call < calls; call++, start += images)
             {

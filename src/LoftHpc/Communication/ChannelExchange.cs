@@ -1,3 +1,5 @@
+using LoftHpc.Arithmetic;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using static TorchSharp.torch;
 
@@ -29,12 +31,16 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     }
 
     /// <summary>Whole [N, sum of channels, H, W], on every rank, of each rank's part [N, channels of the rank, H, W].</summary>
-    public Tensor Gather(Tensor part, ReadOnlySpan<int> channels)
+    /// <param name="format">
+    /// How the whole lies in memory, and in what order values travel: the same on all ranks. A part that lies so too is sent from
+    /// where it is, else from a copy.
+    /// </param>
+    public Tensor Gather(Tensor part, ReadOnlySpan<int> channels, MemoryFormat format)
     {
         if (communicator.Size == 1) return part.alias();
-        using Tensor contiguous = part.contiguous();
-        Tensor whole = empty([part.shape[0], Sum(channels), part.shape[2], part.shape[3]], part.dtype, part.device);
-        Gather(contiguous, whole, channels);
+        Tensor whole = MemoryFormats.Empty([part.shape[0], Sum(channels), part.shape[2], part.shape[3]], new ActivationLayout(part.dtype, format), part.device);
+        using Tensor rows = MemoryFormats.Rows(part, format), wholeRows = MemoryFormats.Rows(whole, format);
+        Gather(rows, wholeRows, channels);
         return whole;
     }
 
@@ -44,14 +50,15 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
 
     /// <summary>
     /// This rank's part [N, own channels, H, W] of the sum over ranks of <paramref name="whole"/> [N, C, H, W]. The
-    /// adjoint of <see cref="Gather(Tensor, ReadOnlySpan{int})"/>.
+    /// adjoint of <see cref="Gather(Tensor, ReadOnlySpan{int}, MemoryFormat)"/>.
     /// </summary>
-    public Tensor ReduceScatter(Tensor whole, ReadOnlySpan<int> channels)
+    public Tensor ReduceScatter(Tensor whole, ReadOnlySpan<int> channels, MemoryFormat format)
     {
         if (communicator.Size == 1) return whole.alias();
-        using Tensor contiguous = whole.contiguous();
-        Tensor part = empty([whole.shape[0], channels[communicator.Rank], whole.shape[2], whole.shape[3]], whole.dtype, whole.device);
-        ReduceScatter(contiguous, part, channels);
+        Tensor part = MemoryFormats.Empty(
+            [whole.shape[0], channels[communicator.Rank], whole.shape[2], whole.shape[3]], new ActivationLayout(whole.dtype, format), whole.device);
+        using Tensor rows = MemoryFormats.Rows(whole, format), partRows = MemoryFormats.Rows(part, format);
+        ReduceScatter(rows, partRows, channels);
         return part;
     }
 

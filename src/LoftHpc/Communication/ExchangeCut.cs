@@ -75,12 +75,12 @@ public sealed record ExchangeCut(long PieceBytes, bool ByImage)
     }
 
     /// <summary>The calls of a gather or a reduce-scatter of images, of which each rank has a part of so many elements.</summary>
-    public IEnumerable<(long[] Counts, int Calls)> CallsOf(int images, long[] partsOfAnImage, int elementBytes)
+    public IEnumerable<(long[] Counts, long Calls)> CallsOf(long images, long[] partsOfAnImage, int elementBytes)
     {
         long imageBytes = partsOfAnImage.Sum() * elementBytes;
         return ByImage
-            ? Batches.Sizes(images, ImagesPerPiece(imageBytes)).Select(batch => ((long[])[.. partsOfAnImage.Select(part => part * batch.Size)], batch.Count))
-            : CallsOf([.. partsOfAnImage.Select(part => part * images)], Pieces(images * imageBytes));
+            ? Batches.Sizes(images, (long)ImagesPerPiece(imageBytes)).Select(batch => ((long[])[.. partsOfAnImage.Select(part => part * batch.Size)], batch.Count))
+            : CallsOf([.. partsOfAnImage.Select(part => part * images)], Pieces(images * imageBytes)).Select(alike => (alike.Counts, (long)alike.Calls));
     }
 
     /// <summary>Bytes of host memory for what one piece sends, and of the same for what it receives: with what rounding adds for each rank.</summary>

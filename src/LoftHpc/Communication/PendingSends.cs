@@ -1,10 +1,13 @@
+using LoftHpc.Arithmetic;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using static TorchSharp.torch;
 
 namespace LoftHpc.Communication;
 
 /// <summary>Non-blocking sends of tensors; what they read is kept alive until they have completed.</summary>
-public sealed class PendingSends(ChannelExchange exchange) : IDisposable
+/// <param name="format">In which order values travel: the same on all ranks.</param>
+public sealed class PendingSends(ChannelExchange exchange, MemoryFormat format) : IDisposable
 {
     private readonly List<(IMpiRequest Request, Tensor Values)> _pending = [];
 
@@ -18,7 +21,8 @@ public sealed class PendingSends(ChannelExchange exchange) : IDisposable
             if (done) send.Values.Dispose();
             return done;
         });
-        Tensor values = tensor.detach().contiguous().DetachFromDisposeScope();
+        using Tensor detached = tensor.detach();
+        Tensor values = MemoryFormats.Rows(detached, format).DetachFromDisposeScope();
         _pending.Add((exchange.StartSend(values, destination), values));
     }
 

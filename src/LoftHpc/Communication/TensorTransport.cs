@@ -16,7 +16,7 @@ public readonly record struct ImageTensor(Tensor Tensor, nint Address, int Image
     {
         if (!tensor.is_contiguous()) throw new ArgumentException("an exchange needs a contiguous tensor", nameof(tensor));
         return new ImageTensor(
-            tensor, TensorMemory.Address(tensor), (int)TensorMemory.Size(tensor, 0), (int)TensorMemory.Size(tensor, 1),
+            tensor, TensorMemory.Address(tensor), checked((int)TensorMemory.Size(tensor, 0)), (int)TensorMemory.Size(tensor, 1),
             TensorMemory.Size(tensor, 2) * TensorMemory.Size(tensor, 3), tensor.dtype);
     }
 }
@@ -252,7 +252,7 @@ internal sealed class DeviceTransport(Device device, ExchangeCut cut) : TensorTr
     }
 
     public override void Alltoallv(ICommunicator communicator, Tensor send, long[] sendCounts, Tensor receive, long[] receiveCounts) => Exchange(
-        communicator, new Parts(TensorMemory.Address(send), sendCounts), new Parts(TensorMemory.Address(receive), receiveCounts), send.dtype, send.numel(),
+        communicator, new Parts(Whole(send).Address, sendCounts), new Parts(Whole(receive).Address, receiveCounts), send.dtype, send.numel(),
         (from, fromCounts, to, toCounts) => communicator.Alltoallv(from, fromCounts, Displacements.Of(fromCounts), to, toCounts, Displacements.Of(toCounts)));
 
     /// <summary>Has sent when it returns: the staging memory is needed again.</summary>

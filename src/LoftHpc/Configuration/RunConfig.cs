@@ -39,6 +39,16 @@ public enum Precision
 /// <summary>Whether a launch goes on where an earlier one of the same run has stopped.</summary>
 public enum ResumeChoice { Never, Auto }
 
+/// <summary>In which order the values of activations [N, C, H, W] lie in memory. Their shape, and what is computed, are the same.</summary>
+public enum MemoryFormat
+{
+    /// <summary>One channel of an image after the other.</summary>
+    Contiguous,
+
+    /// <summary>All channels of a pixel together.</summary>
+    ChannelsLast,
+}
+
 public enum MpiBinding { Native, [WrittenAs("mpi.net")] MpiNet }
 
 public sealed record RunSection
@@ -59,6 +69,9 @@ public sealed record RunSection
     /// <summary>Null (auto): float32 on the CPU, tf32 on a GPU.</summary>
     [WrittenAs("auto")]
     public Precision? Precision { get; init; }
+    /// <summary>Null (auto): channels-last on a GPU in tf32 and bfloat16, else contiguous.</summary>
+    [WrittenAs("auto")]
+    public MemoryFormat? MemoryFormat { get; init; }
     /// <summary>What the ranks communicate through: the program's own binding, or the MPI.NET package, under the MPICH family only.</summary>
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
     /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware; never through MPI.NET.</summary>

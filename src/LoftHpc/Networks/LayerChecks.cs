@@ -13,11 +13,12 @@ namespace LoftHpc.Networks;
 public static class LayerChecks
 {
     /// <summary>Both modes of batch norm: output, gradients and running statistics in training, and the output in evaluation.</summary>
-    /// <param name="type">Of the input, the output and their gradients: with bfloat16 parameters and statistics are float32.</param>
+    /// <param name="layout">Of the input, the output and their gradients: with bfloat16 parameters and statistics are float32.</param>
     /// <param name="exchange">Whose batch norm it is; alone, without other ranks.</param>
     /// <returns>What is wrong; null where all is right.</returns>
-    public static ArithmeticFault? Norm(NormShape shape, ScalarType type, Device device, INetworkExchange exchange)
+    public static ArithmeticFault? Norm(NormShape shape, ActivationLayout layout, Device device, INetworkExchange exchange)
     {
+        ScalarType type = layout.Type;
         const int images = 2;
         (int channels, int pixels) = (shape.Channels, shape.Side * shape.Side);
         int count = images * pixels;
@@ -26,7 +27,8 @@ public static class LayerChecks
         using NanMemory nan = NanMemory.Begin(device);
         Tensor Draw(double low, double high, params long[] size) => rand(size, float32, generator: generator).mul_(high - low).add_(low).to(Precisions.TypeHeld(type), device);
 
-        Tensor x = Draw(-1, 1, images, channels, shape.Side, shape.Side).to(type).requires_grad_(true), coming = Draw(-1, 1, x.shape).to(type);
+        Tensor Activation() => MemoryFormats.To(Draw(-1, 1, images, channels, shape.Side, shape.Side).to(type), layout.Format);
+        Tensor x = Activation().requires_grad_(true), coming = Activation();
         NormTensors norm = new(
             Draw(0.5, 1.5, channels).requires_grad_(true), Draw(-1, 1, channels).requires_grad_(true), Draw(-1, 1, channels), Draw(0.5, 1.5, channels));
         double[] input = Exact(x), gradient = Exact(coming), weight = Exact(norm.Weight), bias = Exact(norm.Bias), meanBefore = Exact(norm.RunningMean), varianceBefore = Exact(norm.RunningVariance);
@@ -97,8 +99,9 @@ public static class LayerChecks
 
     /// <summary>Average over the pixels, product with the head's weights, bias, and cross-entropy as a mean and as a sum; with their gradients.</summary>
     /// <returns>What is wrong; null where all is right.</returns>
-    public static ArithmeticFault? HeadAndLoss(HeadShape shape, ScalarType type, Device device)
+    public static ArithmeticFault? HeadAndLoss(HeadShape shape, ActivationLayout layout, Device device)
     {
+        ScalarType type = layout.Type;
         const int images = 4;
         (int features, int classes, int pixels) = (shape.Features, shape.Classes, shape.Side * shape.Side);
         using DisposeScope scope = NewDisposeScope();
@@ -106,7 +109,7 @@ public static class LayerChecks
         using NanMemory nan = NanMemory.Begin(device);
         Tensor Draw(params long[] size) => rand(size, float32, generator: generator).mul_(2).sub_(1).to(Precisions.TypeHeld(type), device);
 
-        Tensor x = Draw(images, features, shape.Side, shape.Side).to(type).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
+        Tensor x = MemoryFormats.To(Draw(images, features, shape.Side, shape.Side).to(type), layout.Format).requires_grad_(true), weight = Draw(classes, features).requires_grad_(true), bias = Draw(classes).requires_grad_(true);
         Tensor labels = arange(images, int64).remainder(classes).to(device);
         (Tensor Logits, Tensor Loss, Tensor[] Gradients) Train(Reduction reduction)
         {

@@ -26,7 +26,8 @@ public sealed class LayerShapes
     /// <summary>Adds the layers of what a rank holds of a network; layers without a channel are not computed.</summary>
     /// <param name="network">The network whose tensors are held, or of which parts are.</param>
     /// <param name="imageSide">In pixels.</param>
-    public void Add(NetworkSpec network, int imageSide, IEnumerable<TensorSlice> held, ScalarType type, DeviceType device)
+    /// <param name="layout">Of its activations.</param>
+    public void Add(NetworkSpec network, int imageSide, IEnumerable<TensorSlice> held, ActivationLayout layout, DeviceType device)
     {
         Dictionary<string, ConvGeometry> convolutions = network.Geometry(imageSide).ToDictionary(conv => $"{conv.Conv.Name}.weight");
         Dictionary<string, (NormSpec Norm, int Side)> norms = network.NormGeometry(imageSide).ToDictionary(norm => $"{norm.Norm.Name}.weight");
@@ -40,7 +41,7 @@ public sealed class LayerShapes
                     ConvGeometry at = convolutions[slice.Name];
                     ConvSpec conv = at.Conv;
                     _convolutions.TryAdd(
-                        new ConvolutionShape((int)shape[1], (int)shape[0], conv.Kernel, conv.Stride, conv.Padding, at.InputSide, type, device), conv.Name);
+                        new ConvolutionShape((int)shape[1], (int)shape[0], conv.Kernel, conv.Stride, conv.Padding, at.InputSide, layout, device), conv.Name);
                     break;
                 case TensorRole.NormWeight:
                     (NormSpec norm, int side) = norms[slice.Name];

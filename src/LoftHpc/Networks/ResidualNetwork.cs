@@ -1,4 +1,5 @@
 using LoftHpc.Arithmetic;
+using LoftHpc.Configuration;
 using TorchSharp;
 using static TorchSharp.torch;
 using static TorchSharp.torch.nn;
@@ -13,13 +14,13 @@ public delegate void LayerObserver(string layer, Tensor input, Tensor weight, Te
 /// The forward pass of a residual network, or of one rank's share of it: the description, the tensors held here, and
 /// the exchange that fills in what is held elsewhere.
 /// </summary>
-/// <param name="computeType">
-/// Type of what convolutions, norms and sums of blocks take and give, and of its gradients: that of the state (null), or
-/// bfloat16 where the state is float32. Weights are then cast for each use, so that their gradients come in float32, norms
-/// keep their parameters and statistics in float32, and the head computes in it.
+/// <param name="layout">
+/// Of what convolutions, norms and sums of blocks take and give; null: contiguous, in the type of the state. The type, which is
+/// that of gradients too, is that of the state, or bfloat16 where the state is float32. Weights are then cast for each use, so
+/// that their gradients come in float32, norms keep their parameters and statistics in float32, and the head computes in it.
 /// </param>
 public sealed class ResidualNetwork(
-    NetworkSpec spec, ModelState state, INetworkExchange exchange, ScalarType? computeType = null, LayerObserver? observer = null)
+    NetworkSpec spec, ModelState state, INetworkExchange exchange, ActivationLayout? layout = null, LayerObserver? observer = null)
 {
     /// <summary>The whole network.</summary>
     public NetworkSpec Spec => spec;
@@ -27,11 +28,11 @@ public sealed class ResidualNetwork(
     /// <summary>What it computes with.</summary>
     public ModelState State => state;
 
-    /// <summary>Type of its activations.</summary>
-    public ScalarType ComputeType { get; } = computeType ?? state.Type;
+    /// <summary>How it holds its activations.</summary>
+    public ActivationLayout Layout { get; } = layout ?? new ActivationLayout(state.Type, MemoryFormat.Contiguous);
 
     /// <summary>The same network, watched.</summary>
-    public ResidualNetwork Observed(LayerObserver by) => new(spec, state, exchange, ComputeType, by);
+    public ResidualNetwork Observed(LayerObserver by) => new(spec, state, exchange, Layout, by);
 
     /// <summary>Logits [N, classes] of images [N, C, H, W].</summary>
     public Tensor Forward(Tensor images, bool training) => Forward(images, training, 0, spec.UnitCount);
@@ -112,17 +113,28 @@ public sealed class ResidualNetwork(
         Tensor weight = state[$"{conv.Name}.weight"];
         long[] shape = weight.shape;
         if (shape[0] == 0 || shape[1] == 0)
-            return zeros([input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])], ComputeType, input.device);
-        // What the backward pass needs of casts its graph keeps.
-        Tensor filters = InComputeType(weight), x = InComputeType(input);
-        Tensor output = Convolution.Apply(conv.Name, x, filters, conv.Stride, conv.Padding);
+        {
+            long[] outputShape = [input.shape[0], shape[0], conv.OutputSide((int)input.shape[2]), conv.OutputSide((int)input.shape[3])];
+            return MemoryFormats.Empty(outputShape, Layout, input.device).zero_();
+        }
+        // What the backward pass needs of casts and copies its graph keeps.
+        Tensor filters = InType(weight), x = InLayout(input);
+        Tensor output = Convolution.Apply(conv.Name, x, filters, conv.Stride, conv.Padding, Layout.Format);
         if (!ReferenceEquals(filters, weight)) filters.Dispose();
         if (!ReferenceEquals(x, input)) x.Dispose();
         observer?.Invoke(conv.Name, input, weight, output);
         return output;
     }
 
-    private Tensor InComputeType(Tensor values) => values.dtype == ComputeType ? values : values.to(ComputeType);
+    private Tensor InType(Tensor values) => values.dtype == Layout.Type ? values : values.to(Layout.Type);
+
+    /// <summary>Mostly the images only are not so: what is computed of activations has their layout.</summary>
+    private Tensor InLayout(Tensor input)
+    {
+        Tensor cast = InType(input), x = MemoryFormats.To(cast, Layout.Format);
+        if (!ReferenceEquals(cast, input) && !ReferenceEquals(cast, x)) cast.Dispose();
+        return x;
+    }
 
     private Tensor Norm(NormSpec norm, Tensor x, bool training)
     {

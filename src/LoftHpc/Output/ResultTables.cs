@@ -8,11 +8,11 @@ namespace LoftHpc.Output;
 /// <summary>The tables that a run prints.</summary>
 public static class ResultTables
 {
-    /// <summary>Where each rank runs, and in which precision: the same on all.</summary>
-    public static TextTable Ranks(IReadOnlyList<RankRecord> ranks, Precision precision) => new(
-        "", ["rank", "host", "local", "device", "threads", "precision", "processor"],
+    /// <summary>Where each rank runs, and in which precision and memory format: the same on all.</summary>
+    public static TextTable Ranks(IReadOnlyList<RankRecord> ranks, Precision precision, MemoryFormat format) => new(
+        "", ["rank", "host", "local", "device", "threads", "precision", "memory", "processor"],
         [.. ranks.Select(r => (IReadOnlyList<string>)
-            [Number(r.Rank), r.Host, Number(r.LocalRank), r.Device, Number(r.Threads), ConfigName.Of(precision), WithoutMarks(r.CpuModel)])],
+            [Number(r.Rank), r.Host, Number(r.LocalRank), r.Device, Number(r.Threads), ConfigName.Of(precision), ConfigName.Of(format), WithoutMarks(r.CpuModel)])],
         new HashSet<int> { 0, 2, 4 });
 
     /// <summary>One line on what ranks had to repair in libtorch's arithmetic; null where none had to.</summary>

@@ -35,16 +35,17 @@ public static class ActivationPlan
     /// <summary>What a rank holds in a whole step of a method (of loft: of a round that partitions).</summary>
     /// <param name="network">The whole network.</param>
     /// <param name="imageSide">Pixels.</param>
-    /// <param name="type">Of activations; images, statistics and the head are float32 where it is bfloat16.</param>
+    /// <param name="layout">Of activations; images, statistics and the head are float32 where they are bfloat16. Null: contiguous float32.</param>
     /// <param name="units">Of gpipe: the units of the rank's stage, from the first up to, but not with, the end; null: all.</param>
     /// <param name="channels">Channels of input and output that a convolution is computed with where that is repaired (<see cref="Convolution.ChannelsOf"/>); null: those that it has.</param>
     public static long Bytes(
-        PretrainSection config, NetworkSpec network, int imageSide, int ranks, int rank, ScalarType type = ScalarType.Float32,
+        PretrainSection config, NetworkSpec network, int imageSide, int ranks, int rank, ActivationLayout? layout = null,
         (int First, int End)? units = null, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels = null)
     {
         (int first, int end) = units ?? (0, network.UnitCount);
         var share = new Shard(rank, ranks);
-        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, type, share, channels).Units(0, held.UnitCount, imageSide);
+        ActivationLayout activations = layout ?? new ActivationLayout(ScalarType.Float32, MemoryFormat.Contiguous);
+        long Held(ForwardKind kind, NetworkSpec held, int images) => new Counter(kind, held, images, activations, share, channels).Units(0, held.UnitCount, imageSide);
         // Ranks that walk the whole set by themselves have a whole batch each.
         int walked = config.Samples is SampleScope.Whole ? config.Batch : Size(share, config.Batch);
         switch (config.Method)
@@ -64,7 +65,7 @@ public static class ActivationPlan
             case PretrainMethod.Gpipe:
                 // The micro-batches of a step are all held when the last of them is forward.
                 return Shard.Sizes(config.Batch, config.Gpipe.MicroBatches).Sum(parts =>
-                    parts.Count * new Counter(ForwardKind.Serial, network, parts.Size, type, share, channels).Units(first, end, imageSide));
+                    parts.Count * new Counter(ForwardKind.Serial, network, parts.Size, activations, share, channels).Units(first, end, imageSide));
             default:
                 throw new ArgumentOutOfRangeException(nameof(config), $"no method {config.Method}");
         }
@@ -86,14 +87,17 @@ public static class ActivationPlan
 
     /// <summary>Counts along the forward pass, as <see cref="ResidualNetwork"/> does it.</summary>
     private sealed class Counter(
-        ForwardKind kind, NetworkSpec network, int images, ScalarType type, Shard share, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels)
+        ForwardKind kind, NetworkSpec network, int images, ActivationLayout layout, Shard share, Func<ConvolutionShape, (int Inputs, int Outputs)>? channels)
     {
         /// <summary>Bytes of a value of an activation, and of what stays in the type of the weights.</summary>
-        private readonly int _elementBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(type)), _heldBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(Precisions.TypeHeld(type)));
+        private readonly int _elementBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(layout.Type)), _heldBytes = MpiBuffer.SizeOf(MpiBuffer.TypeOf(Precisions.TypeHeld(layout.Type)));
 
         private long _bytes;
 
-        private bool Casts => type != Precisions.TypeHeld(type);
+        private bool Casts => layout.Type != Precisions.TypeHeld(layout.Type);
+
+        /// <summary>Whether the images are copied for the first convolution: one channel lies the same in either format.</summary>
+        private bool CopiesImages => Casts || (layout.Format is MemoryFormat.ChannelsLast && network.ImageChannels > 1);
 
         /// <summary>Bytes of some units that follow each other, with their input, which is the images or another rank's output.</summary>
         public long Units(int first, int end, int imageSide)
@@ -116,7 +120,7 @@ public static class ActivationPlan
 
         private void Stem(int side)
         {
-            Padding(network.Stem, side, castsInput: Casts);
+            Padding(network.Stem, side, copiesInput: CopiesImages);
             side = network.Stem.OutputSide(side);
             Map(Own(network.Stem.Out), side);
             if (network.StemNorm is not null) NormRelu(network.StemNorm, side);
@@ -194,16 +198,16 @@ public static class ActivationPlan
         }
 
         /// <summary>
-        /// The convolution's gradients need its input and its weights as it got them: copies, where channels are padded or values
-        /// cast.
+        /// The convolution's gradients need its input and its weights as it got them: copies, where channels are padded, values
+        /// cast, or images laid out otherwise.
         /// </summary>
-        private void Padding(ConvSpec conv, int side, bool castsInput = false)
+        private void Padding(ConvSpec conv, int side, bool copiesInput = false)
         {
             (int inputs, int outputs) = (conv.InputChannels, Own(conv.Out));
             if (inputs == 0 || outputs == 0) return;
             (int wideInputs, int wideOutputs) =
-                channels?.Invoke(new ConvolutionShape(inputs, outputs, conv.Kernel, conv.Stride, conv.Padding, side, type, DeviceType.CPU)) ?? (inputs, outputs);
-            if (wideInputs > inputs || castsInput) Map(wideInputs, side);
+                channels?.Invoke(new ConvolutionShape(inputs, outputs, conv.Kernel, conv.Stride, conv.Padding, side, layout, DeviceType.CPU)) ?? (inputs, outputs);
+            if (wideInputs > inputs || copiesInput) Map(wideInputs, side);
             if (Casts || (wideInputs, wideOutputs) != (inputs, outputs)) _bytes += (long)wideInputs * wideOutputs * conv.Kernel * conv.Kernel * _elementBytes;
         }
 

@@ -57,10 +57,13 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
 
     private void Exchange(CommunicationPlan plan, CommunicationPurpose purpose, ConvGeometry conv, int batch, bool backward, int alike)
     {
-        long area = (long)conv.InputSide * conv.InputSide, imageBytes = conv.Conv.InputChannels * area * Setting.ActivationBytes;
-        Gather(plan, purpose, batch, [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area)], backward, alike);
+        long images = batch, area = (long)conv.InputSide * conv.InputSide;
+        // Channels-last, a pixel takes the place of an image.
+        if (Setting.Layout.Format is MemoryFormat.ChannelsLast) (images, area) = (images * area, 1);
+        long imageBytes = conv.Conv.InputChannels * area * Setting.ActivationBytes;
+        Gather(plan, purpose, images, [.. _assignment[conv.Conv.In!].Counts.Select(channels => channels * area)], backward, alike);
         // On the CPU what MPI sends is packed, but for one image, which needs no packing.
-        int images = Math.Min(batch, Setting.Cut.ImagesPerPiece(imageBytes));
-        if (Setting.Cut.ByImage && images > 1) _scratch = Math.Max(_scratch, images * imageBytes);
+        long perPiece = Math.Min(images, Setting.Cut.ImagesPerPiece(imageBytes));
+        if (Setting.Cut.ByImage && perPiece > 1) _scratch = Math.Max(_scratch, perPiece * imageBytes);
     }
 }

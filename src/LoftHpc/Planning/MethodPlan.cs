@@ -85,7 +85,7 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Bytes that a rank keeps from the forward pass for the backward pass.</summary>
     public long ActivationBytes(int rank) =>
-        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.InBfloat16 ? ScalarType.BFloat16 : ScalarType.Float32, Units(rank));
+        ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.Layout, Units(rank));
 
     /// <summary>Bytes of the image sets on a rank's GPU; none on the CPU, where they lie in files' memory anyway.</summary>
     public long ImageBytes(int rank) => setting.OnGpu && LoadsImages(rank) ? ActivationPlan.ImageBytes(setting.Images) : 0;
@@ -162,21 +162,21 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Activations [images, channels, H, W], of which each rank has some channels, are gathered, and their gradients reduced and scattered.</summary>
     /// <param name="parts">Values of an image that each rank has.</param>
-    protected void Gather(CommunicationPlan plan, CommunicationPurpose purpose, int images, long[] parts, bool backward, int times)
+    protected void Gather(CommunicationPlan plan, CommunicationPurpose purpose, long images, long[] parts, bool backward, int times)
     {
         _exchanges = true;
         int bytes = setting.ActivationBytes;
-        foreach ((long[] counts, int calls) in setting.Cut.CallsOf(images, parts, bytes))
+        foreach ((long[] counts, long calls) in setting.Cut.CallsOf(images, parts, bytes))
         {
-            plan.Allgatherv(purpose, counts, bytes, (long)calls * times);
-            if (backward && !setting.InBfloat16) plan.ReduceScatter(purpose, counts, bytes, (long)calls * times);
+            plan.Allgatherv(purpose, counts, bytes, calls * times);
+            if (backward && !setting.InBfloat16) plan.ReduceScatter(purpose, counts, bytes, calls * times);
         }
         if (!backward || !setting.InBfloat16) return;
         // Of bfloat16 every rank sends each other its part, and the ranks do the sums.
-        foreach ((int batch, int batches) in Bfloat16Sum.Batches(setting.Cut, images, parts.Sum() * bytes))
+        foreach ((long batch, long batches) in Bfloat16Sum.Batches(setting.Cut, images, parts.Sum() * bytes))
         {
             long[] sent = [.. parts.Select(part => part * batch)];
-            Alltoallv(plan, purpose, [.. parts.Select(_ => sent)], Bfloat16Sum.Capacity(sent), bytes, (long)batches * times);
+            Alltoallv(plan, purpose, [.. parts.Select(_ => sent)], Bfloat16Sum.Capacity(sent), bytes, batches * times);
         }
     }
 

@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -51,6 +52,18 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
 
     /// <summary>Whether activations are bfloat16.</summary>
     public bool InBfloat16 => Config.Run.Precision is Precision.Bfloat16;
+
+    /// <summary>How activations are held: by what the config says of the device.</summary>
+    public ActivationLayout Layout
+    {
+        get
+        {
+            TorchSharp.DeviceType device = Config.Run.Device is DeviceChoice.Cuda ? TorchSharp.DeviceType.CUDA : TorchSharp.DeviceType.CPU;
+            Precision precision = Config.Run.Precision ?? (device is TorchSharp.DeviceType.CUDA ? Precision.Tf32 : Precision.Float32);
+            return new ActivationLayout(
+                InBfloat16 ? TorchSharp.torch.ScalarType.BFloat16 : TorchSharp.torch.ScalarType.Float32, MemoryFormats.Resolve(Config.Run.MemoryFormat, precision, device));
+        }
+    }
 
     /// <summary>Bytes of a value of an activation or of its gradient.</summary>
     public int ActivationBytes => InBfloat16 ? Bfloat16Bytes : ElementBytes;

@@ -24,8 +24,8 @@ public sealed record RunComparison(
             .Select(RunFolder.At)
             .ToLookup(folder => folder.Holds(NetworkState.Ticket) && !IsDrawnFromAnother(folder));
         List<(RunConfig Config, ComparisonRow Row)> runs = [.. folders[true].Select(ReadRun)];
-        (string Name, string Precision, string Arithmetic)[] arithmetic =
-            [.. from folder in folders[true] let manifest = RunManifest.Read(folder.Manifest) select (folder.Name, PrecisionOf(manifest), ArithmeticOf(manifest))];
+        (string Name, string Precision, string Format, string Arithmetic)[] arithmetic =
+            [.. from folder in folders[true] let manifest = RunManifest.Read(folder.Manifest) select (folder.Name, Used(manifest, launch => launch.Precision), Used(manifest, launch => launch.MemoryFormat), ArithmeticOf(manifest))];
         if (runs.Count == 0) throw new UserError($"{parent}: there is no finished run in it (one whose summary.csv has a line of its ticket)");
         return new RunComparison(
             [.. runs.Select(run => run.Row).OrderBy(row => row.Method).ThenBy(row => row.Schedule).ThenBy(row => row.Ranks).ThenBy(row => row.Seed)
@@ -39,6 +39,9 @@ public sealed record RunComparison(
                 .. from run in arithmetic
                    where run.Precision != arithmetic[0].Precision
                    select $"{arithmetic[0].Name} and {run.Name} differ in their precision: {arithmetic[0].Precision} and {run.Precision}",
+                .. from run in arithmetic
+                   where run.Format != arithmetic[0].Format
+                   select $"{arithmetic[0].Name} and {run.Name} differ in their memory format: {arithmetic[0].Format} and {run.Format}",
                 .. from run in arithmetic
                    where run.Arithmetic != arithmetic[0].Arithmetic
                    select $"{arithmetic[0].Name} and {run.Name} differ in their arithmetic: {arithmetic[0].Arithmetic} and {run.Arithmetic}",
@@ -134,8 +137,8 @@ public sealed record RunComparison(
         Retrain = config.Retrain,
     };
 
-    /// <summary>What a run's launches computed in.</summary>
-    private static string PrecisionOf(RunManifest manifest) => string.Join(", ", manifest.Launches.Select(launch => launch.Precision).Distinct());
+    /// <summary>What a run's launches used: once, where it was the same in all.</summary>
+    private static string Used(RunManifest manifest, Func<LaunchRecord, string> what) => string.Join(", ", manifest.Launches.Select(what).Distinct());
 
     /// <summary>What was repaired in the arithmetic of a run's launches, whichever ranks it was on.</summary>
     private static string ArithmeticOf(RunManifest manifest)
@@ -156,6 +159,7 @@ public sealed record RunComparison(
                 .Select(mpi => mpi.Binding == "native" ? mpi.Version : $"{mpi.Version}, through {mpi.Binding}")),
             .. Kinds("libtorch", all.Select(launch => launch.Libtorch)),
             .. Kinds("precision", all.Select(launch => launch.Precision)),
+            .. Kinds("memory format", all.Select(launch => launch.MemoryFormat)),
             .. Kinds("arithmetic", all.Select(launch => ArithmeticOf(new RunManifest([launch])))),
             .. Kinds("program", all.Select(launch =>
                 $"lofthpc {launch.Build.Version}, commit {launch.Build.GitCommit}{(launch.Build.GitDirty == true ? " (changed)" : "")}, {launch.Build.Runtime}")),

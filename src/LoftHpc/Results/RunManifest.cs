@@ -57,10 +57,11 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
 /// <param name="SlurmJob">Null outside Slurm.</param>
 /// <param name="Arithmetic">What each rank had to repair; null in manifests of versions that did not look.</param>
 /// <param name="Precision">run.precision as it was resolved, the same on all ranks. Versions before there was a choice did not write it.</param>
+/// <param name="MemoryFormat">run.memory_format, likewise.</param>
 public sealed record LaunchRecord(
     string Command, IReadOnlyList<string> CommandLine, long Seed, DateTimeOffset Start, DateTimeOffset? End, int? ExitCode,
     BuildRecord Build, string Libtorch, MpiRecord Mpi, string? SlurmJob, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<ArithmeticRecord>? Arithmetic = null,
-    string Precision = "not recorded")
+    string Precision = "not recorded", string MemoryFormat = "not recorded")
 {
     /// <summary>Every host once, in the order of its first rank.</summary>
     public IReadOnlyList<string> Hosts => [.. Ranks.Select(r => r.Host).Distinct()];

@@ -67,6 +67,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     /// <summary>What methods are checked in; bfloat16 only where it is asked for.</summary>
     public IReadOnlyList<CheckedIn> In { get; init; } = [CheckedIn.Float32, CheckedIn.Float64];
 
+    /// <summary>How activations lie in memory. The reference has its own.</summary>
+    public MemoryFormat Format { get; init; }
+
     /// <summary>A network and synthetic images for it.</summary>
     internal static (NetworkSpec, BatchLoader) Setting(NetworkSection network, int? imageSide = null, int trainImages = 10, int classes = 5)
     {
@@ -165,9 +168,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             // Not disposed: that would free the world.
             MeteredCommunicator metered = new(world, ledger);
             using TensorTransport transport = TensorTransport.For(device, direct);
-            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, TypeOf(type)) { Precision = PrecisionOf(type) };
+            RankContext context = new(metered, ledger, new ChannelExchange(metered, transport), device, TypeOf(type)) { Precision = PrecisionOf(type), MemoryFormat = Format };
             using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-            using SerialReplay replay = new(network, data, config, world.Size, context.Type, prepare, computeType: context.ComputeType)
+            using SerialReplay replay = new(network, data, config, world.Size, context.Type, prepare, layout: context.Layout)
             {
                 Cut = ExchangeCut.For(device.type, direct),
             };
@@ -237,7 +240,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     public void LiveTensors(string name, NetworkSpec network, BatchLoader data, PretrainSection config)
     {
         using TensorTransport transport = TensorTransport.For(device, direct);
-        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device) { Precision = PrecisionOf(In[^1]) };
+        RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device) { Precision = PrecisionOf(In[^1]), MemoryFormat = Format };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         method.Step(0, 0, LearningRate);
         method.Evaluate(data, 4);
@@ -316,7 +319,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             using DisposeScope scope = NewDisposeScope();
             OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
             using TensorTransport transport = TensorTransport.For(device, direct);
-            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, TypeOf(type)) { Precision = PrecisionOf(type) };
+            RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, TypeOf(type)) { Precision = PrecisionOf(type), MemoryFormat = Format };
             (ITrainingMethod method, ModelState state) = create(context, optimizer);
             using ITrainingMethod disposed = method;
             using ModelState whole = ModelState.InitializeWhole(network, Seed, float64, CPU);

@@ -53,6 +53,9 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
 
     private readonly bool _inBfloat16 = config.Run.Precision is Precision.Bfloat16;
 
+    /// <summary>In which the config would have it all computed.</summary>
+    private readonly MemoryFormat _format = MemoryFormats.Resolve(config.Run.MemoryFormat, Precisions.Resolve(config.Run.Precision, device), device.type);
+
     private LargeMessages? _messages;
 
     /// <summary>The parts, in their order: each proves what later ones rely on.</summary>
@@ -143,12 +146,12 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         LayerShapes timed = new();
         (NetworkSpec network, int side) = SpeedMeasurement.Network(config);
         ScalarType[] types = _inBfloat16 ? [float32, bfloat16] : [float32];
-        foreach (ScalarType type in types) timed.Add(network, side, network.Tensors.Select(TensorSlice.Whole), type, device.type);
+        foreach (ScalarType type in types) timed.Add(network, side, network.Tensors.Select(TensorSlice.Whole), new ActivationLayout(type, _format), device.type);
         int number = world.Rank;
         ConvolutionShape[] shapes =
         [
             .. from type in types from i in Channels from o in Channels from k in Kernels from s in Strides
-               select new ConvolutionShape(i, o, k, s, k / 2, Sides[number++ % Sides.Length], type, device.type),
+               select new ConvolutionShape(i, o, k, s, k / 2, Sides[number++ % Sides.Length], new ActivationLayout(type, _format), device.type),
             .. timed.Convolutions.Select(convolution => convolution.Shape),
         ];
         ArithmeticFault?[] faults;
@@ -169,14 +172,15 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
         void Right(string what, ArithmeticFault? fault) => findings.True(fault is null, $"{what}: {fault}");
         foreach (ScalarType type in (ScalarType[])[float32, float64, .. _inBfloat16 ? [bfloat16] : Array.Empty<ScalarType>()])
         {
+            ActivationLayout layout = new(type, _format);
             foreach (NormShape shape in from c in Channels from s in Sides select new NormShape(c, s))
             {
                 string what = $"batch norm of {shape.Channels} channels, {shape.Side} x {shape.Side}, {type}";
-                Right(what, LayerChecks.Norm(shape, type, device, new SerialExchange()));
-                Right($"synchronised {what}", ArithmeticCheck.SynchronisedNorm(shape, type, device));
+                Right(what, LayerChecks.Norm(shape, layout, device, new SerialExchange()));
+                Right($"synchronised {what}", ArithmeticCheck.SynchronisedNorm(shape, layout, device));
             }
             foreach ((int features, int classes) in from f in Features from c in Classes select (f, c))
-                Right($"head of {features} features and {classes} classes, {type}", LayerChecks.HeadAndLoss(new HeadShape(features, 4, classes), type, device));
+                Right($"head of {features} features and {classes} classes, {type}", LayerChecks.HeadAndLoss(new HeadShape(features, 4, classes), layout, device));
             if (type is not ScalarType.BFloat16) Right($"step of the optimizer, {type}", ArithmeticCheck.Optimizer(type, device));
         }
     }
@@ -190,6 +194,7 @@ public sealed class SelfTestRun(ICommunicator world, Device device, bool direct,
     private MethodChecks Methods(ICommunicator ranks, Findings findings) => new(ranks, device, direct, findings, tamper)
     {
         Steps64 = 3,
+        Format = _format,
         In = _inBfloat16 ? [CheckedIn.Float32, CheckedIn.Float64, CheckedIn.Bfloat16] : [CheckedIn.Float32, CheckedIn.Float64],
     };
 

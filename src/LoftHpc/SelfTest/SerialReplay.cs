@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -20,7 +21,7 @@ internal sealed class SerialReplay : IDisposable
     private readonly int _ranks;
     private readonly ScalarType _type;
     private readonly bool _byDefinition;
-    private readonly ScalarType _computeType;
+    private readonly ActivationLayout? _layout;
     private readonly IReadOnlyList<BlockSpec> _blocks;
     private readonly ModelState[] _states;
     private readonly long[] _imagesSinceAverage;
@@ -31,11 +32,11 @@ internal sealed class SerialReplay : IDisposable
 
     /// <param name="prepare">Changes the initial network.</param>
     /// <param name="byDefinition">True: gradients come from <see cref="SerialReference"/>. False: from the code that trains, so that they have its bits.</param>
-    /// <param name="computeType">Type of activations where gradients come from the code that trains; null: that of the weights.</param>
+    /// <param name="layout">Of activations where gradients come from the code that trains; null: contiguous, in the type of the weights.</param>
     public SerialReplay(
-        NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare, bool byDefinition = false, ScalarType? computeType = null)
+        NetworkSpec network, BatchLoader data, PretrainSection config, int ranks, ScalarType type, Action<ModelState> prepare, bool byDefinition = false, ActivationLayout? layout = null)
     {
-        (_network, _data, _config, _ranks, _type, _byDefinition, _computeType) = (network, data, config, ranks, type, byDefinition, computeType ?? type);
+        (_network, _data, _config, _ranks, _type, _byDefinition, _layout) = (network, data, config, ranks, type, byDefinition, layout);
         _blocks = IsLoft ? FilterPartition.BlocksOf(network, config.Loft.Stages, config.Loft.FirstBlocks) : [];
         using ModelState initial = ModelState.InitializeWhole(network, MethodChecks.Seed, type, CPU);
         prepare(initial);
@@ -160,7 +161,7 @@ internal sealed class SerialReplay : IDisposable
     private void Train(ModelState state, Batch batch)
     {
         using SerialReference? reference = _byDefinition ? new(_network, state) : null;
-        Tensor logits = reference?.Forward(batch.Images) ?? new ResidualNetwork(_network, state, new SerialExchange(), _computeType).Forward(batch.Images, training: true);
+        Tensor logits = reference?.Forward(batch.Images) ?? new ResidualNetwork(_network, state, new SerialExchange(), _layout).Forward(batch.Images, training: true);
         nn.functional.cross_entropy(logits, batch.Labels).backward();
         using IDisposable frozen = no_grad();
         foreach (string name in reference?.Tensors.Keys ?? Enumerable.Empty<string>())

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -43,6 +44,7 @@ internal static class SpeedMeasurement
         RankContext context = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), device)
         {
             Precision = config.Run.Precision is Precision.Bfloat16 ? Precision.Bfloat16 : Precision.Float32,
+            MemoryFormat = MemoryFormats.Resolve(config.Run.MemoryFormat, Precisions.Resolve(config.Run.Precision, device), device.type),
         };
         (NetworkSpec network, _) = Network(config);
         using ITrainingMethod method = TrainingMethods.Create(

@@ -39,7 +39,11 @@ public class Launch : IDisposable
         _transport = TensorTransport.For(Placement.Device, Direct);
         CommunicationLedger ledger = new();
         MeteredCommunicator metered = new(World, ledger);
-        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device) { Precision = precision };
+        Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device)
+        {
+            Precision = precision,
+            MemoryFormat = MemoryFormats.Resolve(Config.Run.MemoryFormat, precision, Placement.Device.type),
+        };
     }
 
     public LaunchOptions Options { get; }
@@ -84,7 +88,7 @@ public class Launch : IDisposable
         }
         if (Context.Precision is Precision.Bfloat16 && Placement.Device.type is DeviceType.CPU && !Placement.AllHaveBfloat16)
             Reporter.Warning("run.precision: bfloat16 is slower than float32 here, 8 to 10 times where it was measured: not all ranks' processors have instructions for it (avx512_bf16, amx_bf16)");
-        Reporter.Table(ResultTables.Ranks(Placement.Ranks, Context.Precision));
+        Reporter.Table(ResultTables.Ranks(Placement.Ranks, Context.Precision, Context.MemoryFormat));
     }
 
     public void Dispose()

@@ -52,7 +52,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
     public StepTotals Evaluate(Session session, BatchLoader images)
     {
         using IDisposable purpose = session.Context.Ledger.For(CommunicationPurpose.Evaluation);
-        var network = new ResidualNetwork(Network, State, new SerialExchange(), session.Context.ComputeType);
+        var network = new ResidualNetwork(Network, State, new SerialExchange(), session.Context.Layout);
         return Evaluation.Of(network, images, session.Config.Evaluate.Batch, session.Context, session.Context.Shard)
             .SumOverRanks(session.Context.Communicator);
     }

@@ -52,7 +52,7 @@ public sealed class Session : Launch
     public LaunchRecord Record => new(
         Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Description,
         new MpiRecord(Mpi.Family?.ToString() ?? "none", Mpi.LibraryVersion?.Split('\n')[0] ?? "", Mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
-        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision));
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision), ConfigName.Of(Context.MemoryFormat));
 
     /// <summary>
     /// Proves the arithmetic of every rank on the layers that it will compute, before anything is written. Where a rank had
@@ -65,14 +65,14 @@ public sealed class Session : Launch
     {
         LayerShapes layers = new();
         void Add(WeightsIdentity identity, IEnumerable<TensorSlice> held) =>
-            layers.Add(identity.Describe(), identity.ImageSide, held, Context.ComputeType, Context.Device.type);
+            layers.Add(identity.Describe(), identity.ImageSide, held, Context.Layout, Context.Device.type);
         if (pretraining)
         {
             foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
         }
         if (whole is not null) Add(whole, whole.Describe().Tensors.Select(TensorSlice.Whole));
         Stopwatch clock = Stopwatch.StartNew();
-        Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.ComputeType, Context.Device));
+        Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.Layout, Context.Device));
         Reporter.Verbose(string.Create(
             CultureInfo.InvariantCulture, $"arithmetic checked in {clock.Elapsed.TotalSeconds:F2} s: {layers.Convolutions.Count()} different convolutions on rank 0"));
 

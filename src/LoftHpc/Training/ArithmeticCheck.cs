@@ -15,9 +15,9 @@ namespace LoftHpc.Training;
 public static class ArithmeticCheck
 {
     /// <summary>Returns where all is right, or was made right. Not collective.</summary>
-    /// <param name="type">That of activations: with bfloat16 all else is float32.</param>
+    /// <param name="layout">That of activations: with bfloat16 all else is float32.</param>
     /// <exception cref="UserError">Something is computed wrongly and no repair helps.</exception>
-    public static void Run(LayerShapes layers, ScalarType type, Device device)
+    public static void Run(LayerShapes layers, ActivationLayout layout, Device device)
     {
         // All of them before the first repair, which may change how all are computed; the last pass then sees to it that they are right.
         foreach ((_, ConvolutionShape shape) in layers.Convolutions) Convolution.Look(shape, device);
@@ -25,7 +25,7 @@ public static class ArithmeticCheck
         {
             foreach ((string layer, ConvolutionShape shape) in layers.Convolutions) Convolution.Check(layer, shape, device);
         }
-        if (Others(layers, type, device).FirstOrDefault(other => other.Fault is not null) is not (string what, ArithmeticFault fault)) return;
+        if (Others(layers, layout, device).FirstOrDefault(other => other.Fault is not null) is not (string what, ArithmeticFault fault)) return;
         throw new UserError(
             $"arithmetic: {what}, is computed wrongly here: {fault} ({Processor.Of(device)}, {TorchLibrary.Load()}); " +
             $"try another libtorch ({TorchLibrary.FolderVariable}) or another machine; lofthpc selftest shows whether that helps",
@@ -41,11 +41,11 @@ public static class ArithmeticCheck
     {
         ModelState state = network.State;
         LayerShapes layers = new();
-        layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), network.ComputeType, device.type);
+        layers.Add(network.Spec, imageSide, state.Slices.OrderBy(slice => slice.Layer != layer), network.Layout, device.type);
         (string What, ArithmeticFault? Fault)[] found =
         [
             .. layers.Convolutions.Select(convolution => ($"{convolution.Layer}, a convolution {convolution.Shape}", Convolution.CheckAgain(convolution.Shape, device))),
-            .. Others(layers, network.ComputeType, device),
+            .. Others(layers, network.Layout, device),
         ];
         (string What, ArithmeticFault? Fault) wrong = found.Where(one => one.Fault is not null).OrderBy(one => !one.What.StartsWith($"{layer},", StringComparison.Ordinal)).FirstOrDefault();
         return wrong.Fault is null
@@ -54,25 +54,25 @@ public static class ArithmeticCheck
     }
 
     /// <summary>All but the convolutions, one after the other.</summary>
-    private static IEnumerable<(string What, ArithmeticFault? Fault)> Others(LayerShapes layers, ScalarType type, Device device)
+    private static IEnumerable<(string What, ArithmeticFault? Fault)> Others(LayerShapes layers, ActivationLayout layout, Device device)
     {
         foreach ((string layer, NormShape shape) in layers.Norms)
         {
             string what = $"{layer}, a batch norm over {shape.Channels} channels of {shape.Side} x {shape.Side}";
-            yield return (what, LayerChecks.Norm(shape, type, device, new SerialExchange()));
-            yield return ($"{what} and all ranks", SynchronisedNorm(shape, type, device));
+            yield return (what, LayerChecks.Norm(shape, layout, device, new SerialExchange()));
+            yield return ($"{what} and all ranks", SynchronisedNorm(shape, layout, device));
         }
         foreach (HeadShape shape in layers.Heads)
-            yield return ($"the head and the loss, {shape.Features} features and {shape.Classes} classes", LayerChecks.HeadAndLoss(shape, type, device));
-        yield return ("a step of the optimizer", Optimizer(Precisions.TypeHeld(type), device));
+            yield return ($"the head and the loss, {shape.Features} features and {shape.Classes} classes", LayerChecks.HeadAndLoss(shape, layout, device));
+        yield return ("a step of the optimizer", Optimizer(Precisions.TypeHeld(layout.Type), device));
     }
 
     /// <summary>Batch norm by the statistics of all ranks, here of this one.</summary>
-    internal static ArithmeticFault? SynchronisedNorm(NormShape shape, ScalarType type, Device device)
+    internal static ArithmeticFault? SynchronisedNorm(NormShape shape, ActivationLayout layout, Device device)
     {
         using SelfCommunicator self = new();
         using TensorTransport transport = TensorTransport.For(device, direct: false);
-        return LayerChecks.Norm(shape, type, device, new SynchronisedBatchNormExchange(new ChannelExchange(self, transport)));
+        return LayerChecks.Norm(shape, layout, device, new SynchronisedBatchNormExchange(new ChannelExchange(self, transport)));
     }
 
     /// <summary>One step of momentum SGD with weight decay on some weights, from a momentum and gradients that are not zero.</summary>

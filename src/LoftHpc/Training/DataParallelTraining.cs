@@ -37,9 +37,9 @@ public sealed class DataParallelTraining : ITrainingMethod
         bool synchronised = batchNorm is BatchNormScope.Synchronised;
         _statistics = synchronised ? null : new RunningStatistics(context, state);
         _exchange = synchronised && context.Size > 1 ? new SynchronisedBatchNormExchange(context.Channels) : new SerialExchange();
-        _network = new ResidualNetwork(network, state, _exchange, context.ComputeType);
+        _network = new ResidualNetwork(network, state, _exchange, context.Layout);
         // Other ranks may have nothing to look for, so a rank looks by itself.
-        _watch = new StepWatch(context, new ResidualNetwork(network, state, new SerialExchange(), context.ComputeType), data.ImageSide);
+        _watch = new StepWatch(context, new ResidualNetwork(network, state, new SerialExchange(), context.Layout), data.ImageSide);
         if (context.Size > 1) TensorMemory.UseHugePages(state.Gradients);
         _totals = new TotalsOnDevice(context.Device);
         _imageFlops = network.Flops(data.ImageSide);

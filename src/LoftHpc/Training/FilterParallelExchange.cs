@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Networks;
@@ -12,12 +13,13 @@ namespace LoftHpc.Training;
 /// gradient of the sum already, and the backward is the identity. Batch norm needs no exchange: a rank sees every image
 /// of its own channels.
 /// </summary>
-public sealed class FilterParallelExchange(ChannelExchange exchange, FilterAssignment assignment, BackwardKind backward) : TapedExchange
+/// <param name="format">How activations lie in memory.</param>
+public sealed class FilterParallelExchange(ChannelExchange exchange, FilterAssignment assignment, BackwardKind backward, MemoryFormat format) : TapedExchange
 {
     public override Tensor GatherInput(Tensor x, ChannelSpace space)
     {
         int[] channels = assignment[space].Counts;
-        return Apply(x, part => exchange.Gather(part, channels), gradient => GatherBackward(gradient, channels));
+        return Apply(x, part => exchange.Gather(part, channels, format), gradient => GatherBackward(gradient, channels));
     }
 
     public override Tensor SumLogits(Tensor partial) => Apply(partial, Sum, gradient => gradient.alias());
@@ -31,10 +33,12 @@ public sealed class FilterParallelExchange(ChannelExchange exchange, FilterAssig
 
     private Tensor GatherBackward(Tensor gradient, int[] channels)
     {
-        if (backward is BackwardKind.Exact) return exchange.ReduceScatter(gradient, channels);
+        if (backward is BackwardKind.Exact) return exchange.ReduceScatter(gradient, channels, format);
         int rank = exchange.Communicator.Rank;
+        Tensor own = gradient.narrow(1, channels.Take(rank).Sum(), channels[rank]);
+        Tensor laidOut = format is MemoryFormat.Contiguous ? own.contiguous() : MemoryFormats.To(own, format);
         // The view would keep the whole gradient till the end of the step.
-        using Tensor own = gradient.narrow(1, channels.Take(rank).Sum(), channels[rank]);
-        return own.contiguous();
+        if (!ReferenceEquals(laidOut, own)) own.Dispose();
+        return laidOut;
     }
 }

@@ -31,8 +31,8 @@ public sealed class FilterParallelTraining : ITrainingMethod
         (_context, Network, _config, _batches) = (context, network, config, new EpochBatches(data, config.Batch));
         _assignment = FilterAssignment.Create(network, config.Assignment, seed, context.Size);
         _state = ModelState.Initialize(_assignment.Slices(network, context.Rank), seed, context.Type, context.Device);
-        _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward);
-        _network = new ResidualNetwork(network, _state, _exchange, context.ComputeType);
+        _exchange = context.Size == 1 ? new SerialExchange() : new FilterParallelExchange(context.Channels, _assignment, config.Backward, context.MemoryFormat);
+        _network = new ResidualNetwork(network, _state, _exchange, context.Layout);
         // Every rank sees the same logits, so all look together.
         _watch = new StepWatch(context, _network, data.ImageSide);
         _totals = new TotalsOnDevice(context.Device);

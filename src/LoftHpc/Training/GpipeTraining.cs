@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Data;
@@ -39,9 +40,9 @@ public sealed class GpipeTraining : ITrainingMethod
         _stage = _stages[context.Rank];
         (_previous, _next) = (context.Rank - 1, context.Rank + 1);
         _state = ModelState.Initialize(_stage.Slices(network), seed, context.Type, context.Device);
-        _network = new ResidualNetwork(network, _state, new SerialExchange(), context.ComputeType);
+        _network = new ResidualNetwork(network, _state, new SerialExchange(), context.Layout);
         _watch = new StepWatch(context, _network, _imageSide);
-        _sends = new PendingSends(context.Channels);
+        _sends = new PendingSends(context.Channels, context.MemoryFormat);
         _totals = new TotalsOnDevice(context.Device);
         _imageFlops = network.Flops(_imageSide, _state.Slices);
     }
@@ -212,8 +213,9 @@ public sealed class GpipeTraining : ITrainingMethod
 
     private Tensor Receive(long[] shape, int source)
     {
-        Tensor values = empty(shape, _context.ComputeType, _context.Device);
-        _context.Channels.Receive(values, source);
+        Tensor values = MemoryFormats.Empty(shape, _context.Layout, _context.Device);
+        using Tensor rows = MemoryFormats.Rows(values, _context.MemoryFormat);
+        _context.Channels.Receive(rows, source);
         return values;
     }
 }

@@ -81,7 +81,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         _statistics.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         using ModelState averaged = Averaged();
-        var network = new ResidualNetwork(Network, averaged, new SerialExchange(), _context.ComputeType);
+        var network = new ResidualNetwork(Network, averaged, new SerialExchange(), _context.Layout);
         return Evaluation.Of(network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
     }
 

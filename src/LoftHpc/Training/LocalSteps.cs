@@ -25,7 +25,7 @@ public sealed class LocalSteps : IDisposable
         (_context, _optimizer) = (context, config.Optimizer);
         (BatchLoader own, _shard) = config.Samples is SampleScope.Whole ? (data.Walk(context.Rank), Shard.Whole) : (data, context.Shard);
         _batches = new EpochBatches(own, config.Batch);
-        _network = new ResidualNetwork(network, state, _exchange, context.ComputeType);
+        _network = new ResidualNetwork(network, state, _exchange, context.Layout);
         _totals = new TotalsOnDevice(context.Device);
         Watch = new StepWatch(context, _network, data.ImageSide);
     }

@@ -94,7 +94,7 @@ public sealed class LoftTraining : ITrainingMethod
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
         using ModelState whole = GatherToAll(recompute: !perBatch);
-        ResidualNetwork full = new(Network, whole, new SerialExchange(), _context.ComputeType);
+        ResidualNetwork full = new(Network, whole, new SerialExchange(), _context.Layout);
         return Evaluation.Of(full, data, batch, _context, _context.Shard, batchStatistics: perBatch).SumOverRanks(_context.Communicator);
     }
 

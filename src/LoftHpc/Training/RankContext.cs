@@ -1,3 +1,4 @@
+using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
@@ -17,8 +18,11 @@ public sealed record RankContext(
     /// <summary>What convolutions are computed in; the same on all ranks. Bfloat16 only where <see cref="Type"/> is float32.</summary>
     public Precision Precision { get; init; }
 
-    /// <summary>Type of activations, and of what ranks exchange of them and of their gradients. All else is of <see cref="Type"/>.</summary>
-    public ScalarType ComputeType => Precision is Precision.Bfloat16 ? ScalarType.BFloat16 : Type;
+    /// <summary>How activations lie in memory; the same on all ranks.</summary>
+    public MemoryFormat MemoryFormat { get; init; }
+
+    /// <summary>Of activations, and of what ranks exchange of them and of their gradients. All else is of <see cref="Type"/>, and contiguous.</summary>
+    public ActivationLayout Layout => new(Precision is Precision.Bfloat16 ? ScalarType.BFloat16 : Type, MemoryFormat);
 
     /// <summary>Called in every step when its forward pass is done and all that the backward pass needs is held; for measurements of memory.</summary>
     public Action? AfterForward { get; init; }

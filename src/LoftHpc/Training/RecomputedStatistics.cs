@@ -19,7 +19,7 @@ public sealed class RecomputedStatistics(RankContext context, NetworkSpec networ
     public void Into(ModelState whole)
     {
         var exchange = new SerialExchange();
-        var forward = new ResidualNetwork(network, whole, exchange, context.ComputeType);
+        var forward = new ResidualNetwork(network, whole, exchange, context.Layout);
         int[] chosen = RandomStream.For(seed, "loft/statistics").Permutation(data.Count)[..Math.Min(images, data.Count)];
         using IDisposable frozen = no_grad();
         (int first, int end) = context.Shard.OfBatches(chosen.Length, batch);

@@ -26,8 +26,8 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
 
         public Tensor InverseDeviation { get; set; } = null!;
 
-        /// <summary>Values a channel over all ranks.</summary>
-        public double Count { get; set; }
+        /// <summary>Values a channel over all ranks: a scalar on the device, so that nothing waits for it.</summary>
+        public Tensor Count { get; set; } = null!;
     }
 
     private Tensor Normalize(Tensor x, NormTensors norm, Forward forward)
@@ -46,20 +46,20 @@ public sealed class SynchronisedBatchNormExchange(ChannelExchange exchange) : Ta
             Tensor mean64 = mean.to(float64);
             sums.narrow(0, 0, channels).copy_(mean64 * own);
             sums.narrow(0, channels, channels).copy_((variance.to(float64) + mean64.square()) * own);
-            sums[-1] = own;
+            sums.narrow(0, 2 * channels, 1).fill_(own);
         }
         exchange.AllreduceSum(sums);
 
-        double count = forward.Count = sums[-1].item<double>();
+        Tensor count = sums.select(0, 2 * channels);
         Tensor totalMean = sums.narrow(0, 0, channels) / count;
         Tensor totalVariance = (sums.narrow(0, channels, channels) / count - totalMean.square()).clamp_min(0);
         norm.RunningMean.mul_(1 - NormTensors.Momentum).add_(totalMean.to(type), alpha: NormTensors.Momentum);
-        if (count > 1)
-        {
-            norm.RunningVariance.mul_(1 - NormTensors.Momentum)
-                .add_((totalVariance * (count / (count - 1))).to(type), alpha: NormTensors.Momentum);
-        }
+        // One value has no unbiased variance: what comes of it then, which is no number, is not taken.
+        Tensor variances = norm.RunningVariance.mul(1 - NormTensors.Momentum)
+            .add_((totalVariance * (count / (count - 1))).to(type), alpha: NormTensors.Momentum);
+        norm.RunningVariance.copy_(where(count.gt(1), variances, norm.RunningVariance));
 
+        forward.Count = count.to(type, copy: true).MoveToOuterDisposeScope();
         forward.InverseDeviation = PerChannel((totalVariance + NormTensors.Epsilon).rsqrt().to(type)).MoveToOuterDisposeScope();
         forward.Normalized = (values - PerChannel(totalMean.to(type))).mul_(forward.InverseDeviation).MoveToOuterDisposeScope();
         return In(x.dtype, (forward.Normalized * PerChannel(norm.Weight)).add_(PerChannel(norm.Bias))).MoveToOuterDisposeScope();

@@ -90,6 +90,7 @@ public sealed class ArithmeticCheckTests : ProgramTests
     [InlineData(1, "pretrain.method=dense")]
     [InlineData(3, "pretrain.method=filter-parallel")]
     [InlineData(3, "run.precision=bfloat16")]
+    [InlineData(2, "run.memory_format=channels-last", "network.family=resnet")]
     [InlineData(4, "pretrain.assignment=random", "extract.first_blocks=true")]
     [InlineData(2, "pretrain.backward=local", "network.form=imagenet")]
     [InlineData(3, "pretrain.method=data-parallel")]

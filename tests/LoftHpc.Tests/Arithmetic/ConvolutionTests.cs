@@ -1,4 +1,5 @@
 using LoftHpc.Arithmetic;
+using LoftHpc.Configuration;
 using TorchSharp;
 using Xunit;
 using static TorchSharp.torch;
@@ -115,9 +116,9 @@ public class ConvolutionTests
     [InlineData(1, 64, 7, 2)]
     public void Every_convolution_is_right_here_or_is_made_right(int inputs, int outputs, int kernel, int stride)
     {
-        foreach (ScalarType type in new[] { float32, bfloat16 })
+        foreach (ActivationLayout layout in from type in new[] { float32, bfloat16, float64 } from format in Enum.GetValues<MemoryFormat>() select new ActivationLayout(type, format))
         {
-            ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, 14, type, DeviceType.CPU);
+            ConvolutionShape shape = new(inputs, outputs, kernel, stride, kernel / 2, 14, layout, DeviceType.CPU);
             Assert.Null(Convolution.CheckAndRepair(shape, CPU).Fault);
             Assert.Null(Convolution.CheckAgain(shape, CPU));
         }
@@ -126,7 +127,7 @@ public class ConvolutionTests
     [Fact]
     public void The_multiple_says_with_how_many_channels_it_is_computed()
     {
-        ConvolutionShape shape = new(5, 7, 3, 1, 1, 11, float32, DeviceType.CPU);
+        ConvolutionShape shape = new(5, 7, 3, 1, 1, 11, new ActivationLayout(float32, MemoryFormat.Contiguous), DeviceType.CPU);
         (int multiple, _) = Convolution.CheckAndRepair(shape, CPU);
         Assert.Equal(multiple == 1 ? (5, 7) : (multiple, multiple), Convolution.ChannelsOf(shape));
     }
@@ -136,7 +137,7 @@ public class ConvolutionTests
     private static Tensor Filters() => tensor(new float[] { 1, 0, 0, -1, 0, 1, 1, 0 }).view(2, 1, 2, 2);
 
     private static Tensor Convolve(string way, Tensor input, Tensor weight, int stride, int padding) =>
-        way == "libtorch" ? Convolution.Apply("test", input, weight, stride, padding) : Reference.Convolve(input, weight, stride, padding);
+        way == "libtorch" ? Convolution.Apply("test", input, weight, stride, padding, MemoryFormat.Contiguous) : Reference.Convolve(input, weight, stride, padding);
 
     private static double[] Values(Tensor values) => values.detach().to(float64).data<double>().ToArray();
 }

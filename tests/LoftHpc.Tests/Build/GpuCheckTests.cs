@@ -32,7 +32,7 @@ public sealed class GpuCheckTests(GpuCheckTests.Bundle bundle) : IClassFixture<G
             Assert.Matches("^[0-9]+$", row[2]);
             if (name.StartsWith("selftest", StringComparison.Ordinal)) Assert.Matches("^[0-9]+ checks passed", row[3]);
             if (name == "speed" || name.StartsWith("speed-f", StringComparison.Ordinal))
-                Assert.Matches("^batch 16: [0-9]+ images/s, PyTorch [0-9]+ \\((contiguous|channels_last)\\), ratio [0-9.]+$", row[3]);
+                Assert.Matches("^batch 16: images/s: [0-9]+ contiguous, [0-9]+ channels-last, PyTorch [0-9]+ \\((contiguous|channels_last)\\), ratio in contiguous [0-9.]+$", row[3]);
             if (name.StartsWith("quick", StringComparison.Ordinal)) Assert.Matches("accuracy of the dense network [0-9.]+ %, of the ticket [0-9.]+ %; [0-9]+ images/s", row[3]);
         }
         Assert.Matches("dense on one rank [0-9]+, data-parallel [0-9]+ \\([0-9.]+\\), filter-parallel [0-9]+ \\([0-9.]+\\), loft [0-9]+ \\([0-9.]+\\)$", table["speed-2"][3]);

@@ -21,7 +21,7 @@ public sealed class RunConfigLoaderTests
     public void Values_of_every_kind_are_read()
     {
         RunConfig config = Parse("""
-            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, precision: bfloat16, device: cuda, mpi: mpi.net }
+            run: { name: "null", seed: -5000000000, overwrite: true, threads: 3, precision: bfloat16, memory_format: channels-last, device: cuda, mpi: mpi.net }
             network: { family: wide-resnet, depth: 16, widen_factor: 4 }
             data:
               set: fashion-mnist
@@ -35,8 +35,8 @@ public sealed class RunConfigLoaderTests
             distance: { every: 500 steps }
             retrain: { batch_norm: per-rank }
             """);
-        Assert.Equal(("null", -5_000_000_000, true, (int?)3, (Precision?)Precision.Bfloat16, DeviceChoice.Cuda, MpiBinding.MpiNet),
-            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Precision, config.Run.Device, config.Run.Mpi));
+        Assert.Equal(("null", -5_000_000_000, true, (int?)3, (Precision?)Precision.Bfloat16, (MemoryFormat?)MemoryFormat.ChannelsLast, DeviceChoice.Cuda, MpiBinding.MpiNet),
+            (config.Run.Name, config.Run.Seed, config.Run.Overwrite, config.Run.Threads, config.Run.Precision, config.Run.MemoryFormat, config.Run.Device, config.Run.Mpi));
         Assert.Equal((NetworkFamily.WideResnet, 16, 4), (config.Network.Family, config.Network.Depth, config.Network.WidenFactor));
         Assert.Equal((DataSetName.FashionMnist, 100, null, "/data/some folder"),
             (config.Data.Set, config.Data.TrainImages, config.Data.TestImages, config.Data.Folder));
@@ -313,7 +313,7 @@ public sealed class RunConfigLoaderTests
     public void The_dump_loads_back_to_an_equal_config()
     {
         OptimizerSection optimizer = new() { LearningRate = 1.0 / 3, Momentum = 0.1, WeightDecay = 1e-300, Milestones = [TrainingTime.Steps(1)], Decay = 0.3 };
-        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Resume = ResumeChoice.Auto, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Precision = Precision.Bfloat16, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
+        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Resume = ResumeChoice.Auto, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Precision = Precision.Bfloat16, MemoryFormat = MemoryFormat.Contiguous, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
         SyntheticSection synthetic = new() { Channels = 1, Size = 40, Classes = 3 };
         RunConfig config = new()
         {

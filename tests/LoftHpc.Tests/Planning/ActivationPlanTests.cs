@@ -36,7 +36,7 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         ["MALLOC_TRIM_THRESHOLD_"] = "131072",
     };
 
-    public static TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision> Runs
+    public static TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision, MemoryFormat> Runs
     {
         get
         {
@@ -50,12 +50,15 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
             foreach (string method in new[] { "filter-parallel", "data-parallel", "loft" }) runs.Add((method, 4, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar));
             foreach (string method in new[] { "filter-parallel-local", "gpipe" }) runs.Add((method, 2, NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar));
             foreach (string method in new[] { "filter-parallel", "data-parallel-per-rank" }) runs.Add((method, 2, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet));
-            TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision> all = [];
-            foreach ((string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form) in runs) all.Add(method, ranks, family, depth, width, form, Precision.Float32);
-            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16);
-            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Bfloat16);
-            foreach (string method in new[] { "filter-parallel", "data-parallel", "gpipe" }) all.Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16);
-            all.Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16);
+            TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision, MemoryFormat> all = [];
+            foreach ((string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form) in runs) all.Add(method, ranks, family, depth, width, form, Precision.Float32, MemoryFormat.Contiguous);
+            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Bfloat16, MemoryFormat.Contiguous);
+            foreach (string method in new[] { "filter-parallel", "data-parallel", "gpipe" }) all.Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            all.Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            foreach (string method in new[] { "filter-parallel", "gpipe" }) all.Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Float32, MemoryFormat.ChannelsLast);
+            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Float32, MemoryFormat.ChannelsLast);
+            all.Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.ChannelsLast);
             return all;
         }
     }
@@ -63,9 +66,9 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
     /// <summary>To 5 %, on every rank (the scenario throws where a rank is further off).</summary>
     [SkippableTheory]
     [MemberData(nameof(Runs))]
-    public void A_step_holds_the_activations_that_are_planned(string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form, Precision precision) =>
+    public void A_step_holds_the_activations_that_are_planned(string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form, Precision precision, MemoryFormat format) =>
         output.WriteLine(MpiLauncher.RunScenario(
-            MpiFamily.OpenMpi, ranks, "MemoryScenarios.Activations", method, $"{family}", $"{depth}", $"{width}", $"{form}", "32", $"{precision}").MustSucceed().Output);
+            MpiFamily.OpenMpi, ranks, "MemoryScenarios.Activations", method, $"{family}", $"{depth}", $"{width}", $"{form}", "32", $"{precision}", $"{format}").MustSucceed().Output);
 
     /// <summary>What needs no exchange within the network: pipeline stages, and the narrow network of a rank.</summary>
     [SkippableTheory]

@@ -37,6 +37,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
                 (PretrainMethod.FilterParallel, "network.family=resnet"),
                 (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
                 (PretrainMethod.Gpipe, "run.precision=bfloat16"),
+                (PretrainMethod.FilterParallel, "run.memory_format=channels-last"),
                 (PretrainMethod.DataParallel, ""),
                 (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
                 (PretrainMethod.LocalSgd, ""),
@@ -69,6 +70,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
     /// <summary>Pieces so small that most exchanges have several, some ranks nothing in some of them.</summary>
     [SkippableTheory]
     [InlineData(2, "pretrain.method=filter-parallel")]
+    [InlineData(3, "pretrain.method=filter-parallel run.precision=bfloat16 run.memory_format=channels-last")]
     [InlineData(3, "pretrain.method=data-parallel")]
     [InlineData(2, "pretrain.method=data-parallel pretrain.batch_norm=per-rank")]
     [InlineData(4, "pretrain.method=local-sgd")]

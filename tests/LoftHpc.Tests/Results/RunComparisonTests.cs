@@ -195,6 +195,17 @@ public sealed class RunComparisonTests : IDisposable
     }
 
     [Fact]
+    public void Runs_in_another_memory_format_are_told()
+    {
+        PretrainSection loft = new() { Method = PretrainMethod.Loft };
+        Make("loft-2-1", ranks: 2, loft, seed: 1, memoryFormat: "channels-last");
+        Make("loft-2-2", ranks: 2, loft, seed: 2);
+        Compare();
+        Assert.Equal("warning: loft-2-1 and loft-2-2 differ in their memory format: channels-last and contiguous\n", _error.ToString());
+        Assert.Contains("- memory format: channels-last\n- memory format: contiguous\n", File.ReadAllText(_folder.File("out/comparison.md")), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_repair_is_one_line_for_the_job()
     {
         Assert.Null(ResultTables.Repairs([new(0, "none", 0, 19), new(1, "none", 0, 19)]));
@@ -235,14 +246,14 @@ public sealed class RunComparisonTests : IDisposable
     }
 
     /// <summary>A finished run.</summary>
-    private RunFolder Make(string name, int ranks, PretrainSection pretrain, long seed = 1, double ratio = 0.5, double accuracy = 0.75, IReadOnlyList<ArithmeticRecord>? arithmetic = null, string precision = "float32")
+    private RunFolder Make(string name, int ranks, PretrainSection pretrain, long seed = 1, double ratio = 0.5, double accuracy = 0.75, IReadOnlyList<ArithmeticRecord>? arithmetic = null, string precision = "float32", string memoryFormat = "contiguous")
     {
         RunFolder run = RunFolder.Create(_folder.File("runs"), name, overwrite: false);
         RunConfig config = new() { Run = new RunSection { Name = name, Seed = seed }, Pretrain = pretrain, Extract = new ExtractSection { Ratio = ratio } };
         File.WriteAllText(run.Config, RunConfigLoader.ToYaml(config));
         RunManifest.Begin(run.Manifest, new LaunchRecord(
             "run", [], seed, DateTimeOffset.UnixEpoch, null, null, BuildRecord.Current, "2.10", new MpiRecord("none", "", ""), null,
-            [new RankRecord(0, "host", 0, "cpu", 1, "Test CPU")], arithmetic ?? [new ArithmeticRecord(0, "none", 0, 19)], precision));
+            [new RankRecord(0, "host", 0, "cpu", 1, "Test CPU")], arithmetic ?? [new ArithmeticRecord(0, "none", 0, 19)], precision, memoryFormat));
         run.Metrics.Write([new MetricsRow(TrainingPhase.Pretrain, 1, DataSplit.Train, 1, 0.5, 0.1, 1, 1, 50 * ranks)]);
         run.Resources.Write(Enumerable.Range(0, ranks).Select(rank => new ResourcesRow(rank, TrainingPhase.Pretrain, 50, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000, ArithmeticRepair.None, 0)));
         run.Communication.Write(Enumerable.Range(0, ranks).Select(rank =>

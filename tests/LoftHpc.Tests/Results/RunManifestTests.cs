@@ -61,15 +61,15 @@ public sealed class RunManifestTests : IDisposable
     }
 
     [Fact]
-    public void AManifestFromBeforeThereWasAChoiceOfPrecisionsSaysSo()
+    public void AManifestFromBeforeThereWasAChoiceOfPrecisionsAndMemoryFormatsSaysSo()
     {
-        RunManifest.Begin(Path, Launch("run") with { Precision = "tf32" });
+        RunManifest.Begin(Path, Launch("run") with { Precision = "tf32", MemoryFormat = "channels-last" });
         string text = File.ReadAllText(Path);
-        Assert.Equal("tf32", RunManifest.Read(Path).Launches[0].Precision);
-        string before = System.Text.RegularExpressions.Regex.Replace(text, @",\s*""precision"": ""tf32""", "");
-        Assert.NotEqual(text, before);
+        Assert.Equal(("tf32", "channels-last"), (RunManifest.Read(Path).Launches[0].Precision, RunManifest.Read(Path).Launches[0].MemoryFormat));
+        string before = System.Text.RegularExpressions.Regex.Replace(text, @",\s*""(precision|memory_format)"": ""(tf32|channels-last)""", "");
+        Assert.DoesNotContain("channels-last", before, StringComparison.Ordinal);
         File.WriteAllText(Path, before);
-        Assert.Equal("not recorded", RunManifest.Read(Path).Launches[0].Precision);
+        Assert.Equal(("not recorded", "not recorded"), (RunManifest.Read(Path).Launches[0].Precision, RunManifest.Read(Path).Launches[0].MemoryFormat));
     }
 
     [Theory]

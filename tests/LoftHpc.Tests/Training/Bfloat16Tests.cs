@@ -34,6 +34,8 @@ public sealed class Bfloat16Tests(ITestOutputHelper output) : ProgramTests
     [InlineData(2, "PreactResnet", 18, 5, "method=loft", "epochs=2", "local_steps=2")]
     [InlineData(3, "Resnet", 18, 5, "method=loft", "epochs=2", "local_steps=2", "loft.momentum=travel", "loft.running_statistics=average")]
     [InlineData(4, "PreactResnet", 18, 5, "method=local-sgd", "epochs=2", "local_steps=2")]
+    [InlineData(3, "PreactResnet", 18, 5, "method=filter-parallel", nameof(MemoryFormat.ChannelsLast))]
+    [InlineData(2, "Resnet", 18, 5, "method=data-parallel", nameof(MemoryFormat.ChannelsLast))]
     public void Every_method_is_as_exact_as_its_roundings_let_it_be(int ranks, string family, int depth, int width, params string[] method) =>
         output.WriteLine(MpiLauncher.RunScenario(
             ranks % 2 == 0 ? MpiFamily.OpenMpi : MpiFamily.Mpich, ranks,
@@ -51,8 +53,9 @@ public sealed class Bfloat16Tests(ITestOutputHelper output) : ProgramTests
     [InlineData(2)]
     [InlineData(3)]
     [InlineData(4)]
-    public void What_is_exchanged_has_half_the_bytes_and_is_added_up_in_float32(int ranks) =>
-        MpiLauncher.RunScenario(ranks % 2 == 0 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, "Bfloat16Scenarios.Exchange").MustSucceed();
+    [InlineData(3, MemoryFormat.ChannelsLast)]
+    public void What_is_exchanged_has_half_the_bytes_and_is_added_up_in_float32(int ranks, MemoryFormat format = MemoryFormat.Contiguous) =>
+        MpiLauncher.RunScenario(ranks % 2 == 0 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, "Bfloat16Scenarios.Exchange", $"{format}").MustSucceed();
 
     /// <summary>Activations are halved, and nothing else: weights, gradients, momentum and averages stay float32.</summary>
     [Theory]

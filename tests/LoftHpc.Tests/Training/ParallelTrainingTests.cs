@@ -1,8 +1,12 @@
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
+using LoftHpc.Networks;
 using LoftHpc.Tests.Mpi;
+using LoftHpc.Training;
+using TorchSharp;
 using Xunit;
+using static TorchSharp.torch;
 
 namespace LoftHpc.Tests.Training;
 
@@ -43,6 +47,26 @@ public class ParallelTrainingTests
         int ranks, NetworkFamily family, int depth, int width, NetworkForm form, BatchNormScope batchNorm) =>
         Run(MpiFamily.OpenMpi, ranks, "DataParallel", family, depth, width, form, batchNorm);
 
+    /// <summary>One value a channel over all ranks has no unbiased variance: the running variance stays as it is, and nothing becomes NaN.</summary>
+    [Fact]
+    public void Synchronised_batch_norm_of_one_value_leaves_the_running_variance()
+    {
+        using DisposeScope scope = NewDisposeScope();
+        using SelfCommunicator self = new();
+        using TensorTransport transport = TensorTransport.For(CPU, direct: false);
+        SynchronisedBatchNormExchange exchange = new(new ChannelExchange(self, transport));
+        NormTensors norm = new(ones(3).requires_grad_(true), tensor(new float[] { 1, 2, 3 }).requires_grad_(true), zeros(3), full([3], 0.7));
+        Tensor x = tensor(new float[] { 4, 5, 6 }).view(1, 3, 1, 1).requires_grad_(true), y = exchange.BatchNorm(x, norm, training: true);
+        exchange.Backward(y.square().sum());
+        Assert.Equal([0.7f, 0.7f, 0.7f], norm.RunningVariance.data<float>().ToArray());
+        Assert.Equal([0.4f, 0.5f, 0.6f], norm.RunningMean.data<float>().ToArray());
+        Assert.Equal([2f, 4f, 6f], norm.Bias.grad!.data<float>().ToArray());
+        Assert.Equal([0f, 0f, 0f], x.grad!.data<float>().ToArray());
+        // With two values it moves.
+        exchange.BatchNorm(tensor(new float[] { 0, 0, 0, 2, 2, 2 }).view(2, 3, 1, 1), norm, training: true);
+        Assert.Equal((0.9 * 0.7) + (0.1 * 2), norm.RunningVariance[0].item<float>(), 1e-6);
+    }
+
     [SkippableTheory]
     [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.PerRank)]
     public void Data_parallel_ranks_with_batch_norm_per_rank_do_as_a_loop_over_the_shards(
@@ -62,9 +86,10 @@ public class ParallelTrainingTests
 
     /// <summary>The code of GPUs, with copies done as late as they may be.</summary>
     [SkippableTheory]
-    [AtOneToFourRanks(8000)]
-    public void Every_method_trains_the_network_of_one_rank_in_pieces_through_staging_memory(int ranks, int pieceBytes) => MpiLauncher.Run(
-        ranks == 2 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "TrainingScenarios.Staged"],
+    [AtOneToFourRanks(8000, MemoryFormat.Contiguous)]
+    [InlineData(3, 8000, MemoryFormat.ChannelsLast)]
+    public void Every_method_trains_the_network_of_one_rank_in_pieces_through_staging_memory(int ranks, int pieceBytes, MemoryFormat format) => MpiLauncher.Run(
+        ranks == 2 ? MpiFamily.Mpich : MpiFamily.OpenMpi, ranks, [MpiLauncher.RankProgram, "TrainingScenarios.Staged", $"{format}"],
         environment: new Dictionary<string, string> { [ExchangeCut.TestVariable] = $"{pieceBytes}" }).MustSucceed();
 
     [SkippableFact]
