@@ -4,17 +4,21 @@ using System.Runtime.InteropServices;
 namespace LoftHpc;
 
 /// <summary>
-/// What this process does when it is sent a signal. SIGUSR1 asks it to stop where it can go on later; SIGTERM, SIGINT and
-/// SIGHUP end it, after it has said so and written that down.
+/// What this process does when it is sent a signal. SIGUSR1 and SIGUSR2 ask it to stop where it can go on later, and so does SIGTERM
+/// while it trains with checkpoints, the first time. Otherwise SIGTERM, SIGINT and SIGHUP end it, after it has said so and written
+/// that down.
 /// </summary>
 public static partial class Signals
 {
     private static readonly List<PosixSignalRegistration> Registrations = [];
-    private static volatile bool _stopIsAsked;
+    private static volatile bool _stopIsAsked, _canGoOn;
     private static int _ending;
 
-    /// <summary>Whether SIGUSR1 has come, ever.</summary>
+    /// <summary>Whether it has been asked to stop, ever.</summary>
     public static bool StopIsAsked => _stopIsAsked;
+
+    /// <summary>Whether what the process does now can be gone on with when it stops.</summary>
+    public static bool CanGoOn { set => _canGoOn = value; }
 
     /// <summary>Called before a signal ends the process, with the exit code that it will have; at most once.</summary>
     public static event Action<int>? Ending;
@@ -26,18 +30,25 @@ public static partial class Signals
     /// <param name="ended">Gets the name of the signal that ends the process, when <see cref="Ending"/> is done.</param>
     public static void Handle(Func<int?> endOfTheJob, Action<string> ended)
     {
-        Registrations.Add(PosixSignalRegistration.Create((PosixSignal)10, signal =>
-        {
-            signal.Cancel = true;
-            _stopIsAsked = true;
-        }));
+        // SIGUSR1 and SIGUSR2.
+        foreach (int number in (int[])[10, 12]) Registrations.Add(PosixSignalRegistration.Create((PosixSignal)number, AskToStop));
         // One that is ignored, as by nohup, stays ignored.
         ulong ignored = Ignored();
         foreach ((PosixSignal signal, int number, string name) in ((PosixSignal, int, string)[])[
             (PosixSignal.SIGHUP, 1, "SIGHUP"), (PosixSignal.SIGINT, 2, "SIGINT"), (PosixSignal.SIGTERM, 15, "SIGTERM")])
         {
-            if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context => End(context, number, endOfTheJob, () => ended(name))));
+            if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context =>
+            {
+                if (number == 15 && _canGoOn && !_stopIsAsked && endOfTheJob() is null) AskToStop(context);
+                else End(context, number, endOfTheJob, () => ended(name));
+            }));
         }
+    }
+
+    private static void AskToStop(PosixSignalContext context)
+    {
+        context.Cancel = true;
+        _stopIsAsked = true;
     }
 
     private static void End(PosixSignalContext context, int number, Func<int?> endOfTheJob, Action ended)

@@ -108,7 +108,7 @@ public sealed class Session : Launch
     public void StopIfAsked()
     {
         if (Stop.Ask() is Pause.Stop)
-            throw new UserError($"stopped by SIGUSR1 after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
+            throw new UserError($"stopped on request after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
     }
 
     protected override void Dispose(bool disposing)

@@ -16,7 +16,7 @@ public enum Pause
 }
 
 /// <summary>
-/// Makes all ranks pause after the same step when any of them was asked to stop, by the signal SIGUSR1, or a checkpoint is due.
+/// Makes all ranks pause after the same step when any of them was asked to stop, by a signal, or a checkpoint is due.
 /// They agree only in steps in which they meet in an exchange anyway (<see cref="ITrainingMethod.HaveMet"/>), so that ranks which
 /// run apart do not wait for each other in every step.
 /// </summary>

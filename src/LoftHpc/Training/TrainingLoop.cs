@@ -60,6 +60,7 @@ public sealed class TrainingLoop(
     {
         var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
         using IEpochProgress progress = reporter.BeginEpochs(phase, epochs, method.StepsPerEpoch, _step);
+        Signals.CanGoOn = Checkpoint is not null;
         if (epochs == 0)
         {
             _tested = method.Evaluate(test, testBatch);
@@ -94,6 +95,7 @@ public sealed class TrainingLoop(
             }
             if (pause is Pause.Stop) throw Stopped(_step, last);
         }
+        Signals.CanGoOn = false;
         return _tested;
     }
 
@@ -143,7 +145,7 @@ public sealed class TrainingLoop(
     private string Stage => phase.ToString().ToLowerInvariant();
 
     private UserError Stopped(long step, long steps) => new(
-        $"{Stage}: stopped by SIGUSR1 after step {step} of {steps}; " +
+        $"{Stage}: stopped on request after step {step} of {steps}; " +
         (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
         ExitCodes.Stopped);
 }

@@ -1,3 +1,4 @@
+using LoftHpc.Checkpoints;
 using LoftHpc.Mpi;
 using LoftHpc.Results;
 using LoftHpc.Tests.Mpi;
@@ -41,7 +42,7 @@ public sealed class ConsoleAndSignalTests : ProgramTests
     {
         // A shell in the background ignores SIGINT, nohup SIGHUP, and their children with them; "env" gives them the default back.
         LaunchResult result = Shell($"""
-            env --default-signal={signal} {Run("a")} pretrain.epochs=100000 > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
+            env --default-signal={signal} {Run("a")} pretrain.epochs=100000 checkpoint.every=never > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
             until grep -q 'epoch  *2/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
             kill -{signal} $job; wait $job; exit $?
             """);
@@ -60,13 +61,43 @@ public sealed class ConsoleAndSignalTests : ProgramTests
     {
         MpiLauncher.SkipIfAbsent(MpiFamily.OpenMpi);
         LaunchResult result = Shell($"""
-            mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n 2 {Run("a")} pretrain.epochs=100000 > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
+            mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n 2 {Run("a")} pretrain.epochs=100000 checkpoint.every=never > {TemporaryPath}/log 2> {TemporaryPath}/errors & job=$!
             until grep -q 'epoch  *2/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
             kill -TERM $job; wait $job; exit $?
             """);
         Assert.NotEqual(ExitCodes.Done, result.ExitCode);
         Assert.Equal(ExitCodes.BySignal + 15, Assert.Single(RunManifest.Read(Folder("a").Manifest).Launches).ExitCode);
         Assert.Single(File.ReadLines($"{TemporaryPath}/errors"), line => line.StartsWith("lofthpc: ", StringComparison.Ordinal));
+    }
+
+    [Theory]
+    [InlineData("TERM")]
+    [InlineData("USR2")]
+    public void A_training_with_checkpoints_stops_where_it_can_go_on(string signal)
+    {
+        LaunchResult result = Shell($"""
+            {Run("a")} pretrain.epochs=100000 > {TemporaryPath}/log & job=$!
+            until grep -q 'epoch  *2/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
+            kill -{signal} $job; wait $job; exit $?
+            """);
+        MustBeOneLine(result, ExitCodes.Stopped, "pretrain: stopped on request after step ", "the same command with --resume auto goes on from there");
+        Assert.Equal(ExitCodes.Stopped, Assert.Single(RunManifest.Read(Folder("a").Manifest).Launches).ExitCode);
+        Assert.Single(CheckpointFolder.Of(Folder("a"), "pretrain"), checkpoint => checkpoint.IsCommitted);
+    }
+
+    /// <summary>The first one waits for the end of a round that does not come.</summary>
+    [Fact]
+    public void A_second_SIGTERM_ends_a_training_at_once()
+    {
+        LaunchResult result = Shell($"""
+            {Run("a")} pretrain.epochs=100000 pretrain.method=loft pretrain.local_steps=1000000 > {TemporaryPath}/log & job=$!
+            until grep -q 'epoch  *2/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
+            kill -TERM $job
+            until grep -q 'epoch  *20/' {TemporaryPath}/log; do kill -0 $job || exit 99; sleep 0.05; done
+            kill -TERM $job; wait $job; exit $?
+            """);
+        Assert.Equal("lofthpc: ended by SIGTERM; what it has written stays", result.Error.Trim());
+        Assert.Equal(143, result.ExitCode);
     }
 
     [Fact]
@@ -90,7 +121,7 @@ public sealed class ConsoleAndSignalTests : ProgramTests
             until grep -qs libc10 /proc/$job/maps; do kill -0 $job || exit 99; done
             kill -USR1 $job; wait $job; exit $?
             """);
-        MustBeOneLine(result, ExitCodes.Stopped, "pretrain: stopped by SIGUSR1 after step 1 of 300000");
+        MustBeOneLine(result, ExitCodes.Stopped, "pretrain: stopped on request after step 1 of 300000");
         Assert.Equal(ExitCodes.Stopped, Assert.Single(RunManifest.Read(Folder("a").Manifest).Launches).ExitCode);
     }
 
