@@ -122,7 +122,6 @@ public sealed class ArithmeticCheckTests : ProgramTests
     [SkippableTheory]
     [InlineData("filter-parallel", 3)]
     [InlineData("data-parallel", 2)]
-    [InlineData("local-sgd", 2)]
     [InlineData("loft", 3)]
     [InlineData("gpipe", 3)]
     public void A_run_whose_memory_begins_as_NaN_has_the_same_bits(string method, int ranks)

@@ -72,11 +72,9 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
     [InlineData(2, "pretrain.method=filter-parallel")]
     [InlineData(3, "pretrain.method=filter-parallel run.precision=bfloat16 run.memory_format=channels-last")]
     [InlineData(3, "pretrain.method=data-parallel")]
-    [InlineData(2, "pretrain.method=data-parallel pretrain.batch_norm=per-rank")]
     [InlineData(4, "pretrain.method=local-sgd")]
     [InlineData(3, "pretrain.method=loft")]
     [InlineData(4, "pretrain.method=gpipe")]
-    [InlineData(1, "pretrain.method=dense")]
     public void So_are_those_of_staged_exchanges(int ranks, string overrides) =>
         Compare(ranks, $"{overrides} pretrain.epochs=1 pretrain.snapshots=[] data.train_images=40 data.test_images=30", ExchangeCut.Staged with { PieceBytes = 5000 });
 
