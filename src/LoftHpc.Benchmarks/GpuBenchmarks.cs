@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Arithmetic;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
@@ -50,29 +51,31 @@ internal static class GpuBenchmarks
         List<BenchmarkRow> rows = [];
         foreach (int batch in sizes.Batches)
         {
-            using BenchmarkTraining contiguous = In(MemoryFormat.Contiguous), channelsLast = In(MemoryFormat.ChannelsLast);
+            MemoryFormat[] formats = [.. Formats.Where(format => MemoryFormats.ProblemOf(format, launch.Context.Precision, device.type, get_num_threads()) is null)];
+            BenchmarkTraining[] trainings = [.. formats.Select(In)];
             double[] losses = new double[Layouts.Length];
-            Action<int>[] ways = [contiguous.Steps, channelsLast.Steps, .. Layouts.Select((layout, i) => (Action<int>)(count => losses[i] = peer.Steps(batch, layout, count)))];
+            Action<int>[] ways = [.. trainings.Select(training => (Action<int>)training.Steps), .. Layouts.Select((layout, i) => (Action<int>)(count => losses[i] = peer.Steps(batch, layout, count)))];
             Sample[] seconds = timer.Alternate(sizes.Rounds with { Calls = CallsOf(timer, sizes, ways), Untimed = 1 }, ways);
-            MustBeFinite([contiguous.Loss, channelsLast.Loss, .. losses]);
-            (Sample[] ours, Sample[] theirs) = (seconds[..Formats.Length], seconds[Formats.Length..]);
+            MustBeFinite([.. trainings.Select(training => training.Loss), .. losses]);
+            (Sample[] ours, Sample[] theirs) = (seconds[..formats.Length], seconds[formats.Length..]);
             // What a launch takes, unless it is told otherwise, and whatever PyTorch is fastest in.
-            int used = (int)launch.Context.MemoryFormat, best = theirs[0].Median <= theirs[1].Median ? 0 : 1;
+            int used = Array.IndexOf(formats, launch.Context.MemoryFormat), best = theirs[0].Median <= theirs[1].Median ? 0 : 1;
             string what = $"step of PreActResNet-18, width {sizes.Width}, batch {batch}, {precision}, {name}";
-            foreach (int i in Enumerable.Range(0, Formats.Length))
+            foreach (int i in Enumerable.Range(0, formats.Length))
             {
                 foreach (int j in Enumerable.Range(0, Layouts.Length))
                 {
                     // With small batches launching kernels takes longer than computing.
                     double least = !sizes.HasLimits || (i, j) != (used, best) ? 0 : batch < 512 ? 0.9 : 0.95;
-                    rows.Add(BenchmarkRow.AtLeast(least, $"PyTorch {Layouts[j]} / lofthpc {ConfigName.Of(Formats[i])}, times as fast", what, ours[i], theirs[j], "finite losses"));
+                    rows.Add(BenchmarkRow.AtLeast(least, $"PyTorch {Layouts[j]} / lofthpc {ConfigName.Of(formats[i])}, times as fast", what, ours[i], theirs[j], "finite losses"));
                 }
             }
-            BenchmarkRow row = rows[^((Formats.Length * Layouts.Length) - (used * Layouts.Length) - best)];
-            string both = string.Join(", ", Formats.Select((format, i) => string.Create(CultureInfo.InvariantCulture, $"{batch / ours[i].Median:F0} {ConfigName.Of(format)}")));
+            BenchmarkRow row = rows[^((formats.Length * Layouts.Length) - (used * Layouts.Length) - best)];
+            string both = string.Join(", ", formats.Select((format, i) => string.Create(CultureInfo.InvariantCulture, $"{batch / ours[i].Median:F0} {ConfigName.Of(format)}")));
             launch.Reporter.Result(string.Create(
                 CultureInfo.InvariantCulture,
-                $"figures: batch {batch}: images/s: {both}, PyTorch {batch / theirs[best].Median:F0} ({Layouts[best]}), ratio in {ConfigName.Of(Formats[used])} {row.Ratio:F2}{Limit(row, sizes)}"));
+                $"figures: batch {batch}: images/s: {both}, PyTorch {batch / theirs[best].Median:F0} ({Layouts[best]}), ratio in {ConfigName.Of(formats[used])} {row.Ratio:F2}{Limit(row, sizes)}"));
+            foreach (BenchmarkTraining training in trainings) training.Dispose();
 
             BenchmarkTraining In(MemoryFormat format) => new(
                 new SelfCommunicator(), sizes.Width, Batches, new PretrainSection { Method = PretrainMethod.Dense, Batch = batch },

@@ -21,6 +21,15 @@ public static class MemoryFormats
     public static MemoryFormat Resolve(MemoryFormat? asked, Precision precision, DeviceType device) =>
         asked ?? (device is DeviceType.CUDA && precision is not Precision.Float32 ? MemoryFormat.ChannelsLast : MemoryFormat.Contiguous);
 
+    /// <summary>
+    /// Why libtorch cannot compute in a format; null: it can. oneDNN 3.7 (libtorch 2.10) writes beyond the memory in which several
+    /// threads add up a bfloat16 convolution's gradient of weights, channels-last: the process then crashes, or would be wrong.
+    /// </summary>
+    public static string? ProblemOf(MemoryFormat format, Precision precision, DeviceType device, int threads) =>
+        format is MemoryFormat.ChannelsLast && precision is Precision.Bfloat16 && device is DeviceType.CPU && threads > 1
+            ? $"channels-last in bfloat16 on a CPU corrupts memory with several threads, and a rank has {threads} here; allowed: run.threads=1, run.memory_format=contiguous, or another run.precision"
+            : null;
+
     /// <summary>The same [N, C, H, W] in channels-last memory; the tensor itself where it lies so, or where contiguous is asked for. Autograd can differentiate it.</summary>
     public static Tensor To(Tensor x, MemoryFormat format)
     {

@@ -32,6 +32,11 @@ public class Launch : IDisposable
         Placement = DeviceBinding.Bind(World, Config.Run.Device, Config.Run.Threads);
         Precision precision = Agree.OnAllRanks(World, () => Precisions.Resolve(Config.Run.Precision, Placement.Device));
         Precisions.Use(precision, Placement.Device);
+        MemoryFormat format = MemoryFormats.Resolve(Config.Run.MemoryFormat, precision, Placement.Device.type);
+        Agree.OnAllRanks(World, () =>
+        {
+            if (MemoryFormats.ProblemOf(format, precision, Placement.Device.type, Placement.Threads) is string problem) throw new UserError($"run.memory_format: {problem}");
+        });
         Reporter = ConsoleReporter.Create(World.Rank, options.Verbosity);
 
         // MPI.NET's calls take arrays of .NET, not addresses in GPU memory.
@@ -42,7 +47,7 @@ public class Launch : IDisposable
         Context = new RankContext(metered, ledger, new ChannelExchange(metered, _transport), Placement.Device)
         {
             Precision = precision,
-            MemoryFormat = MemoryFormats.Resolve(Config.Run.MemoryFormat, precision, Placement.Device.type),
+            MemoryFormat = format,
         };
     }
 

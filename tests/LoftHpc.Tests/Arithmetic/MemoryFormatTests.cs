@@ -91,6 +91,17 @@ public sealed class MemoryFormatTests : ProgramTests
         Assert.Equal(used, Assert.Single(RunManifest.Read(Folder("a").Manifest).Launches).MemoryFormat);
     }
 
+    [SkippableFact]
+    public void Channels_last_in_bfloat16_with_several_threads_of_a_CPU_is_refused()
+    {
+        string[] both = ["run.name=a", "run.memory_format=channels-last", "run.precision=bfloat16"];
+        MustBeOneLine(
+            Start(MpiLauncher.AnyFamily(), 2, "pretrain", [.. both, "run.threads=2"]), ExitCodes.Configuration,
+            "run.memory_format: channels-last in bfloat16 on a CPU corrupts memory with several threads, and a rank has 2 here; allowed: run.threads=1");
+        Assert.False(Directory.Exists(Folder("a").Path));
+        Start(MpiLauncher.AnyFamily(), 2, "pretrain", both).MustSucceed();
+    }
+
     private static void Run(int ranks, string scenario) =>
         MpiLauncher.RunScenario(ranks % 2 == 0 ? MpiFamily.OpenMpi : MpiFamily.Mpich, ranks, $"MemoryFormatScenarios.{scenario}").MustSucceed();
 }
