@@ -82,7 +82,10 @@ public sealed class GpipeTraining : ITrainingMethod
         (Tensor Input, Tensor Output)[] passes = new (Tensor, Tensor)[microBatches];
         for (int i = 0; i < microBatches; i++) passes[i] = Forward(epoch, step, new Shard(i, _config.Gpipe.MicroBatches));
         _context.AfterForward?.Invoke();
-        foreach ((Tensor input, Tensor output) in passes) Backward(input, output);
+        for (int i = 0; i < microBatches; i++)
+        {
+            Backward(passes[i].Input, passes[i].Output, i == 0 && IsLast ? () => LookAtLosses(epoch, step, passes) : null);
+        }
         _sends.Wait();
         _watch.Update(_config.Optimizer, learningRate);
 
@@ -185,9 +188,12 @@ public sealed class GpipeTraining : ITrainingMethod
             _totals.Add(output, labels, lossSum);
             output = lossSum / _batches.SizeOf(step);
         }
-        // Each stage looks at what it hands on, so that the first one that is wrong says so; here a stage waits for it anyway.
-        _watch.Forward(output, again => Again(again, input, training: true), atOnce: true);
-        if (!IsLast) _sends.Start(output, _next);
+        if (!IsLast)
+        {
+            // Each stage looks at what it hands on, so that the first one that is wrong says so. The send waits for it anyway.
+            _watch.Forward(output, again => Again(again, input, training: true), atOnce: true);
+            _sends.Start(output, _next);
+        }
         return (input.MoveToOuterDisposeScope(), output.MoveToOuterDisposeScope());
     }
 
@@ -198,12 +204,32 @@ public sealed class GpipeTraining : ITrainingMethod
         return IsLast ? output : null;
     }
 
+    /// <summary>
+    /// Looks at the losses of a step's micro-batches. Where a gradient is to be sent, whose send waits for the device anyway, that
+    /// costs no wait; where this rank has the whole network it may come late, when only the images can be had again.
+    /// </summary>
+    private void LookAtLosses(int epoch, int step, (Tensor Input, Tensor Output)[] passes) => _watch.Forward(
+        stack([.. passes.Select(pass => pass.Output)]).sum(),
+        again =>
+        {
+            Tensor? logits = null;
+            for (int i = 0; i < passes.Length; i++)
+            {
+                Tensor input = IsFirst ? _batches.Load(epoch, step, new Shard(i, _config.Gpipe.MicroBatches), _context).Images : passes[i].Input;
+                logits = Again(again, input, training: true);
+            }
+            return logits;
+        },
+        atOnce: _context.Size > 1);
+
     /// <summary>Adds the micro-batch's gradients to those of the weights, and frees its activations.</summary>
-    private void Backward(Tensor input, Tensor output)
+    /// <param name="look">Called when the backward pass is given to the device, before anything of it is sent.</param>
+    private void Backward(Tensor input, Tensor output, Action? look)
     {
         using DisposeScope scope = NewDisposeScope();
         if (IsLast) output.backward();
         else output.backward([Receive(output.shape, _next)]);
+        look?.Invoke();
         if (!IsFirst) _sends.Start(input.grad!, _previous);
         input.Dispose();
         output.Dispose();

@@ -43,6 +43,7 @@ public sealed class NonFiniteTests : ProgramTests
     [InlineData("data-parallel", 2)]
     [InlineData("local-sgd", 2)]
     [InlineData("loft", 3)]
+    [InlineData("gpipe", 1)]
     public void Looks_that_come_some_steps_late_find_the_same(string method, int ranks) =>
         MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), ranks, "NonFiniteScenarios.Late", method).MustSucceed();
 
