@@ -35,6 +35,9 @@ public static unsafe partial class Faults
             case "late-convolution":
                 _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveLate);
                 break;
+            case "late-hang":
+                _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveForEver);
+                break;
             case "late-gradient":
                 _convolution = Detour.Of("THSTensor_conv2d", (nint)(delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)&ConvolveWithoutGradient);
                 break;
@@ -51,7 +54,7 @@ public static unsafe partial class Faults
                 _ = Detour.At(NativeLibrary.GetExport(NativeLibrary.Load(TorchCpu()), "aoti_torch_abi_version"), (nint)(delegate* unmanaged<ulong>)&Version);
                 break;
             default:
-                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-gradient, batch-norm, loss, optimizer, version");
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-hang, late-gradient, batch-norm, loss, optimizer, version");
         }
     }
 
@@ -105,6 +108,16 @@ public static unsafe partial class Faults
         nint result = ((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
             input, weight, bias, strides, a, padding, b, dilation, c, groups);
         return ++_calls > 300 ? Times(result, double.NaN) : result;
+    }
+
+    /// <summary>Right at first, and then never done.</summary>
+    [UnmanagedCallersOnly]
+    private static nint ConvolveForEver(nint input, nint weight, nint bias, nint strides, int a, nint padding, int b, nint dilation, int c, long groups)
+    {
+        if (++_calls > 300) Thread.Sleep(Timeout.Infinite);
+        using Detour.Pause pause = _convolution.Original();
+        return ((delegate* unmanaged<nint, nint, nint, nint, int, nint, int, nint, int, long, nint>)_convolution.Function)(
+            input, weight, bias, strides, a, padding, b, dilation, c, groups);
     }
 
     /// <summary>Right at first, and then with an input gradient that is no number: to the output it adds 0 times the root of 0 times the input's sum.</summary>

@@ -197,6 +197,11 @@ public static class RunCommands
             launch?.EndAnyhow((error as UserError)?.ExitCode ?? ExitCodes.Failure);
             return false;
         }
+        using StallWatch watch = new(session, folder, message =>
+        {
+            launch?.EndAnyhow(ExitCodes.Environment);
+            session.EndJob(message, ExitCodes.Environment);
+        });
         try
         {
             work();

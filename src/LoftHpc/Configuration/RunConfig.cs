@@ -18,6 +18,7 @@ public sealed record RunConfig
     public RetrainSection Retrain { get; init; } = new();
     public EvaluateSection Evaluate { get; init; } = new();
     public CheckpointSection Checkpoint { get; init; } = new();
+    public LimitsSection Limits { get; init; } = new();
     public PlotSection Plot { get; init; } = new();
     public PlanSection Plan { get; init; } = new();
 }
@@ -87,6 +88,22 @@ public sealed record CheckpointSection
     /// <summary>Checkpoints of a training that are kept until it is finished.</summary>
     [Range(2, 1000)]
     public int Keep { get; init; } = 2;
+}
+
+/// <summary>When a launch stops by itself.</summary>
+public sealed record LimitsSection
+{
+    /// <summary>Minutes after which a launch stops as by a signal; null (never): it goes on to the end.</summary>
+    [Range(0.0, 1e6), WrittenAs("never")]
+    public double? Minutes { get; init; }
+    /// <summary>Minutes before the end of its Slurm job at which a launch stops; null (auto): what a checkpoint takes, and some more.</summary>
+    [Range(0.0, 1e6), WrittenAs("auto")]
+    public double? MinutesBeforeEnd { get; init; }
+    /// <summary>A launch stops when a file of this name is in its run folder, and removes it.</summary>
+    public string StopFile { get; init; } = "stop";
+    /// <summary>Seconds after which a rank that waits in MPI ends the job and says for whom it waits.</summary>
+    [Range(1, 1_000_000)]
+    public int CollectiveSeconds { get; init; } = 600;
 }
 
 public enum NetworkFamily { PreactResnet, Resnet, WideResnet }

@@ -27,7 +27,7 @@ public static class RunConfigRules
     internal static IEnumerable<BrokenRule> Broken(RunConfig config) =>
     [
         .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Data), .. BrokenBy(config.Pretrain), .. BrokenBy(config.Distance, config.Network),
-        .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
+        .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
     ];
 
     private static IEnumerable<BrokenRule> BrokenBy(RunSection run)
@@ -40,6 +40,12 @@ public static class RunConfigRules
         }
         if (run.Overwrite && run.Resume is ResumeChoice.Auto)
             yield return new BrokenRule("auto goes on with a run folder that run.overwrite would replace; allowed: one of the two", "run.resume", "run.overwrite");
+    }
+
+    private static IEnumerable<BrokenRule> BrokenBy(LimitsSection limits)
+    {
+        if (limits.StopFile is "." or ".." || limits.StopFile.Contains('/', StringComparison.Ordinal) || Encoding.UTF8.GetByteCount(limits.StopFile) > 200)
+            yield return new BrokenRule($"{PlainText.Of(limits.StopFile)} is not the plain name of a file; allowed: a name without /, of at most 200 bytes", "limits.stop_file");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(NetworkSection network)
@@ -136,7 +142,7 @@ public static class RunConfigRules
     private static readonly HashSet<string> OfLaunches =
     [
         "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi",
-        "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "plot", "plan",
+        "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan",
     ];
 
     /// <summary>The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16".</summary>

@@ -42,10 +42,20 @@ internal readonly unsafe struct MpiFunction(MpiLibrary library, string name, nin
     public void Call(nint a, nint b, nint c, nint d, nint e, nint f, nint g, nint h, nint i, nint j) =>
         Check(((delegate* unmanaged[Cdecl]<nint, nint, nint, nint, nint, nint, nint, nint, nint, nint, int>)Entry)(a, b, c, d, e, f, g, h, i, j));
 
-    private nint Entry => entry != 0 ? entry : throw new MpiException(name, 0, $"{library.Path} has no such function");
+    /// <summary>The address to call next.</summary>
+    private nint Entry
+    {
+        get
+        {
+            if (entry == 0) throw new MpiException(name, 0, $"{library.Path} has no such function");
+            MpiCalls.Enter(name);
+            return entry;
+        }
+    }
 
     private void Check(int code)
     {
+        MpiCalls.Leave();
         if (code != 0) throw new MpiException(name, code, library.ErrorText(code));
     }
 }

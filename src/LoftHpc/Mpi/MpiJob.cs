@@ -199,8 +199,8 @@ public static partial class MpiJob
         return torch || error is OutOfMemoryException ? $"the memory does not suffice: {line}" : null;
     }
 
-    /// <summary>This rank's error in one line, and the end of the job on all ranks.</summary>
-    private static bool EndJob(MpiRuntime runtime, string message, int exitCode)
+    /// <summary>This rank's error in one line, and the end of the job on all ranks, whatever they do. From any thread.</summary>
+    public static bool EndJob(MpiRuntime runtime, string message, int exitCode)
     {
         if (LeaveMark(exitCode)) Print($"{message} ({Where(runtime)})");
         if (runtime.World.Size > 1 || runtime.Family is not null) Abort(runtime, exitCode);

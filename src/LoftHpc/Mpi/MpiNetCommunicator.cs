@@ -153,6 +153,7 @@ internal sealed class MpiNetCommunicator : ICommunicator
 
     private static void Call(string name, Action call)
     {
+        MpiCalls.Enter(name);
         try
         {
             call();
@@ -160,6 +161,10 @@ internal sealed class MpiNetCommunicator : ICommunicator
         catch (System.Exception e) when (e.Data["MPI Error Code"] is int code)
         {
             throw new MpiException(name, code, e.Message);
+        }
+        finally
+        {
+            MpiCalls.Leave();
         }
     }
 

@@ -40,6 +40,9 @@ public sealed class RunFolder
     /// <summary>Weights after so many epochs of pre-training.</summary>
     public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
 
+    /// <summary>What a rank has to say that gets no further; there for some seconds, before the job is ended.</summary>
+    public string StallOf(int rank) => DurableFile.Aside(In(Path, $"stall-{rank}.json"));
+
     /// <summary>Folder of the checkpoints of a stage that is not finished.</summary>
     public string Checkpoints => In(Path, "checkpoints");
 

@@ -21,7 +21,6 @@ public static class PretrainStage
             session.Context, identity.Describe(), config.Pretrain, session.TrainImages, config.Run.Seed);
         using var rankings = new RankingRecorder(session, folder, method);
 
-        StageCheckpoints? checkpoints = null;
         long every = config.Distance.Every.ToSteps(method.StepsPerEpoch), last = (long)config.Pretrain.Epochs * method.StepsPerEpoch;
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
@@ -32,18 +31,9 @@ public static class PretrainStage
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
-            Ask = () => session.Stop.Ask(checkpoints!.IsDueByClock),
-            IsCheckpointDue = step => checkpoints!.IsDueAfter(step, method.StepsPerEpoch),
-            Checkpoint = session.Config.Checkpoint.Every is null ? null : step => checkpoints!.Save(step),
         };
-        checkpoints = new StageCheckpoints(session, folder, "pretrain", archive =>
-        {
-            session.Context.Ledger.Archive(archive);
-            session.Context.Channels.Archive(archive);
-            loop.Archive(archive);
-            method.Archive(archive);
-            rankings.Archive(archive);
-        });
+        var checkpoints = new StageCheckpoints(session, folder, "pretrain", loop, method, rankings.Archive);
+        checkpoints.Attach();
         if (!session.Resumes || !checkpoints.TryResume())
         {
             session.OnRoot(() =>

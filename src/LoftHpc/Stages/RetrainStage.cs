@@ -16,22 +16,13 @@ public static class RetrainStage
         using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights, trained: true);
         using var method = new DataParallelTraining(
             session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
-        StageCheckpoints? checkpoints = null;
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
             OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
-            Ask = () => session.Stop.Ask(checkpoints!.IsDueByClock),
-            IsCheckpointDue = step => checkpoints!.IsDueAfter(step, method.StepsPerEpoch),
-            Checkpoint = session.Config.Checkpoint.Every is null ? null : step => checkpoints!.Save(step),
         };
-        checkpoints = new StageCheckpoints(session, folder, "retrain", archive =>
-        {
-            session.Context.Ledger.Archive(archive);
-            session.Context.Channels.Archive(archive);
-            loop.Archive(archive);
-            method.Archive(archive);
-        });
+        var checkpoints = new StageCheckpoints(session, folder, "retrain", loop, method);
+        checkpoints.Attach();
         if (!session.Resumes || !checkpoints.TryResume())
         {
             session.OnRoot(() =>

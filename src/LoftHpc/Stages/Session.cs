@@ -28,9 +28,13 @@ public sealed class Session : Launch
     {
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
         Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
-        Stop = new StopAgreement(Context);
+        Limits = new LaunchLimits(Config);
+        Stop = new StopAgreement(Context) { Limits = Limits.Ask };
         ShowRanks();
     }
+
+    /// <summary>When the launch is to stop by itself; asked on rank 0.</summary>
+    public LaunchLimits Limits { get; }
 
     /// <summary>Whether the ranks were asked to stop, from the start of the launch on.</summary>
     public StopAgreement Stop { get; }
@@ -107,9 +111,12 @@ public sealed class Session : Launch
     /// <exception cref="UserError">The ranks were asked to stop; on all ranks.</exception>
     public void StopIfAsked()
     {
-        if (Stop.Ask() is Pause.Stop)
-            throw new UserError($"stopped on request after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
+        if (Stop.Ask() is Pause stop && StopAgreement.IsStop(stop))
+            throw new UserError($"stopped {StopAgreement.Why(stop)} after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
     }
+
+    /// <summary>Ends the job on all ranks, with one line of this rank's. From any thread.</summary>
+    public void EndJob(string message, int exitCode) => MpiJob.EndJob(Mpi, message, exitCode);
 
     protected override void Dispose(bool disposing)
     {

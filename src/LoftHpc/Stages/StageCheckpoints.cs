@@ -4,28 +4,41 @@ using LoftHpc.Checkpoints;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Results;
+using LoftHpc.Training;
 
 namespace LoftHpc.Stages;
 
 /// <summary>The checkpoints of one stage of a run: when there are any, what they hold, and from which a launch goes on.</summary>
 /// <param name="stage">pretrain or retrain.</param>
-/// <param name="state">Names all that a rank has to know; the same for writing and reading.</param>
-public sealed class StageCheckpoints(Session session, RunFolder folder, string stage, Action<StateArchive> state)
+/// <param name="other">Names what a rank has to know besides its training; the same for writing and reading.</param>
+public sealed class StageCheckpoints(
+    Session session, RunFolder folder, string stage, TrainingLoop loop, ITrainingMethod method, Action<StateArchive>? other = null)
 {
     private readonly Stopwatch _sinceLast = Stopwatch.StartNew();
+    private string? _last;
 
     private CheckpointSection Config => session.Config.Checkpoint;
 
+    /// <summary>Makes the loop ask when to pause, and write checkpoints where the config has any.</summary>
+    public void Attach()
+    {
+        loop.Ask = () => session.Stop.Ask(IsDueByClock);
+        loop.IsCheckpointDue = IsDueAfter;
+        if (Config.Every is not null) loop.Checkpoint = Save;
+        loop.WhatIsKept = () => _last is null ? "" : $"; {PlainText.Of(_last)} is the checkpoint from before";
+    }
+
     /// <summary>By the clock of rank 0, which the others follow.</summary>
-    public bool IsDueByClock => session.IsRoot && Config.Every?.ToTime() is TimeSpan time && _sinceLast.Elapsed >= time;
+    private bool IsDueByClock => session.IsRoot && Config.Every?.ToTime() is TimeSpan time && _sinceLast.Elapsed >= time;
 
     /// <summary>The same on all ranks.</summary>
-    public bool IsDueAfter(long step, int stepsPerEpoch) => Config.Every?.ToSteps(stepsPerEpoch) is long every && step % every == 0;
+    private bool IsDueAfter(long step) => Config.Every?.ToSteps(method.StepsPerEpoch) is long every && step % every == 0;
 
     /// <summary>Writes a checkpoint: each rank its own part at once, then rank 0 the record. Older ones go after that. Collective.</summary>
     /// <exception cref="UserError">A part cannot be written; the checkpoints before are as they were. On all ranks.</exception>
-    public void Save(long step)
+    private void Save(long step)
     {
+        Stopwatch clock = Stopwatch.StartNew();
         CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
         // What is left of one that was never finished.
         session.OnRoot(checkpoint.Delete);
@@ -33,7 +46,7 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
         session.OnAllRanks(() =>
         {
             checkpoint.Make();
-            StateFile.Write(checkpoint.Part(session.World.Rank), state);
+            StateFile.Write(checkpoint.Part(session.World.Rank), Archive);
             own = FileStamp.Of(checkpoint.Part(session.World.Rank));
         });
         FileStamp[] parts = [.. session.World.Allgather(JsonSerializer.Serialize(own)).Select(stamp => JsonSerializer.Deserialize<FileStamp>(stamp)!)];
@@ -44,7 +57,19 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
                 [.. folder.Tables.Where(File.Exists).Select(FileStamp.Of)]).Write(checkpoint.Record);
             foreach (CheckpointFolder old in CheckpointFolder.Of(folder, stage).Where(other => other.Step < step).Skip(Config.Keep - 1)) old.Delete();
         });
+        _last = checkpoint.Path;
+        session.Limits.CheckpointTime = clock.Elapsed;
         _sinceLast.Restart();
+    }
+
+    /// <summary>Names all that a rank has to know; the same for writing and reading.</summary>
+    private void Archive(StateArchive archive)
+    {
+        session.Context.Ledger.Archive(archive);
+        session.Context.Channels.Archive(archive);
+        loop.Archive(archive);
+        method.Archive(archive);
+        other?.Invoke(archive);
     }
 
     /// <summary>
@@ -81,12 +106,13 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
                 session.Reporter.Warning($"{trouble}: this checkpoint is passed over");
                 continue;
             }
-            session.OnAllRanks(() => StateFile.Read(checkpoint.Part(session.World.Rank), state));
+            session.OnAllRanks(() => StateFile.Read(checkpoint.Part(session.World.Rank), Archive));
             session.OnRoot(() =>
             {
                 foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
                 foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Step > step)) newer.Delete();
             });
+            _last = checkpoint.Path;
             session.Reporter.Info($"{stage}: goes on after step {step}, from {checkpoint.Path}");
             return true;
         }

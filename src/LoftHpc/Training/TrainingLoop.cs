@@ -11,13 +11,16 @@ public sealed class TrainingLoop(
     RankContext context, TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
 {
     /// <summary>Called on all ranks after each step in which they have met, and what ends with it: what they do before the next.</summary>
-    public Func<Pause> Ask { get; init; } = () => Pause.None;
+    public Func<Pause> Ask { get; set; } = () => Pause.None;
 
     /// <summary>Whether a checkpoint follows on so many steps; the same on all ranks.</summary>
-    public Func<long, bool> IsCheckpointDue { get; init; } = _ => false;
+    public Func<long, bool> IsCheckpointDue { get; set; } = _ => false;
 
     /// <summary>Called on all ranks, with the steps done: all that they have to know to go on is to be kept.</summary>
-    public Action<long>? Checkpoint { get; init; }
+    public Action<long>? Checkpoint { get; set; }
+
+    /// <summary>In words, what there is from before the stage goes wrong; empty: nothing.</summary>
+    public Func<string> WhatIsKept { get; set; } = () => "";
 
     /// <summary>Called on all ranks after each step, with the steps and (a decimal) the epochs done: what is to be done there besides training; null: nothing.</summary>
     public Func<long, double, Action?> AfterStep { get; init; } = (_, _) => null;
@@ -64,7 +67,7 @@ public sealed class TrainingLoop(
         if (epochs == 0)
         {
             _tested = method.Evaluate(test, testBatch);
-            _tested.MustBeFinite(Stage, "on the test images", context.Rank, method.Explain);
+            _tested.MustBeFinite(Stage, "on the test images", context.Rank, found => Kept(method.Explain(found)));
         }
         long last = (long)epochs * method.StepsPerEpoch;
         while (_step < last)
@@ -72,12 +75,14 @@ public sealed class TrainingLoop(
             (int epoch, int inEpoch) = ((int)(_step / method.StepsPerEpoch), (int)(_step % method.StepsPerEpoch));
             double learningRate = schedule.At(_step);
             _clock.Start();
+            context.Clock.Begin(_step);
             Finite(epoch, inEpoch, () =>
             {
                 method.Step(epoch, inEpoch, learningRate);
                 if (inEpoch + 1 == method.StepsPerEpoch) method.Look();
             });
             _step++;
+            context.Clock.End();
             progress.Step(() =>
             {
                 StepTotals running = method.RunningTotals;
@@ -93,7 +98,7 @@ public sealed class TrainingLoop(
                 Finite(epoch, inEpoch, method.Look);
                 Besides(() => Checkpoint(_step));
             }
-            if (pause is Pause.Stop) throw Stopped(_step, last);
+            if (StopAgreement.IsStop(pause)) throw Stopped(pause, _step, last);
         }
         Signals.CanGoOn = false;
         return _tested;
@@ -119,9 +124,11 @@ public sealed class TrainingLoop(
         }
         catch (NonFiniteException error)
         {
-            throw error.Found.Error(Stage, $"in step {inEpoch + 1 - error.StepsAgo} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
+            throw Kept(error.Found).Error(Stage, $"in step {inEpoch + 1 - error.StepsAgo} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
         }
     }
+
+    private NonFinite Kept(NonFinite found) => found with { Text = $"{found.Text}{WhatIsKept()}" };
 
     private void EndEpoch(int epoch, double learningRate, IEpochProgress progress)
     {
@@ -136,7 +143,7 @@ public sealed class TrainingLoop(
         (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, _tested, testSeconds));
         OnMetrics(rows.train, rows.test);
         progress.EpochDone(rows.train, rows.test);
-        _tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, method.Explain);
+        _tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, found => Kept(method.Explain(found)));
         AfterEpoch(epoch + 1, _step);
         _secondsBefore = 0;
         _clock.Reset();
@@ -144,8 +151,8 @@ public sealed class TrainingLoop(
 
     private string Stage => phase.ToString().ToLowerInvariant();
 
-    private UserError Stopped(long step, long steps) => new(
-        $"{Stage}: stopped on request after step {step} of {steps}; " +
+    private UserError Stopped(Pause stop, long step, long steps) => new(
+        $"{Stage}: stopped {StopAgreement.Why(stop)} after step {step} of {steps}; " +
         (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
         ExitCodes.Stopped);
 }

@@ -357,6 +357,7 @@ public sealed class RunConfigLoaderTests
             Retrain = new() { Epochs = 1, Batch = 2, BatchNorm = BatchNormScope.PerRank, Optimizer = optimizer with { Milestones = [TrainingTime.Epochs(2)] } },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
             Checkpoint = new() { Every = new CheckpointInterval(3, IntervalUnit.Epochs), Keep = 4 },
+            Limits = new() { Minutes = 90.5, MinutesBeforeEnd = 3, StopFile = "enough", CollectiveSeconds = 60 },
             Plot = new() { Layers = ["conv1", "layer2.0.conv1"] },
             Plan = new() { Ranks = [3, 5], LatencyMicroseconds = 0.5, BandwidthGigabytesPerSecond = 1.25 },
         };

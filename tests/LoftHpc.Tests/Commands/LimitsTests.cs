@@ -1,0 +1,72 @@
+using System.Globalization;
+using LoftHpc.Mpi;
+using LoftHpc.Results;
+using LoftHpc.Tests.Mpi;
+using Xunit;
+
+namespace LoftHpc.Tests.Commands;
+
+/// <summary>Launches that stop by themselves, and jobs in which one rank gets no further.</summary>
+public sealed class LimitsTests : ProgramTests
+{
+    /// <summary>Three launches each stop after one more step or so, each by another limit; a fourth ends what they began.</summary>
+    [SkippableFact]
+    public void A_launch_that_a_limit_stops_is_gone_on_with()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        Start(family, 2, "run", "run.name=whole").MustSucceed();
+        LaunchResult GoOn(Dictionary<string, string>? variables, params string[] limits) =>
+            Start(family, 2, variables, "run", ["run.name=cut", "run.resume=auto", .. limits]);
+
+        MustBeOneLine(GoOn(null, "limits.minutes=0"), ExitCodes.Stopped, "pretrain: stopped by limits.minutes after step 1 of 6; the same command with --resume auto goes on from there");
+        File.WriteAllText(Path.Combine(Folder("cut").Path, "enough"), "");
+        MustBeOneLine(GoOn(null, "limits.stop_file=enough"), ExitCodes.Stopped, "pretrain: stopped by limits.stop_file after step 2 of 6");
+        Assert.False(File.Exists(Path.Combine(Folder("cut").Path, "enough")));
+        // As a newer Slurm tells it. A checkpoint and a minute fit in before it, or do not.
+        Dictionary<string, string> end = new()
+        {
+            ["SLURM_JOB_END_TIME"] = DateTimeOffset.UtcNow.AddSeconds(59).ToUnixTimeSeconds().ToString(CultureInfo.InvariantCulture),
+        };
+        MustBeOneLine(GoOn(end), ExitCodes.Stopped, "pretrain: stopped before the end of the Slurm job after step 3 of 6");
+        GoOn(end, "limits.minutes_before_end=0").MustSucceed();
+        MustBeAlike("whole", "cut");
+        Assert.Equal([75, 75, 75, 0], RunManifest.Read(Folder("cut").Manifest).Launches.Select(launch => launch.ExitCode));
+    }
+
+    [SkippableFact]
+    public void A_loss_that_is_not_finite_names_the_checkpoint_from_before()
+    {
+        LaunchResult result = Start(
+            MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "pretrain.optimizer.learning_rate=1e28", "checkpoint.every=1 step");
+        MustBeOneLine(result, ExitCodes.NonFiniteLoss, "the loss is not finite in step 2 of 3 of epoch 1", $"; {Folder("a").Checkpoints}/pretrain-000000001 is the checkpoint from before");
+        Assert.True(File.Exists(Path.Combine(Folder("a").Checkpoints, "pretrain-000000001", "commit.json")));
+    }
+
+    /// <summary>The others wait for it in MPI, for ever; and the job ends.</summary>
+    [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi)]
+    [InlineData(MpiFamily.Mpich)]
+    public void A_rank_that_computes_for_ever_is_named_and_ends_the_job(MpiFamily family)
+    {
+        MpiLauncher.SkipIfAbsent(family);
+        LaunchResult result = Start(
+            family, 3, BrokenMachine.With("late-hang", 1), "pretrain", "run.name=a", "pretrain.epochs=30", "limits.collective_seconds=5");
+        MustBeOneLine(
+            result, ExitCodes.Environment, "rank 0 waits in MPI_", " of pretrain, for ", " s (limits.collective_seconds): rank 1 on ", " computes, ", " (rank 0 of 3 on ");
+        Assert.DoesNotContain("rank 2 ", result.Error.Split('\n').Single(line => line.Contains("waits in", StringComparison.Ordinal)), StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Environment, RunManifest.Read(Folder("a").Manifest).Launches[0].ExitCode);
+    }
+
+    [SkippableFact]
+    public void A_rank_that_is_stopped_is_named_too()
+    {
+        MpiLauncher.SkipIfAbsent(MpiFamily.OpenMpi);
+        LaunchResult result = MpiLauncher.RunAlone(["bash", "-c", $"""
+            mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n 2 {MpiLauncher.LoftHpc} pretrain --config {ConfigFile} run.folder={TemporaryPath}/results run.name=a pretrain.epochs=200 limits.collective_seconds=5 & job=$!
+            until [ -e {Folder("a").SnapshotWeights(1)} ]; do kill -0 $job || exit 99; done
+            kill -STOP $(pgrep -P $job | tail -n 1)
+            wait $job; exit $?
+            """], TimeSpan.FromMinutes(2));
+        MustBeOneLine(result, ExitCodes.Environment, "rank 0 waits in MPI_", "(limits.collective_seconds): rank 1 says nothing, as one that was stopped or whose host is gone");
+    }
+}
