@@ -43,6 +43,33 @@ public static class StateFile
         }
     }
 
+    /// <summary>Reads the files of other ranks, of another number of them, into what <paramref name="visit"/> names on one rank.</summary>
+    /// <param name="paths">In the order of the ranks that wrote them.</param>
+    /// <param name="rank">Of those that go on.</param>
+    /// <returns>What cannot be carried over, in words; null: all is.</returns>
+    /// <exception cref="UserError">A file cannot be read, or they do not hold what is named.</exception>
+    public static string? Move(IReadOnlyList<string> paths, int rank, int ranks, Action<StateArchive> visit)
+    {
+        List<SafetensorsFile> files = [];
+        try
+        {
+            foreach (string path in paths) files.Add(SafetensorsFile.Open(path));
+            Mover archive = new([.. files.Select(file => new Reader(file))], rank, ranks);
+            visit(archive);
+            return archive.NotCarried;
+        }
+        catch (UserError error)
+        {
+            throw new UserError($"{PlainText.Of(Path.GetDirectoryName(paths[0])!)}: {error.Message}", error);
+        }
+        finally
+        {
+            foreach (SafetensorsFile file in files) file.Dispose();
+        }
+    }
+
+    private const string MomentumOf = "momentum/", RowsOf = "rows/", ColumnsOf = "columns/";
+
     private sealed class Writer : StateArchive
     {
         public List<(string Name, Tensor Tensor, bool IsOwn)> Tensors { get; } = [];
@@ -60,6 +87,14 @@ public static class StateFile
         public override void Numbers(string name, ref int[] values) => Tensors.Add((name, tensor([.. values.Select(value => (long)value)], int64), true));
 
         public override void Values(string name, Tensor tensor) => Tensors.Add((name, tensor, false));
+
+        public override void Part(string name, int[]? rows, int[]? columns, Tensor values, Tensor? momentum)
+        {
+            Values(name, values);
+            if (momentum is not null) Values(MomentumOf + name, momentum);
+            if (rows is not null) Numbers(RowsOf + name, ref rows);
+            if (columns is not null) Numbers(ColumnsOf + name, ref columns);
+        }
     }
 
     private sealed class Reader(SafetensorsFile file) : StateArchive
@@ -92,6 +127,27 @@ public static class StateFile
             tensor.copy_(found);
         }
 
+        public override void Part(string name, int[]? rows, int[]? columns, Tensor values, Tensor? momentum)
+        {
+            Values(name, values);
+            if (momentum is not null) Values(MomentumOf + name, momentum);
+            Held(RowsOf + name, rows);
+            Held(ColumnsOf + name, columns);
+
+            void Held(string indicesOf, int[]? indices)
+            {
+                if (indices is null) return;
+                int[] found = indices;
+                Numbers(indicesOf, ref found);
+                if (!found.AsSpan().SequenceEqual(indices)) throw new UserError($"{PlainText.Of(indicesOf)}: it is not the part of the tensor that this rank holds");
+            }
+        }
+
+        public bool Has(string name) => file.Entries.Any(entry => entry.Name == name);
+
+        /// <summary>A tensor as it stands in the file.</summary>
+        public Tensor Whole(string name, ScalarType type) => Open(name, type, file.Entries.FirstOrDefault(entry => entry.Name == name)?.Shape.ToArray() ?? []);
+
         public void MustHaveReadAll()
         {
             string? other = file.Metadata.Keys.Concat(file.Entries.Select(entry => entry.Name)).FirstOrDefault(name => !_read.Contains(name));
@@ -115,5 +171,115 @@ public static class StateFile
         }
 
         private static UserError Wrong(string name, string expected) => new($"{PlainText.Of(name)} is not {expected}");
+    }
+
+    /// <summary>Reads what other ranks wrote.</summary>
+    private sealed class Mover(IReadOnlyList<Reader> writers, int rank, int ranks) : StateArchive
+    {
+        private int _momenta, _statistics;
+
+        public override bool IsReading => true;
+
+        public override IReadOnlyList<StateArchive> Writers => writers;
+
+        public override IEnumerable<StateArchive> TakenOver => writers.Where((_, writer) => writer % ranks == rank);
+
+        public string? NotCarried => (_momenta, _statistics) switch
+        {
+            (0, 0) => null,
+            (_, 0) => $"the momentum of {_momenta} tensors, which each rank had its own of, begins at zero",
+            (0, _) => $"{_statistics} running statistics, which each rank had its own of, begin at their mean",
+            _ => $"the momentum of {_momenta} tensors, which each rank had its own of, begins at zero, and {_statistics} running statistics at their mean",
+        };
+
+        public override void Number(string name, ref long value) => writers[0].Number(name, ref value);
+
+        public override void Number(string name, ref double value) => writers[0].Number(name, ref value);
+
+        public override void Text(string name, ref string value) => writers[0].Text(name, ref value);
+
+        public override void Numbers(string name, ref int[] values) => writers[0].Numbers(name, ref values);
+
+        public override void Values(string name, Tensor tensor) => writers[0].Values(name, tensor);
+
+        public override void Part(string name, int[]? rows, int[]? columns, Tensor values, Tensor? momentum)
+        {
+            using DisposeScope scope = NewDisposeScope();
+            using IDisposable frozen = no_grad();
+            bool isOne = PutTogether(name, name, rows, columns, values);
+            if (momentum is null)
+            {
+                if (!isOne) _statistics++;
+                return;
+            }
+            if (!isOne) throw new UserError($"{PlainText.Of(name)}: the ranks that wrote it had different values of it");
+            if (PutTogether(MomentumOf + name, name, rows, columns, momentum)) return;
+            momentum.zero_();
+            _momenta++;
+        }
+
+        /// <summary>Fills a part of a tensor from the parts of others.</summary>
+        /// <param name="indicesOf">The tensor of the network that it belongs to.</param>
+        /// <returns>False: some had different values for the same place; then it has their mean.</returns>
+        private bool PutTogether(string name, string indicesOf, int[]? rows, int[]? columns, Tensor part)
+        {
+            Reader[] holders = [.. writers.Where(writer => writer.Has(name))];
+            if (holders.Length == 0) throw new UserError($"{PlainText.Of(name)} is missing");
+            (Tensor Values, int[]? Rows, int[]? Columns)[] held = [.. holders.Select(writer => (
+                writer.Whole(name, part.dtype), Indices(writer, RowsOf + indicesOf), Indices(writer, ColumnsOf + indicesOf)))];
+            long[] shape = part.shape;
+            if (shape.Length > 0) shape[0] = Extent(held.Select(h => (h.Rows, h.Values.dim() > 0 ? h.Values.size(0) : 0)));
+            if (shape.Length > 1) shape[1] = Extent(held.Select(h => (h.Columns, h.Values.dim() > 1 ? h.Values.size(1) : 0)));
+
+            // Sums and counts of the values for each place; where all are the same the first is taken, to the bit.
+            (Tensor whole, Tensor sum, Tensor count, bool isOne) = (zeros(shape, part.dtype), zeros(shape, float64), zeros(shape, int64), true);
+            foreach ((Tensor values, int[]? heldRows, int[]? heldColumns) in held)
+            {
+                (Tensor place, Tensor total, Tensor counted) = (At(whole, heldRows, heldColumns), At(sum, heldRows, heldColumns), At(count, heldRows, heldColumns));
+                if (!values.shape.SequenceEqual(place.shape)) throw new UserError($"{PlainText.Of(name)}: the parts of the ranks do not fit together");
+                isOne &= place.eq(values).logical_or(counted.eq(0)).all().item<bool>();
+                Put(whole, heldRows, heldColumns, where(counted.eq(0), values, place));
+                Put(sum, heldRows, heldColumns, total + values);
+                Put(count, heldRows, heldColumns, counted + 1);
+            }
+            Tensor own = At(whole, rows, columns), ownCount = At(count, rows, columns);
+            if (!own.shape.SequenceEqual(part.shape) || ownCount.eq(0).any().item<bool>()) throw new UserError($"{PlainText.Of(name)}: the ranks that wrote it did not hold all of it");
+            part.copy_(isOne ? own : (At(sum, rows, columns) / ownCount).to(part.dtype));
+            return isOne;
+        }
+
+        private static int[]? Indices(Reader writer, string name)
+        {
+            if (!writer.Has(name)) return null;
+            int[] indices = [];
+            writer.Numbers(name, ref indices);
+            if (indices.Any(index => index < 0)) throw new UserError($"{PlainText.Of(name)}: {indices.Min()} is no index");
+            return indices;
+        }
+
+        private static long Extent(IEnumerable<(int[]? Indices, long Size)> parts) =>
+            parts.Max(part => part.Indices is null ? part.Size : part.Indices.Length == 0 ? 0 : part.Indices.Max() + 1L);
+
+        private static Tensor At(Tensor whole, int[]? rows, int[]? columns)
+        {
+            Tensor part = whole;
+            if (rows is not null) part = part.index_select(0, Of(rows));
+            if (columns is not null) part = part.index_select(1, Of(columns));
+            return part;
+        }
+
+        private static void Put(Tensor whole, int[]? rows, int[]? columns, Tensor values)
+        {
+            if (columns is not null)
+            {
+                Tensor some = (rows is null ? whole : whole.index_select(0, Of(rows))).clone();
+                some.index_copy_(1, Of(columns), values);
+                values = some;
+            }
+            if (rows is null) whole.copy_(values);
+            else whole.index_copy_(0, Of(rows), values);
+        }
+
+        private static Tensor Of(int[] indices) => tensor([.. indices.Select(index => (long)index)], int64);
     }
 }

@@ -25,6 +25,8 @@ public sealed class ChannelExchange(ICommunicator communicator, TensorTransport 
     /// <summary>Buffers as large as they were.</summary>
     public void Archive(StateArchive archive)
     {
+        // Other ranks need others.
+        if (archive.Writers is not null) return;
         long bytes = BufferBytes;
         archive.Number("exchange/buffer_bytes", ref bytes);
         if (archive.IsReading) transport.Keep(Math.Max(0, bytes));

@@ -78,6 +78,18 @@ public sealed class CommunicationLedger
         string json = JsonSerializer.Serialize(Totals.Where(total => total.Phase == Phase));
         archive.Text("communication", ref json);
         if (!archive.IsReading) return;
+        foreach ((string, CommunicationPurpose, string) key in _entries.Keys.Where(key => key.Phase == Phase).ToArray()) _entries.Remove(key);
+        _current.Clear();
+        if (archive.Writers is null) Add(json);
+        foreach (StateArchive writer in archive.TakenOver)
+        {
+            writer.Text("communication", ref json);
+            Add(json);
+        }
+    }
+
+    private void Add(string json)
+    {
         CommunicationTotal[]? totals;
         try
         {
@@ -89,9 +101,12 @@ public sealed class CommunicationLedger
         }
         if (totals is null || totals.Any(total => total is null || total.Phase != Phase || total.Collective is null))
             throw new UserError($"communication: it is no list of totals of {Phase}");
-        foreach ((string, CommunicationPurpose, string) key in _entries.Keys.Where(key => key.Phase == Phase).ToArray()) _entries.Remove(key);
-        foreach (CommunicationTotal total in totals) _entries[(total.Phase, total.Purpose, total.Collective)] = new Entry(total);
-        _current.Clear();
+        foreach (CommunicationTotal total in totals)
+        {
+            (string, CommunicationPurpose, string) key = (total.Phase, total.Purpose, total.Collective);
+            if (!_entries.TryGetValue(key, out Entry? entry)) _entries.Add(key, entry = new Entry());
+            entry.Add(total);
+        }
     }
 
     /// <summary>Sets the purpose until the result is disposed, which brings the purpose before back.</summary>
@@ -115,22 +130,19 @@ public sealed class CommunicationLedger
     /// <summary>A running total.</summary>
     internal sealed class Entry
     {
-        public Entry()
-        {
-        }
-
-        /// <summary>Goes on from a total.</summary>
-        public Entry(CommunicationTotal total)
-        {
-            (Calls, Transfers) = (total.Calls, new Transfers(total.Messages, total.BytesSent, total.BytesReceived));
-            Ticks = (long)(total.Seconds * Stopwatch.Frequency);
-        }
-
         public long Calls { get; private set; }
 
         public Transfers Transfers { get; private set; }
 
         public long Ticks { get; private set; }
+
+        /// <summary>Adds what was counted before.</summary>
+        public void Add(CommunicationTotal total)
+        {
+            Calls += total.Calls;
+            Transfers += new Transfers(total.Messages, total.BytesSent, total.BytesReceived);
+            Ticks += (long)(total.Seconds * Stopwatch.Frequency);
+        }
 
         public void AddCall(Transfers transfers)
         {

@@ -142,7 +142,7 @@ public static class RunConfigRules
     private static readonly HashSet<string> OfLaunches =
     [
         "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi",
-        "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan",
+        "pretrain.gpipe.cuts", "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan",
     ];
 
     /// <summary>The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16".</summary>

@@ -26,6 +26,8 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     private int[] _ownLayers = [];
     private long[] _counts = [], _displacements = [];
     private int[] _placeOfReceived = [];
+    /// <summary>Whether each rank has the positions of all filters, until it knows which are its own: after a move to other ranks.</summary>
+    private bool _isWhole;
 
     /// <summary>The steps measured so far.</summary>
     public IEnumerable<long> Steps => _measured.Select(measured => measured.Step);
@@ -37,6 +39,7 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
     public RankingMeasurement Measure(long step, IReadOnlyList<FilterNorms> own)
     {
         if (_measured.Count == 0) AgreeOnFilters(own);
+        if (_isWhole) TakeOwn(own);
         double[] norms = GatherNorms(own);
         List<(string, double[])> byLayer = [];
         List<int> positions = [];
@@ -97,11 +100,21 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
         archive.Numbers("rankings/places", ref _placeOfReceived);
         int[] steps = [.. _measured.Select(measured => checked((int)measured.Step))];
         int[] positions = [.. _measured.SelectMany(measured => measured.Positions)];
+        long isWhole = _isWhole ? 1 : 0;
         archive.Numbers("rankings/steps", ref steps);
         archive.Numbers("rankings/positions", ref positions);
+        archive.Number("rankings/is_whole", ref isWhole);
         if (!archive.IsReading) return;
 
         string[] names = layers.Length == 0 ? [] : layers.Split('\n');
+        _isWhole = isWhole != 0;
+        if (archive.Writers is { } writers && steps.Length > 0)
+        {
+            if (!_isWhole) positions = PutTogether(writers, steps.Length);
+            _isWhole = true;
+            _ownLayers = [.. filters.SelectMany((count, layer) => Enumerable.Repeat(layer, count))];
+            counts = new int[communicator.Size];
+        }
         int own = _ownLayers.Length;
         if (names.Length != filters.Length || counts.Length != (steps.Length == 0 ? 0 : communicator.Size) || positions.Length != (long)steps.Length * own
             || _ownLayers.Any(layer => layer < 0 || layer >= names.Length))
@@ -112,6 +125,48 @@ public sealed class RankingTracker(ICommunicator communicator) : IDisposable
         for (int rank = 1; rank < counts.Length; rank++) _displacements[rank] = _displacements[rank - 1] + _counts[rank - 1];
         _measured.Clear();
         _measured.AddRange(steps.Select((step, i) => ((long)step, positions[(i * own)..((i + 1) * own)])));
+    }
+
+    /// <summary>The positions of all filters, measurement by measurement, of what each rank measured.</summary>
+    private int[] PutTogether(IReadOnlyList<StateArchive> writers, int measurements)
+    {
+        int[][] parts = [.. writers.Select(writer =>
+        {
+            int[] part = [];
+            writer.Numbers("rankings/positions", ref part);
+            return part;
+        })];
+        int filters = _placeOfReceived.Length;
+        if (parts.Sum(part => (long)part.Length) != (long)measurements * filters || parts.Any(part => part.Length % measurements != 0)
+            || !_placeOfReceived.Order().SequenceEqual(Enumerable.Range(0, filters)))
+            throw new UserError("rankings: what the ranks measured does not fit together");
+        int[] whole = new int[measurements * filters];
+        for (int measurement = 0; measurement < measurements; measurement++)
+        {
+            int received = 0;
+            foreach (int[] part in parts)
+            {
+                int own = part.Length / measurements;
+                for (int i = 0; i < own; i++) whole[(measurement * filters) + _placeOfReceived[received++]] = part[(measurement * own) + i];
+            }
+        }
+        return whole;
+    }
+
+    /// <summary>Keeps, of all positions, those of the filters that this rank measures from now on. Collective.</summary>
+    private void TakeOwn(IReadOnlyList<FilterNorms> own)
+    {
+        AgreeOnFilters(own);
+        List<int> places = [];
+        int start = 0;
+        foreach (FilterNorms layer in own)
+        {
+            places.AddRange(layer.Filters.Select(filter => start + filter));
+            start += layer.FilterCount;
+        }
+        for (int i = 0; i < _measured.Count; i++)
+            _measured[i] = (_measured[i].Step, [.. places.Select(place => _measured[i].Positions[place])]);
+        _isWhole = false;
     }
 
     public void Dispose()

@@ -132,21 +132,7 @@ public sealed class ModelState : IDisposable
     public void Archive(StateArchive archive)
     {
         foreach (TensorSlice slice in Slices)
-        {
-            archive.Values(slice.Name, this[slice.Name]);
-            if (slice.Spec.IsParameter) archive.Values($"momentum/{slice.Name}", Momentum(slice.Name));
-            Held("rows", slice.Rows);
-            Held("columns", slice.Columns);
-
-            // Another program can put the parts of all ranks together by them.
-            void Held(string axis, int[]? indices)
-            {
-                if (indices is null) return;
-                int[] found = indices;
-                archive.Numbers($"{axis}/{slice.Name}", ref found);
-                if (!found.AsSpan().SequenceEqual(indices)) throw new UserError($"{axis}/{slice.Name}: it is not the part of the tensor that this rank holds");
-            }
-        }
+            archive.Part(slice.Name, slice.Rows, slice.Columns, this[slice.Name], slice.Spec.IsParameter ? Momentum(slice.Name) : null);
     }
 
     /// <summary>Sets all momentum to zero.</summary>

@@ -88,25 +88,36 @@ public sealed class StageCheckpoints(
         for (int i = 0; i < count; i++)
         {
             (CheckpointRecord? record, string trouble, long step) = (null, "", 0);
+            (int otherParts, int writers, bool moves) = (0, 0, false);
             session.OnRoot(() =>
             {
                 step = found[i].Step;
-                (record, trouble) = Look(found[i]);
+                (record, trouble, bool others) = Look(found[i]);
+                otherParts = others ? 1 : 0;
             });
+            session.World.Broadcast(new Span<int>(ref otherParts), 0);
             session.World.Broadcast(new Span<long>(ref step), 0);
             trouble = session.World.Broadcast(trouble, 0);
             CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
             if (trouble == "")
             {
                 FileStamp[] parts = JsonSerializer.Deserialize<FileStamp[]>(session.World.Broadcast(JsonSerializer.Serialize(record?.Parts), 0))!;
-                trouble = TroubleOfParts(checkpoint, parts[session.World.Rank]);
+                writers = parts.Length;
+                moves = writers != session.World.Size || otherParts != 0;
+                trouble = TroubleOfParts(checkpoint, parts);
             }
             if (trouble != "")
             {
                 session.Reporter.Warning($"{trouble}: this checkpoint is passed over");
                 continue;
             }
-            session.OnAllRanks(() => StateFile.Read(checkpoint.Part(session.World.Rank), Archive));
+            string? lost = null;
+            session.OnAllRanks(() =>
+            {
+                if (moves) lost = StateFile.Move([.. Enumerable.Range(0, writers).Select(checkpoint.Part)], session.World.Rank, session.World.Size, Archive);
+                else StateFile.Read(checkpoint.Part(session.World.Rank), Archive);
+            });
+            if (moves) session.Reporter.Info($"{stage}: a checkpoint of {writers} ranks goes on with {session.World.Size}{(lost is null ? "" : $": {lost}")}");
             session.OnRoot(() =>
             {
                 foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
@@ -129,7 +140,7 @@ public sealed class StageCheckpoints(
 
     /// <summary>On rank 0: the record, or what is damaged.</summary>
     /// <exception cref="UserError">It is whole, and of another run.</exception>
-    private (CheckpointRecord? Record, string Trouble) Look(CheckpointFolder checkpoint)
+    private (CheckpointRecord? Record, string Trouble, bool OtherParts) Look(CheckpointFolder checkpoint)
     {
         CheckpointRecord record;
         RunConfig before;
@@ -140,21 +151,20 @@ public sealed class StageCheckpoints(
         }
         catch (UserError error)
         {
-            return (null, error.Message.Split('\n')[0]);
+            return (null, error.Message.Split('\n')[0], false);
         }
-        if (record.Stage != stage || record.Step != checkpoint.Step)
-            return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint");
+        if (record.Stage != stage || record.Step != checkpoint.Step || record.Parts.Count == 0)
+            return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint", false);
         Refuse([.. RunConfigRules.DifferencesOfRuns(before, session.Config)]);
         if (record.Data != session.Data.Fingerprint) Refuse(["the images are others"]);
-        if (record.Parts.Count != session.World.Size)
-            Refuse([$"it is of {record.Parts.Count} ranks, and there are {session.World.Size}"]);
         foreach (FileStamp table in record.Tables)
         {
-            if (!folder.Tables.Contains(folder.Table(table.File))) return (null, $"{PlainText.Of(checkpoint.Record)}: there is no table {PlainText.Of(table.File)}");
+            if (!folder.Tables.Contains(folder.Table(table.File))) return (null, $"{PlainText.Of(checkpoint.Record)}: there is no table {PlainText.Of(table.File)}", false);
             if (table.Differs(folder.Table(table.File), exactly: false) is string change)
                 throw new UserError($"{PlainText.Of(folder.Table(table.File))}: {change} when {checkpoint.Path} was written; a table must not be changed by others", ExitCodes.Environment);
         }
-        return (record, "");
+        // Stages may be cut elsewhere, which gives ranks other parts of the network.
+        return (record, "", !before.Pretrain.Gpipe.Cuts.SequenceEqual(session.Config.Pretrain.Gpipe.Cuts));
 
         void Refuse(string[] differences)
         {
@@ -163,12 +173,16 @@ public sealed class StageCheckpoints(
         }
     }
 
-    /// <summary>What is damaged of the ranks' parts, each of which looks at its own; empty: nothing. Collective, the same on all ranks.</summary>
-    private string TroubleOfParts(CheckpointFolder checkpoint, FileStamp own)
+    /// <summary>What is damaged of the parts, of which each rank looks at some; empty: nothing. Collective, the same on all ranks.</summary>
+    private string TroubleOfParts(CheckpointFolder checkpoint, FileStamp[] parts)
     {
-        string part = checkpoint.Part(session.World.Rank);
-        string trouble = own.File != Path.GetFileName(part) ? $"{checkpoint.Record}: it is the record of another checkpoint"
-            : own.Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
+        string trouble = "";
+        for (int writer = session.World.Rank; writer < parts.Length && trouble == ""; writer += session.World.Size)
+        {
+            string part = checkpoint.Part(writer);
+            trouble = parts[writer].File != Path.GetFileName(part) ? $"{checkpoint.Record}: it is the record of another checkpoint"
+                : parts[writer].Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
+        }
         return session.World.Allgather(trouble).FirstOrDefault(text => text != "") ?? "";
     }
 }

@@ -27,6 +27,8 @@ public sealed class EpochBatches(BatchLoader data, int batch)
 
     public void Archive(StateArchive archive)
     {
+        // Of ranks that are no more.
+        if (archive.Writers is not null) return;
         double seconds = WaitedSeconds;
         archive.Number("data_seconds", ref seconds);
         if (archive.IsReading) _waitedBefore = seconds;

@@ -49,6 +49,8 @@ public sealed class FilterExchange : IDisposable
     /// <summary>Buffers as large as they were.</summary>
     public void Archive(StateArchive archive)
     {
+        // Other ranks need others.
+        if (archive.Writers is not null) return;
         (long own, long all) = (_ownNorms.CapacityBytes, _allNorms.CapacityBytes);
         archive.Number("norms/own_bytes", ref own);
         archive.Number("norms/all_bytes", ref all);

@@ -98,7 +98,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
     public void Archive(StateArchive archive)
     {
         _state.Archive(archive);
-        _totals.Archive(archive);
+        _totals.Archive(archive, sameOnAll: true);
         _batches.Archive(archive);
         Work = Work.Archived(archive);
     }

@@ -77,8 +77,8 @@ public readonly record struct TrainingWork(long Images, long Flops)
     public TrainingWork Archived(StateArchive archive)
     {
         (long images, long flops) = (Images, Flops);
-        archive.Number("work/images", ref images);
-        archive.Number("work/flops", ref flops);
+        archive.Count("work/images", ref images);
+        archive.Count("work/flops", ref flops);
         return new TrainingWork(images, flops);
     }
 

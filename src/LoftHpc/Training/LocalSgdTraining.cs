@@ -108,6 +108,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public void Archive(StateArchive archive)
     {
+        LocalSteps.ArchiveRound(archive, HaveMet);
         _state.Archive(archive);
         _local.Archive(archive);
         _average.Archive(archive);

@@ -28,7 +28,7 @@ public sealed class LoftTraining : ITrainingMethod
     private readonly BatchLoader _data;
     private readonly long _seed;
     private FilterPartition _partition;
-    private long _imageFlops;
+    private long _imageFlops, _round;
 
     public LoftTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -144,7 +144,10 @@ public sealed class LoftTraining : ITrainingMethod
 
     public void Archive(StateArchive archive)
     {
-        FilterPartition partition = _partition.Archived(archive, _blocks, _context.Size);
+        LocalSteps.ArchiveRound(archive, HaveMet);
+        archive.Number("round", ref _round);
+        // To other ranks the filters are dealt anew, at random: no rank has seen them all.
+        FilterPartition partition = archive.Writers is null ? _partition.Archived(archive, _blocks, _context.Size) : PartitionOf(_round, gatherNorms: null);
         if (archive.IsReading)
         {
             // What it held before is replaced.
@@ -156,6 +159,7 @@ public sealed class LoftTraining : ITrainingMethod
         _local.Archive(archive);
         _average.Archive(archive);
         _filters.Archive(archive);
+        if (archive.Writers is not null) BeginRound();
     }
 
     public void Dispose()
@@ -175,6 +179,7 @@ public sealed class LoftTraining : ITrainingMethod
         FilterPartition next = PartitionOf(round + 1, () => _filters.GatherNorms(_state, _partition));
         if (_context.Size > 1 && next.CutsAnything) _filters.Move(_state, _partition, next);
         _partition = next;
+        _round = round + 1;
         BeginRound();
     }
 

@@ -36,6 +36,8 @@ public sealed class RunningStatistics(RankContext context, ModelState state)
     {
         archive.Number("statistics/steps", ref _steps);
         archive.Number("statistics/images", ref _images);
+        // Other ranks have begun with one mean for all.
+        if (archive.Writers is not null) _steps = _images = 0;
     }
 
     /// <summary>Replaces running statistics by their mean over the ranks, weighted by the images that each has seen. Collective.</summary>

@@ -65,7 +65,8 @@ public sealed class SharedAverage(RankContext context, ModelState state) : IDisp
         archive.Number("copies_are_mean", ref equal);
         if (!archive.IsReading) return;
         Share();
-        _copiesAreMean = equal != 0;
+        // To other ranks only one network moves.
+        _copiesAreMean = equal != 0 || archive.Writers is not null;
     }
 
     public void Dispose() => Forget();

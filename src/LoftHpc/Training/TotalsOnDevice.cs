@@ -40,11 +40,28 @@ public sealed class TotalsOnDevice(Device device) : IDisposable
         return totals;
     }
 
-    public void Archive(StateArchive archive)
+    /// <param name="sameOnAll">Whether every rank adds up the same, and not what it alone has seen.</param>
+    public void Archive(StateArchive archive, bool sameOnAll = false)
     {
-        archive.Values("totals/loss_sum", _lossSum);
-        archive.Values("totals/correct", _correct);
-        archive.Number("totals/images", ref _images);
+        if (sameOnAll || archive.Writers is null)
+        {
+            archive.Values("totals/loss_sum", _lossSum);
+            archive.Values("totals/correct", _correct);
+            archive.Number("totals/images", ref _images);
+            return;
+        }
+        using DisposeScope scope = NewDisposeScope();
+        _lossSum.zero_();
+        _correct.zero_();
+        archive.Count("totals/images", ref _images);
+        foreach (StateArchive writer in archive.TakenOver)
+        {
+            (Tensor lossSum, Tensor correct) = (zeros_like(_lossSum), zeros_like(_correct));
+            writer.Values("totals/loss_sum", lossSum);
+            writer.Values("totals/correct", correct);
+            _lossSum.add_(lossSum);
+            _correct.add_(correct);
+        }
     }
 
     public void Dispose()
