@@ -12,6 +12,9 @@ namespace LoftHpc.Stages;
 /// <param name="state">Names all that a rank has to know; the same for writing and reading.</param>
 public sealed class StageCheckpoints(Session session, RunFolder folder, string stage, Action<StateArchive> state)
 {
+    /// <summary>The time for which NFS may remember what a folder held.</summary>
+    private static readonly TimeSpan SightTime = TimeSpan.FromSeconds(60);
+
     private readonly Stopwatch _sinceLast = Stopwatch.StartNew();
 
     private CheckpointSection Config => session.Config.Checkpoint;
@@ -42,7 +45,8 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
             new CheckpointRecord(
                 CheckpointRecord.CurrentFormat, stage, step, RunConfigLoader.ToYaml(session.Config), session.Data.Fingerprint, parts,
                 [.. folder.Tables.Where(File.Exists).Select(FileStamp.Of)]).Write(checkpoint.Record);
-            foreach (CheckpointFolder old in CheckpointFolder.Of(folder, stage).Where(other => other.Step < step).Skip(Config.Keep - 1)) old.Delete();
+            CheckpointFolder[] before = [.. CheckpointFolder.Of(folder, stage).Where(other => other.Step < step)];
+            foreach (CheckpointFolder old in before.Except(before.Where(other => other.IsCommitted).Take(Config.Keep - 1))) old.Delete();
         });
         _sinceLast.Restart();
     }
@@ -56,10 +60,16 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
     public bool TryResume()
     {
         CheckpointFolder[] found = [];
-        session.OnRoot(() => found = [.. CheckpointFolder.Of(folder, stage).Where(checkpoint => checkpoint.IsCommitted)]);
+        session.OnAllRanks(Find);
+        long newest = session.World.Allreduce(found.Length > 0 ? found[0].Step : -1, MpiOperation.Max);
+        if (newest < 0) return false;
+        AwaitSight(CheckpointFolder.At(folder, stage, newest).Record, () =>
+        {
+            Find();
+            return !session.IsRoot || (found.Length > 0 && found[0].Step >= newest);
+        });
         int count = found.Length;
         session.World.Broadcast(new Span<int>(ref count), 0);
-        if (count == 0) return false;
         for (int i = 0; i < count; i++)
         {
             (CheckpointRecord? record, string trouble, long step) = (null, "", 0);
@@ -74,7 +84,9 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
             if (trouble == "")
             {
                 FileStamp[] parts = JsonSerializer.Deserialize<FileStamp[]>(session.World.Broadcast(JsonSerializer.Serialize(record?.Parts), 0))!;
-                trouble = TroubleOfParts(checkpoint, parts[session.World.Rank]);
+                (FileStamp own, string part) = (parts[session.World.Rank], checkpoint.Part(session.World.Rank));
+                AwaitSight(checkpoint.Path, () => own.DiffersInLength(part) is null);
+                trouble = session.World.Allgather(own.Differs(part, exactly: true) is string change ? $"{part}: {change}" : "").FirstOrDefault(text => text != "") ?? "";
             }
             if (trouble != "")
             {
@@ -84,14 +96,41 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
             session.OnAllRanks(() => StateFile.Read(checkpoint.Part(session.World.Rank), state));
             session.OnRoot(() =>
             {
-                foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
+                // In this order: a newer one without its rows would be gone on with, were it to be seen again.
                 foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Step > step)) newer.Delete();
+                foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
             });
             session.Reporter.Info($"{stage}: goes on after step {step}, from {checkpoint.Path}");
             return true;
         }
         throw new UserError(
             $"{PlainText.Of(folder.Checkpoints)}: none of the {count} checkpoints of {stage} is whole; delete this folder to start the stage anew", ExitCodes.Environment);
+
+        void Find() => found = [.. CheckpointFolder.Of(folder, stage).Where(checkpoint => checkpoint.IsCommitted)];
+    }
+
+    /// <summary>
+    /// Lets ranks that do not see what another one sees look again for a while: on another node a folder may be listed as it was some
+    /// time ago. Collective.
+    /// </summary>
+    private void AwaitSight(string path, Func<bool> isSeen)
+    {
+        bool seen = false;
+        session.OnAllRanks(() => seen = isSeen());
+        string[] blind = [.. session.World.Allgather(seen ? "" : $"rank {session.World.Rank} on {Environment.MachineName}").Where(rank => rank != "")];
+        if (blind.Length == 0) return;
+        session.Reporter.Info($"{path}: not seen as a whole yet by {blind[0]}{(blind.Length > 1 ? $" and {blind.Length - 1} more" : "")}; waiting up to {SightTime.TotalSeconds:F0} s");
+        Stopwatch waited = Stopwatch.StartNew();
+        session.OnAllRanks(() =>
+        {
+            while (!seen && waited.Elapsed < SightTime)
+            {
+                Thread.Sleep(200);
+                // NFS looks whether what it remembers of a folder still holds when the folder is listed.
+                _ = CheckpointFolder.Of(folder, stage);
+                seen = isSeen();
+            }
+        });
     }
 
     /// <summary>Removes the checkpoints of a stage that is finished. Collective.</summary>
@@ -122,6 +161,13 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
         if (record.Data != session.Data.Fingerprint) Refuse(["the images are others"]);
         if (record.Parts.Count != session.World.Size)
             Refuse([$"it is of {record.Parts.Count} ranks, and there are {session.World.Size}"]);
+        for (int rank = 0; rank < record.Parts.Count; rank++)
+        {
+            (FileStamp stamp, string part) = (record.Parts[rank], checkpoint.Part(rank));
+            if (stamp.File != Path.GetFileName(part)) return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint");
+            // What this rank does not see either is not waited for by its own.
+            if (stamp.DiffersInLength(part) is string change) return (null, $"{PlainText.Of(part)}: {change}");
+        }
         foreach (FileStamp table in record.Tables)
         {
             if (!folder.Tables.Contains(folder.Table(table.File))) return (null, $"{PlainText.Of(checkpoint.Record)}: there is no table {PlainText.Of(table.File)}");
@@ -135,14 +181,5 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
             if (differences.Length > 0)
                 throw new UserError($"{PlainText.Of(checkpoint.Path)}: this checkpoint is of another run than this launch: {string.Join("; ", differences)}");
         }
-    }
-
-    /// <summary>What is damaged of the ranks' parts, each of which looks at its own; empty: nothing. Collective, the same on all ranks.</summary>
-    private string TroubleOfParts(CheckpointFolder checkpoint, FileStamp own)
-    {
-        string part = checkpoint.Part(session.World.Rank);
-        string trouble = own.File != Path.GetFileName(part) ? $"{checkpoint.Record}: it is the record of another checkpoint"
-            : own.Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
-        return session.World.Allgather(trouble).FirstOrDefault(text => text != "") ?? "";
     }
 }
