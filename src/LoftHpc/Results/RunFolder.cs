@@ -94,7 +94,7 @@ public sealed class RunFolder
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UserError($"the run folder {path} cannot be made: {e.Message}", e);
+            throw new UserError($"the run folder {path} cannot be made: {e.Message}", e, ExitCodes.Environment);
         }
     }
 

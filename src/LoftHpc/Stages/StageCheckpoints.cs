@@ -33,12 +33,21 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
         // What is left of one that was never finished.
         session.OnRoot(checkpoint.Delete);
         FileStamp? own = null;
-        session.OnAllRanks(() =>
+        try
         {
-            checkpoint.Make();
-            StateFile.Write(checkpoint.Part(session.World.Rank), state);
-            own = FileStamp.Of(checkpoint.Part(session.World.Rank));
-        });
+            session.OnAllRanks(() =>
+            {
+                checkpoint.Make();
+                StateFile.Write(checkpoint.Part(session.World.Rank), state);
+                own = FileStamp.Of(checkpoint.Part(session.World.Rank));
+            });
+        }
+        catch (UserError)
+        {
+            // The other ranks' parts would take the last free bytes of a full disk. What has failed is what is told.
+            if (session.IsRoot) checkpoint.DeleteAnyhow();
+            throw;
+        }
         FileStamp[] parts = [.. session.World.Allgather(JsonSerializer.Serialize(own)).Select(stamp => JsonSerializer.Deserialize<FileStamp>(stamp)!)];
         session.OnRoot(() =>
         {
@@ -62,7 +71,14 @@ public sealed class StageCheckpoints(Session session, RunFolder folder, string s
         CheckpointFolder[] found = [];
         session.OnAllRanks(Find);
         long newest = session.World.Allreduce(found.Length > 0 ? found[0].Step : -1, MpiOperation.Max);
-        if (newest < 0) return false;
+        if (newest < 0)
+        {
+            session.OnRoot(() =>
+            {
+                foreach (CheckpointFolder unfinished in CheckpointFolder.Of(folder, stage)) unfinished.Delete();
+            });
+            return false;
+        }
         AwaitSight(CheckpointFolder.At(folder, stage, newest).Record, () =>
         {
             Find();

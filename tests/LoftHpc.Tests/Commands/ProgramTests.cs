@@ -41,6 +41,11 @@ public abstract class ProgramTests : IDisposable
 
     protected static int Occurrences(string text, string part) => text.Split(part).Length - 1;
 
+    /// <summary>For a command line of a shell.</summary>
+    protected static string Launcher(MpiFamily family, int ranks) => family == MpiFamily.OpenMpi
+        ? $"mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n {ranks}"
+        : $"mpiexec.mpich -n {ranks}";
+
     protected RunFolder Folder(string name) => RunFolder.At(Path.Combine(_folder.Path, "results", name));
 
     protected LaunchResult Start(MpiFamily family, int ranks, string command, params string[] overrides) => Start(family, ranks, null, command, overrides);
