@@ -45,6 +45,9 @@ if [[ -n $only ]]; then
 fi
 
 work=$(mktemp -d)
+# What a process of .NET that is killed leaves in the folder of temporary files.
+export TMPDIR=$work/tmp
+mkdir "$TMPDIR"
 cat >"$work/soak.yaml" <<'YAML'
 run: {seed: 4, device: cpu, threads: 1}
 network: {depth: 18, width: 3}

@@ -99,7 +99,7 @@ public static partial class DurableFile
         if (error.HResult is not (noSpace or quota)) return "";
         try
         {
-            string folder = Path.GetDirectoryName(Path.GetFullPath(Target(path))) ?? "/";
+            string folder = Directory.Exists(path) ? path : Path.GetDirectoryName(Path.GetFullPath(Target(path))) ?? "/";
             return string.Create(CultureInfo.InvariantCulture, $" ({new DriveInfo(folder).AvailableFreeSpace} bytes are free there)");
         }
         catch (Exception other) when (IsFailure(other) || other is ArgumentException or UserError)
