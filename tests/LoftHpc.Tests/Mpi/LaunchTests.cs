@@ -57,7 +57,7 @@ public class LaunchTests
 
     [SkippableTheory]
     [InlineData(MpiFamily.OpenMpi, "signal 9 (Killed)")]
-    [InlineData(MpiFamily.Mpich, "KILLED BY SIGNAL: 9")]
+    [InlineData(MpiFamily.Mpich, "Killed (signal 9)")]
     public void A_rank_that_is_killed_in_a_collective_ends_the_job(MpiFamily family, string launcher)
     {
         LaunchResult result = RunFailing(family, 3, "Launch.LastRankIsKilled");
