@@ -14,8 +14,9 @@ ARGS ?=
 CONFIG ?= configs/quick.yaml
 # Tests whose full name holds this text; empty: all.
 FILTER ?=
-# Inputs of each format that "make fuzz" tries, the number of the first one, and the format alone that is tried; empty: all.
-COUNT ?= 10000
+# Inputs of each format that "make fuzz" tries (10000), the number of the first one, and the format alone that is tried; empty: all.
+# Of "make soak": how many kills (200), and the seed of their moments.
+COUNT ?=
 SEED ?= 1
 FORMAT ?=
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
@@ -37,7 +38,7 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run run-loft compare plan comm-table test fuzz build bundle gpu-check setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare plan comm-table test fuzz soak build bundle gpu-check setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
@@ -57,7 +58,10 @@ test: ## install what the tests need, build, run every test
 	@build/test.sh
 
 fuzz: setup ## try COUNT mutated inputs of each format that is read: 10000, in a quarter of an hour
-	@build/fuzz.sh $(COUNT) $(SEED) $(FORMAT)
+	@build/fuzz.sh $(or $(COUNT),10000) $(SEED) $(FORMAT)
+
+soak: build ## kill ranks of small runs of every method COUNT times, and go on with each to the end: 200, in a quarter of an hour
+	@build/soak.sh $(or $(COUNT),200) $(SEED)
 
 build: setup ## build dist/lofthpc, the program: mpiexec -n 4 dist/lofthpc run --config FILE
 	@build/publish.sh

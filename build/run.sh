@@ -16,4 +16,7 @@ for ((i = 2; ; i++)); do
 done
 case " $* " in *" --resume=auto "* | *" --resume auto "* | *" run.resume=auto "*) free=$last ;; esac
 echo "Running $config on ${RANKS:=2} ranks into results/$free"
-exec build/launch.sh "$RANKS" dist/lofthpc run --config "$config" run.name="$free" "$@"
+# A make that is killed ends the run, or it would keep the next one out of its folder.
+with_parent=()
+if [[ -n ${MAKELEVEL:-} ]] && setpriv --pdeathsig TERM true 2>/dev/null; then with_parent=(setpriv --pdeathsig TERM); fi
+exec ${with_parent[@]+"${with_parent[@]}"} build/launch.sh "$RANKS" dist/lofthpc run --config "$config" run.name="$free" "$@"

@@ -1,10 +1,12 @@
+using System.Diagnostics;
+using System.Globalization;
 using System.Runtime.InteropServices;
 using TorchSharp;
 using static TorchSharp.torch;
 
 namespace LoftHpc.BrokenMachine;
 
-/// <summary>Ways in which a machine, or a library, computes wrongly.</summary>
+/// <summary>Ways in which a machine, or a library, computes wrongly, or a process ends.</summary>
 public static unsafe partial class Faults
 {
     /// <summary>Of the libtorch_cpu.so in which <see cref="HideCaches"/> knows its way.</summary>
@@ -12,6 +14,7 @@ public static unsafe partial class Faults
 
     private static Detour _pad = null!, _convolution = null!, _batchNorm = null!, _loss = null!, _add = null!;
     private static int _calls;
+    private static string _deadly = "";
 
     public static void Make(string what)
     {
@@ -53,8 +56,15 @@ public static unsafe partial class Faults
             case "version":
                 _ = Detour.At(NativeLibrary.GetExport(NativeLibrary.Load(TorchCpu()), "aoti_torch_abi_version"), (nint)(delegate* unmanaged<ulong>)&Version);
                 break;
+            case "death":
+                Process.GetCurrentProcess().Kill();
+                break;
+            case string file when file.StartsWith("death:", StringComparison.Ordinal):
+                _deadly = file["death:".Length..];
+                _ = Detour.At(NativeLibrary.GetExport(NativeLibrary.Load("libc.so.6"), "fsync"), (nint)(delegate* unmanaged<int, int>)&FlushOrDie);
+                break;
             default:
-                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are caches, memory, padding, convolution, late-convolution, late-hang, late-gradient, batch-norm, loss, optimizer, version");
+                throw new ArgumentException($"BROKEN_MACHINE={what}: allowed are death, death:FILE, caches, memory, padding, convolution, late-convolution, late-hang, late-gradient, batch-norm, loss, optimizer, version");
         }
     }
 
@@ -79,6 +89,16 @@ public static unsafe partial class Faults
     {
         string line = File.ReadLines("/proc/self/maps").First(line => line.EndsWith("/libtorch_cpu.so", StringComparison.Ordinal));
         return line[line.IndexOf('/', StringComparison.Ordinal)..];
+    }
+
+    /// <summary>SIGKILL where a file of this name is written, and not yet flushed to the disk.</summary>
+    [UnmanagedCallersOnly]
+    private static int FlushOrDie(int descriptor)
+    {
+        const int flush = 74;
+        string? file = new FileInfo(string.Create(CultureInfo.InvariantCulture, $"/proc/self/fd/{descriptor}")).LinkTarget;
+        if (file?.EndsWith(_deadly, StringComparison.Ordinal) == true) Process.GetCurrentProcess().Kill();
+        return (int)SystemCall(flush, descriptor);
     }
 
     /// <summary>2.11.0, as libtorch writes it.</summary>
@@ -163,6 +183,9 @@ public static unsafe partial class Faults
     private static nint Times(nint tensor, double factor) => ((delegate* unmanaged<nint, nint, nint>)Detour.Export("THSTensor_mul_scalar"))(tensor, Scalar(factor));
 
     private static nint Scalar(double value = 1.01) => ((delegate* unmanaged<double, nint>)Detour.Export("THSTorch_float64_to_scalar"))(value);
+
+    [LibraryImport("libc", EntryPoint = "syscall", SetLastError = false)]
+    private static partial nint SystemCall(nint number, nint argument);
 
     [LibraryImport("libc", EntryPoint = "mallopt")]
     private static partial int SetMalloc(int parameter, int value);

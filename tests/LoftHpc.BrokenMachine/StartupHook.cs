@@ -7,7 +7,7 @@ using LoftHpc.BrokenMachine;
 /// commas between:
 /// caches (oneDNN believes in caches of one byte, as on some virtual machines), memory (what is allocated holds NaN),
 /// padding (pads with NaN), late-convolution (gives NaN after a while), late-gradient (has NaN in the input gradient after a while), convolution, batch-norm, loss, optimizer (libtorch's own results, changed a little),
-/// version (libtorch says that it is 2.11).
+/// version (libtorch says that it is 2.11), death (SIGKILL, now), death:FILE (SIGKILL while a file whose path ends like this is written).
 /// what@1 breaks it on rank 1 only.
 /// </summary>
 internal static class StartupHook

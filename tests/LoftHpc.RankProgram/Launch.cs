@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using LoftHpc.Communication;
 using LoftHpc.Mpi;
 
@@ -50,6 +51,14 @@ public static class Launch
             new Thread(() => throw new InvalidOperationException("marker of the failure")).Start();
             Thread.Sleep(Timeout.Infinite);
         }
+        world.Barrier();
+    }
+
+    /// <summary>The last rank is killed while the others wait for it in a collective.</summary>
+    public static void LastRankIsKilled(ICommunicator world, string[] arguments)
+    {
+        Announce(world);
+        if (world.Rank == world.Size - 1) Process.GetCurrentProcess().Kill();
         world.Barrier();
     }
 

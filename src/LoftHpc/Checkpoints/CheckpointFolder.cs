@@ -63,4 +63,17 @@ public sealed record CheckpointFolder(string Path, string Stage, long Step)
             throw DurableFile.Failure(Path, error);
         }
     }
+
+    /// <summary>Removes the folder if that can be done.</summary>
+    public void DeleteAnyhow()
+    {
+        try
+        {
+            Delete();
+        }
+        catch (UserError)
+        {
+            // The next launch removes it.
+        }
+    }
 }

@@ -58,13 +58,21 @@ public sealed record FileStamp(string File, long Bytes, string Sha256)
 
     /// <summary>What differs at the start of a file; null: its first bytes are these.</summary>
     /// <param name="exactly">Whether it may not be longer.</param>
-    public string? Differs(string path, bool exactly)
+    public string? Differs(string path, bool exactly) => Look(path, file =>
+    {
+        if (exactly ? file.Length != Bytes : file.Length < Bytes) return $"it has {file.Length} bytes, and had {Bytes}";
+        return Of(File, file, Bytes) == this ? null : "its bytes have changed";
+    });
+
+    /// <summary>What differs of a file's length, which is quickly known; null: nothing.</summary>
+    public string? DiffersInLength(string path) => Look(path, file => file.Length == Bytes ? null : $"it has {file.Length} bytes, and had {Bytes}");
+
+    private static string? Look(string path, Func<FileStream, string?> look)
     {
         try
         {
             using FileStream file = RegularFile.OpenRead(path);
-            if (exactly ? file.Length != Bytes : file.Length < Bytes) return $"it has {file.Length} bytes, and had {Bytes}";
-            return Of(File, file, Bytes) == this ? null : "its bytes have changed";
+            return look(file);
         }
         catch (Exception error) when (error is FileNotFoundException or DirectoryNotFoundException)
         {

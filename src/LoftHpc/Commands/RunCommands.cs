@@ -13,6 +13,9 @@ namespace LoftHpc.Commands;
 /// <summary>The commands that work on run folders: which folder, which stages, what is shown.</summary>
 public static class RunCommands
 {
+    /// <summary>A launch that goes on may come right after the one before was killed, whose ranks take a moment to end.</summary>
+    private static readonly TimeSpan EndOfOther = TimeSpan.FromSeconds(10);
+
     public static void Pretrain(Session session)
     {
         CheckMethod(session);
@@ -139,10 +142,11 @@ public static class RunCommands
         RunFolder folder = Own(session);
         session.OnRoot(() =>
         {
+            // A launch that was killed at once has left nothing but the folder.
+            if (session.Resumes && !folder.IsBegun && RunFolder.IsEmpty(folder.Path)) return;
             if (!session.Resumes || !folder.IsBegun)
             {
-                // A launch that was killed at once has left nothing but the folder.
-                RunFolder.Create(run.Folder, run.Name, run.Overwrite || (session.Resumes && RunFolder.IsEmpty(folder.Path)));
+                RunFolder.Create(run.Folder, run.Name, run.Overwrite);
                 return;
             }
             string[] keys = [.. RunConfigRules.DifferencesOfRuns(RunConfigLoader.Load(folder.Config), session.Config)];
@@ -189,7 +193,7 @@ public static class RunCommands
         {
             // A copy of this file must not overwrite runs, or go on with them, unasked.
             RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false, Resume = ResumeChoice.Never } };
-            launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record);
+            launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info);
         });
         // A filter: it runs before the job is ended on all ranks.
         bool Ended(Exception error)

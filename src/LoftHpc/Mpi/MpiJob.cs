@@ -44,7 +44,7 @@ public static partial class MpiJob
             return error.ExitCode;
         }
         _mark = OpenMark();
-        AppDomain.CurrentDomain.UnhandledException += (_, e) => Fail(runtime, e.ExceptionObject.ToString() ?? "", ExitCodes.Failure);
+        AppDomain.CurrentDomain.UnhandledException += (_, e) => FailOnThread(runtime, e.ExceptionObject);
 
         // The handlers below act in exception filters, that is before the stack unwinds: Dispose calls on the way up
         // may be collective (MPI_Comm_free) and would wait for ranks that never come.
@@ -205,6 +205,19 @@ public static partial class MpiJob
         if (LeaveMark(exitCode)) Print($"{message} ({Where(runtime)})");
         if (runtime.World.Size > 1 || runtime.Family is not null) Abort(runtime, exitCode);
         return true;
+    }
+
+    /// <summary>An error on a thread of its own, which nobody catches; without MPI too the process ends here.</summary>
+    private static void FailOnThread(MpiRuntime runtime, object error)
+    {
+        if (error is not UserError known)
+        {
+            Fail(runtime, error.ToString() ?? "", ExitCodes.Failure);
+            return;
+        }
+        int exitCode = known.ExitCode;
+        EndJob(runtime, known.Message, exitCode);
+        Environment.Exit(exitCode);
     }
 
     private static bool Fail(MpiRuntime runtime, string trace, int exitCode)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Runtime.InteropServices;
 using System.Text;
 
@@ -89,7 +90,23 @@ public static partial class DurableFile
     /// <summary>A file that cannot be written, in one line.</summary>
     internal static UserError Failure(string path, Exception error) =>
         // .NET names the file at the end of some texts, and there it is the one aside.
-        new($"{PlainText.Of(path)}: cannot be written: {PlainText.Visible(error.Message.Split(" : '")[0])}", error, ExitCodes.Environment);
+        new($"{PlainText.Of(path)}: cannot be written: {PlainText.Visible(error.Message.Split(" : '")[0])}{Room(path, error)}", error, ExitCodes.Environment);
+
+    /// <summary>On a full disk, or where a quota is used up, what is free.</summary>
+    private static string Room(string path, Exception error)
+    {
+        const int noSpace = 28, quota = 122;
+        if (error.HResult is not (noSpace or quota)) return "";
+        try
+        {
+            string folder = Directory.Exists(path) ? path : Path.GetDirectoryName(Path.GetFullPath(Target(path))) ?? "/";
+            return string.Create(CultureInfo.InvariantCulture, $" ({new DriveInfo(folder).AvailableFreeSpace} bytes are free there)");
+        }
+        catch (Exception other) when (IsFailure(other) || other is ArgumentException or UserError)
+        {
+            return "";
+        }
+    }
 
     /// <summary>Removes a file if that can be done.</summary>
     internal static void Remove(string path)
@@ -120,10 +137,17 @@ public static partial class DurableFile
     /// </summary>
     internal static void FlushFolder(string folder)
     {
-        int descriptor = Open(folder, 0);
+        int descriptor = OpenToRead(folder);
         if (descriptor < 0) return;
         _ = Fsync(descriptor);
         _ = Close(descriptor);
+    }
+
+    /// <summary>Opens a file or folder for nothing but reading, without asking for a lock; below 0 where that fails.</summary>
+    internal static int OpenToRead(string path)
+    {
+        const int closedInChildren = 0x80000;
+        return Open(path, closedInChildren);
     }
 
     /// <summary>Makes a folder; false if something of that name exists. One system call: of two runs that try, one succeeds.</summary>

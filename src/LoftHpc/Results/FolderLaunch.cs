@@ -11,20 +11,21 @@ public sealed class FolderLaunch
 
     private readonly Lock _gate = new();
     private readonly RunFolder _folder;
-    private readonly FileStream _lock;
+    private readonly FolderLock _lock;
     private bool _ended;
 
     /// <param name="config">The resolved config of the launch, in YAML.</param>
     /// <param name="record">The launch, for the manifest.</param>
+    /// <param name="wait">How long another launch, which may be about to end, is waited for.</param>
+    /// <param name="tell">Gets a line where that takes longer.</param>
     /// <exception cref="UserError">Another launch works in the folder, or it cannot be written.</exception>
-    public FolderLaunch(RunFolder folder, string config, LaunchRecord record)
+    public FolderLaunch(RunFolder folder, string config, LaunchRecord record, TimeSpan wait = default, Action<string>? tell = null)
     {
         _folder = folder;
-        _lock = folder.Lock();
+        _lock = folder.Lock(wait, tell);
         try
         {
-            _lock.Write(new byte[ReserveBytes]);
-            _lock.Flush(flushToDisk: true);
+            _lock.Reserve(ReserveBytes);
             // What a launch was writing when it was killed.
             foreach (string part in Directory.EnumerateFiles(folder.Path, DurableFile.Aside("*"))) File.Delete(part);
             if (!GoesOn(record.Command)) DurableFile.WriteText(folder.ConfigOf(record.Command), config);
@@ -32,7 +33,7 @@ public sealed class FolderLaunch
         }
         catch (Exception error)
         {
-            Release();
+            _lock.Dispose();
             if (DurableFile.IsFailure(error)) throw DurableFile.Failure(folder.Path, error);
             throw;
         }
@@ -68,22 +69,9 @@ public sealed class FolderLaunch
             if (_ended) return;
             _ended = true;
             Signals.Ending -= EndAnyhow;
-            Release();
-            RunManifest.End(_folder.Manifest, DateTimeOffset.UtcNow, exitCode);
-        }
-    }
-
-    /// <summary>Gives back the lock, and with it the reserve: the file is deleted when it is closed.</summary>
-    private void Release()
-    {
-        try
-        {
-            _lock.SetLength(0);
+            // Before the manifest is written: with the lock goes the reserve.
             _lock.Dispose();
-        }
-        catch (Exception error) when (DurableFile.IsFailure(error))
-        {
-            // The folder is gone.
+            RunManifest.End(_folder.Manifest, DateTimeOffset.UtcNow, exitCode);
         }
     }
 }

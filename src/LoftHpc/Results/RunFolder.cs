@@ -8,8 +8,6 @@ namespace LoftHpc.Results;
 /// </summary>
 public sealed class RunFolder
 {
-    private const string LockFile = ".lock";
-
     private RunFolder(string path) => Path = path;
 
     public string Path { get; }
@@ -99,7 +97,7 @@ public sealed class RunFolder
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new UserError($"the run folder {path} cannot be made: {e.Message}", e);
+            throw new UserError($"the run folder {path} cannot be made: {e.Message}", e, ExitCodes.Environment);
         }
     }
 
@@ -121,23 +119,8 @@ public sealed class RunFolder
     }
 
     /// <summary>Keeps other launches out of the folder until it is disposed.</summary>
-    /// <exception cref="UserError">Another launch works in it, or it cannot be written.</exception>
-    public FileStream Lock()
-    {
-        string file = DurableFile.Target(In(Path, LockFile));
-        try
-        {
-            return new FileStream(file, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None, 0, FileOptions.DeleteOnClose);
-        }
-        catch (Exception e) when (e is DirectoryNotFoundException or UnauthorizedAccessException)
-        {
-            throw DurableFile.Failure(Path, e);
-        }
-        catch (IOException e)
-        {
-            throw new UserError($"{Path}: another launch works in this folder ({e.Message})", e);
-        }
-    }
+    /// <inheritdoc cref="FolderLock.Take"/>
+    public FolderLock Lock(TimeSpan wait = default, Action<string>? tell = null) => FolderLock.Take(Path, wait, tell);
 
     /// <summary>Whether this folder is the other one, or holds it, through whatever links.</summary>
     public bool Contains(RunFolder other) => $"{Real(other.Path)}/".StartsWith($"{Real(Path)}/", StringComparison.Ordinal);
@@ -200,7 +183,7 @@ public sealed class RunFolder
 
     /// <summary>Whether a folder is there, with nothing in it but what a launch leaves that dies before it has written its config.</summary>
     public static bool IsEmpty(string path) => Directory.Exists(path)
-        && Directory.EnumerateFileSystemEntries(path).All(entry => entry == In(path, LockFile) || entry == DurableFile.Aside(new RunFolder(path).Config));
+        && Directory.EnumerateFileSystemEntries(path).All(entry => entry == In(path, FolderLock.FileName) || entry == DurableFile.Aside(new RunFolder(path).Config));
 
     private static string In(string folder, string name) => System.IO.Path.Combine(folder, name);
 }

@@ -14,6 +14,9 @@ namespace LoftHpc.Stages;
 public sealed class StageCheckpoints(
     Session session, RunFolder folder, string stage, TrainingLoop loop, ITrainingMethod method, Action<StateArchive>? other = null)
 {
+    /// <summary>The time for which NFS may remember what a folder held.</summary>
+    private static readonly TimeSpan SightTime = TimeSpan.FromSeconds(60);
+
     private readonly Stopwatch _sinceLast = Stopwatch.StartNew();
     private string? _last;
 
@@ -43,19 +46,29 @@ public sealed class StageCheckpoints(
         // What is left of one that was never finished.
         session.OnRoot(checkpoint.Delete);
         FileStamp? own = null;
-        session.OnAllRanks(() =>
+        try
         {
-            checkpoint.Make();
-            StateFile.Write(checkpoint.Part(session.World.Rank), Archive);
-            own = FileStamp.Of(checkpoint.Part(session.World.Rank));
-        });
+            session.OnAllRanks(() =>
+            {
+                checkpoint.Make();
+                StateFile.Write(checkpoint.Part(session.World.Rank), Archive);
+                own = FileStamp.Of(checkpoint.Part(session.World.Rank));
+            });
+        }
+        catch (UserError)
+        {
+            // The other ranks' parts would take the last free bytes of a full disk. What has failed is what is told.
+            if (session.IsRoot) checkpoint.DeleteAnyhow();
+            throw;
+        }
         FileStamp[] parts = [.. session.World.Allgather(JsonSerializer.Serialize(own)).Select(stamp => JsonSerializer.Deserialize<FileStamp>(stamp)!)];
         session.OnRoot(() =>
         {
             new CheckpointRecord(
                 CheckpointRecord.CurrentFormat, stage, step, RunConfigLoader.ToYaml(session.Config), session.Data.Fingerprint, parts,
                 [.. folder.Tables.Where(File.Exists).Select(FileStamp.Of)]).Write(checkpoint.Record);
-            foreach (CheckpointFolder old in CheckpointFolder.Of(folder, stage).Where(other => other.Step < step).Skip(Config.Keep - 1)) old.Delete();
+            CheckpointFolder[] before = [.. CheckpointFolder.Of(folder, stage).Where(other => other.Step < step)];
+            foreach (CheckpointFolder old in before.Except(before.Where(other => other.IsCommitted).Take(Config.Keep - 1))) old.Delete();
         });
         _last = checkpoint.Path;
         session.Limits.CheckpointTime = clock.Elapsed;
@@ -81,10 +94,23 @@ public sealed class StageCheckpoints(
     public bool TryResume()
     {
         CheckpointFolder[] found = [];
-        session.OnRoot(() => found = [.. CheckpointFolder.Of(folder, stage).Where(checkpoint => checkpoint.IsCommitted)]);
+        session.OnAllRanks(Find);
+        long newest = session.World.Allreduce(found.Length > 0 ? found[0].Step : -1, MpiOperation.Max);
+        if (newest < 0)
+        {
+            session.OnRoot(() =>
+            {
+                foreach (CheckpointFolder unfinished in CheckpointFolder.Of(folder, stage)) unfinished.Delete();
+            });
+            return false;
+        }
+        AwaitSight(CheckpointFolder.At(folder, stage, newest).Record, () =>
+        {
+            Find();
+            return !session.IsRoot || (found.Length > 0 && found[0].Step >= newest);
+        });
         int count = found.Length;
         session.World.Broadcast(new Span<int>(ref count), 0);
-        if (count == 0) return false;
         for (int i = 0; i < count; i++)
         {
             (CheckpointRecord? record, string trouble, long step) = (null, "", 0);
@@ -104,6 +130,8 @@ public sealed class StageCheckpoints(
                 FileStamp[] parts = JsonSerializer.Deserialize<FileStamp[]>(session.World.Broadcast(JsonSerializer.Serialize(record?.Parts), 0))!;
                 writers = parts.Length;
                 moves = writers != session.World.Size || otherParts != 0;
+                int[] read = moves ? [.. Enumerable.Range(0, writers)] : [session.World.Rank];
+                AwaitSight(checkpoint.Path, () => read.All(writer => parts[writer].DiffersInLength(checkpoint.Part(writer)) is null));
                 trouble = TroubleOfParts(checkpoint, parts);
             }
             if (trouble != "")
@@ -120,8 +148,9 @@ public sealed class StageCheckpoints(
             if (moves) session.Reporter.Info($"{stage}: a checkpoint of {writers} ranks goes on with {session.World.Size}{(lost is null ? "" : $": {lost}")}");
             session.OnRoot(() =>
             {
-                foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
+                // In this order: a newer one without its rows would be gone on with, were it to be seen again.
                 foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Step > step)) newer.Delete();
+                foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
             });
             _last = checkpoint.Path;
             session.Reporter.Info($"{stage}: goes on after step {step}, from {checkpoint.Path}");
@@ -129,6 +158,32 @@ public sealed class StageCheckpoints(
         }
         throw new UserError(
             $"{PlainText.Of(folder.Checkpoints)}: none of the {count} checkpoints of {stage} is whole; delete this folder to start the stage anew", ExitCodes.Environment);
+
+        void Find() => found = [.. CheckpointFolder.Of(folder, stage).Where(checkpoint => checkpoint.IsCommitted)];
+    }
+
+    /// <summary>
+    /// Lets ranks that do not see what another one sees look again for a while: on another node a folder may be listed as it was some
+    /// time ago. Collective.
+    /// </summary>
+    private void AwaitSight(string path, Func<bool> isSeen)
+    {
+        bool seen = false;
+        session.OnAllRanks(() => seen = isSeen());
+        string[] blind = [.. session.World.Allgather(seen ? "" : $"rank {session.World.Rank} on {Environment.MachineName}").Where(rank => rank != "")];
+        if (blind.Length == 0) return;
+        session.Reporter.Info($"{path}: not seen as a whole yet by {blind[0]}{(blind.Length > 1 ? $" and {blind.Length - 1} more" : "")}; waiting up to {SightTime.TotalSeconds:F0} s");
+        Stopwatch waited = Stopwatch.StartNew();
+        session.OnAllRanks(() =>
+        {
+            while (!seen && waited.Elapsed < SightTime)
+            {
+                Thread.Sleep(200);
+                // NFS looks whether what it remembers of a folder still holds when the folder is listed.
+                _ = CheckpointFolder.Of(folder, stage);
+                seen = isSeen();
+            }
+        });
     }
 
     /// <summary>Removes the checkpoints of a stage that is finished. Collective.</summary>
@@ -157,6 +212,13 @@ public sealed class StageCheckpoints(
             return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint", false);
         Refuse([.. RunConfigRules.DifferencesOfRuns(before, session.Config)]);
         if (record.Data != session.Data.Fingerprint) Refuse(["the images are others"]);
+        for (int rank = 0; rank < record.Parts.Count; rank++)
+        {
+            (FileStamp stamp, string part) = (record.Parts[rank], checkpoint.Part(rank));
+            if (stamp.File != Path.GetFileName(part)) return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint", false);
+            // What this rank does not see either is not waited for by its own.
+            if (stamp.DiffersInLength(part) is string change) return (null, $"{PlainText.Of(part)}: {change}", false);
+        }
         foreach (FileStamp table in record.Tables)
         {
             if (!folder.Tables.Contains(folder.Table(table.File))) return (null, $"{PlainText.Of(checkpoint.Record)}: there is no table {PlainText.Of(table.File)}", false);
@@ -180,8 +242,7 @@ public sealed class StageCheckpoints(
         for (int writer = session.World.Rank; writer < parts.Length && trouble == ""; writer += session.World.Size)
         {
             string part = checkpoint.Part(writer);
-            trouble = parts[writer].File != Path.GetFileName(part) ? $"{checkpoint.Record}: it is the record of another checkpoint"
-                : parts[writer].Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
+            trouble = parts[writer].Differs(part, exactly: true) is string change ? $"{part}: {change}" : "";
         }
         return session.World.Allgather(trouble).FirstOrDefault(text => text != "") ?? "";
     }

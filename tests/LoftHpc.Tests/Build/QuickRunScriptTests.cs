@@ -51,6 +51,23 @@ public sealed class QuickRunScriptTests : IDisposable
         Assert.Contains(" dist/lofthpc run --config configs/quick.yaml run.name=quick run.seed=2 \n", command, StringComparison.Ordinal);
     }
 
+    /// <summary>Whoever kills make by SIGKILL wants to go on at once.</summary>
+    [SkippableFact]
+    public void A_make_that_is_killed_ends_the_run()
+    {
+        Skip.IfNot(Repository.HasProgram("setpriv"), "setpriv is not installed");
+        Skip.IfNot(Repository.HasProgram("make"), "make is not installed");
+        _tree.Add("mpiexec", $"[[ $1 == --version ]] && exit; trap 'touch {_tree.Path}/ended; exit' TERM; touch {_tree.Path}/begun; while true; do sleep 0.02; done");
+        File.WriteAllText(Path.Combine(_tree.Path, "Makefile"), "SHELL := /bin/bash\nrun:\n\t@build/run.sh configs/quick.yaml\n");
+        (int exitCode, string output, string error) = Repository.Run("bash", ["-c", $"""
+            cd {_tree.Path}; make run & make=$!
+            until [[ -e begun ]]; do kill -0 $make || exit 98; sleep 0.02; done
+            kill -9 $make
+            until [[ -e ended ]]; do sleep 0.02; done
+            """], new Dictionary<string, string?> { ["PATH"] = _tree.First, ["RANKS"] = "2", ["MPIEXEC"] = null, ["MAKELEVEL"] = null, ["MAKEFLAGS"] = null });
+        Assert.True(exitCode == 0, output + error);
+    }
+
     private string Run(string version, string argument = "run.seed=2")
     {
         _tree.Add("mpiexec", $"[[ $1 == --version ]] && {{ echo '{version}'; exit 0; }}; echo mpiexec \"$@\" ''");

@@ -13,7 +13,6 @@ public sealed class DiskTests : ProgramTests
     [SkippableTheory]
     [InlineData(1, 200)]
     [InlineData(1, 1500)]
-    [InlineData(2, 900)]
     [InlineData(2, 2300)]
     public void A_full_disk_ends_the_launch_in_one_line(int ranks, int kibibytes)
     {
@@ -78,8 +77,4 @@ public sealed class DiskTests : ProgramTests
         Skip.If(MpiLauncher.RunAlone(["unshare", "-rm", "bash", "-c", $"mkdir -p {TemporaryPath}/try && mount -t tmpfs none {TemporaryPath}/try"]).ExitCode != 0, "this system allows no mounts of one's own (unshare -rm)");
         return MpiLauncher.RunAlone(["unshare", "-rm", "bash", "-c", $"{mount} && {{ {launcher} {MpiLauncher.LoftHpc} {command}; code=$?; cp -a disk/. kept; exit $code; }}"]);
     }
-
-    private static string Launcher(MpiFamily family, int ranks) => family == MpiFamily.OpenMpi
-        ? $"mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n {ranks}"
-        : $"mpiexec.mpich -n {ranks}";
 }

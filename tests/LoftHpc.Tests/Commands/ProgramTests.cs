@@ -18,6 +18,9 @@ public abstract class ProgramTests : IDisposable
         evaluate: {batch: 16}
         """;
 
+    /// <summary>Columns that hold times, and the memory of a process.</summary>
+    private static readonly string[] OfLaunches = ["seconds", "images_per_second", "data_seconds", "peak_memory_bytes"];
+
     private readonly TemporaryFolder _folder = new();
 
     protected ProgramTests()
@@ -37,6 +40,11 @@ public abstract class ProgramTests : IDisposable
     }
 
     protected static int Occurrences(string text, string part) => text.Split(part).Length - 1;
+
+    /// <summary>For a command line of a shell.</summary>
+    protected static string Launcher(MpiFamily family, int ranks) => family == MpiFamily.OpenMpi
+        ? $"mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n {ranks}"
+        : $"mpiexec.mpich -n {ranks}";
 
     protected RunFolder Folder(string name) => RunFolder.At(Path.Combine(_folder.Path, "results", name));
 
@@ -66,5 +74,29 @@ public abstract class ProgramTests : IDisposable
             (a.DenseWeights, b.DenseWeights), (a.TicketWeights, b.TicketWeights), (a.FilterNorms.Path, b.FilterNorms.Path),
             (a.FilterDistance.Path, b.FilterDistance.Path), (a.Ticket.Path, b.Ticket.Path), (a.Summary.Path, b.Summary.Path),
         }) Xunit.Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(two)), one);
+    }
+
+    /// <summary>Two runs have left the same files with the same bytes, but for times and records of launches.</summary>
+    protected void MustBeSame(string name, string other)
+    {
+        string[] files = [.. Files(name)];
+        Xunit.Assert.Equal(files, Files(other));
+        Xunit.Assert.Contains("dense.safetensors", files);
+        foreach (string file in files.Where(file => !file.StartsWith("config", StringComparison.Ordinal) && file != "manifest.json"))
+        {
+            (string one, string two) = (Path.Combine(Folder(name).Path, file), Path.Combine(Folder(other).Path, file));
+            if (file.EndsWith(".csv", StringComparison.Ordinal)) Xunit.Assert.Equal(WithoutTimes(one), WithoutTimes(two));
+            else if (!file.EndsWith(".png", StringComparison.Ordinal)) Xunit.Assert.True(File.ReadAllBytes(one).SequenceEqual(File.ReadAllBytes(two)), file);
+        }
+    }
+
+    protected IEnumerable<string> Files(string name) =>
+        Directory.EnumerateFileSystemEntries(Folder(name).Path).Select(path => Path.GetFileName(path)!).Order(StringComparer.Ordinal);
+
+    private static List<string> WithoutTimes(string table)
+    {
+        string[][] lines = [.. File.ReadLines(table).Select(line => line.Split(','))];
+        int[] columns = [.. Enumerable.Range(0, lines[0].Length).Where(column => !OfLaunches.Contains(lines[0][column]))];
+        return [.. lines.Select(line => $"{Path.GetFileName(table)}: {string.Join(',', columns.Select(column => line[column]))}")];
     }
 }

@@ -56,6 +56,17 @@ public class LaunchTests
     }
 
     [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi, "signal 9 (Killed)")]
+    [InlineData(MpiFamily.Mpich, "Killed (signal 9)")]
+    public void A_rank_that_is_killed_in_a_collective_ends_the_job(MpiFamily family, string launcher)
+    {
+        LaunchResult result = RunFailing(family, 3, "Launch.LastRankIsKilled");
+        MustFail(result);
+        Assert.Contains(launcher, result.Output + result.Error, StringComparison.Ordinal);
+        Assert.Empty(ErrorLines(result));
+    }
+
+    [SkippableTheory]
     [InlineData(MpiFamily.OpenMpi)]
     [InlineData(MpiFamily.Mpich)]
     public void A_failure_on_another_thread_ends_the_job(MpiFamily family)
