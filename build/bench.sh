@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds and runs the benchmarks; their tables are for docs/speed.md. Arguments: step, precision, collectives, staging, scaling, loft, methods,
+# Builds and runs the benchmarks; their tables are for docs/speed.md. Arguments: step, precision, collectives, staging, scaling, loft, checkpoint, methods,
 # mpi.net (default: all).
 # MPIEXEC and MPICC, of one MPI, name another one than Open MPI; mpi.net always runs under MPICH.
 set -euo pipefail
@@ -9,7 +9,7 @@ output=src/LoftHpc.Benchmarks/bin/Release/net10.0/linux-x64
 first_of() { command -v "$1" || echo "$2"; }
 export MPIEXEC=${MPIEXEC:-$(first_of mpiexec.openmpi mpiexec)}
 two=() methods=0 mpi_net=0
-for name in "${@:-step precision collectives staging scaling loft methods mpi.net}"; do
+for name in "${@:-step precision collectives staging scaling loft checkpoint methods mpi.net}"; do
     for word in $name; do
         case $word in
             methods) methods=1 ;;

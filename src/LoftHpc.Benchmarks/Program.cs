@@ -9,7 +9,7 @@ using LoftHpc.Results;
 
 // lofthpc-benchmarks pytorch PYTHON SCRIPT [section.key=value ...], on 1 rank, and ranks [section.key=value ...], on 2 and more:
 // training on the device of a launch. lofthpc-benchmarks NAME ...: measures pairs on ranks of one thread each, and prints one
-// table. On 2 ranks: step, precision, collectives, staging, scaling, loft, and mpi.net, which needs a library of the MPICH family;
+// table. On 2 ranks: step, precision, collectives, staging, scaling, loft, checkpoint, and mpi.net, which needs a library of the MPICH family;
 // on 4: methods.
 NativeEnvironment.Prepare();
 LauncherTerminal.KeepConsolePlain();
@@ -32,6 +32,7 @@ return MpiJob.Run(mpi =>
             ["staging"] = timer => StagingBenchmark.Run(timer, reporter.Result),
             ["scaling"] = ScalingBenchmark.Run,
             ["loft"] = LoftBenchmark.Run,
+            ["checkpoint"] = CheckpointBenchmark.Run,
             ["mpi.net"] = timer => MpiNetBenchmark.Run(timer, mpi.WorldThroughMpiNet()),
         },
         4 => new() { ["methods"] = MethodsBenchmark.Run },

@@ -5,7 +5,7 @@ namespace LoftHpc.Tests.Architecture;
 
 /// <summary>
 /// A clock that is set, by hand or by NTP, changes no duration: those come from Stopwatch, which counts on. The time of the day is
-/// read only to be shown, or for the record, and is compared with nothing.
+/// read only to be shown, or for the record, and is compared with nothing but the end of a job that Slurm tells, once.
 /// </summary>
 public sealed partial class ClockTests
 {
