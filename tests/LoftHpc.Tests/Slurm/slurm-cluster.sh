@@ -118,6 +118,8 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
 KillWait=5
+# Finished jobs can be asked for as long as tests run.
+MinJobAge=3600
 # A node that does not answer for so long is down.
 SlurmdTimeout=30
 MailProg=/bin/true
