@@ -52,36 +52,32 @@ public sealed class JobScriptTests(SlurmCluster cluster) : JobTests(cluster)
         Assert.All((string[])["n1", "n2"], host => Assert.Contains($"\"{host}\"", manifest, StringComparison.Ordinal));
     }
 
-    /// <summary>The signal that Slurm sends before a time limit, to the script; and one to the ranks, as when a job is preempted.</summary>
+    /// <summary>
+    /// By the signal that Slurm sends the script before a time limit, and by one to the ranks, as when a job is preempted. (To the end,
+    /// and with which bytes: <see cref="LongJobTests"/>.)
+    /// </summary>
     [SkippableFact]
-    public void A_job_that_is_asked_to_stop_goes_back_to_the_queue_and_on()
+    public void A_job_that_is_asked_to_stop_goes_back_to_the_queue_and_on_but_one_that_is_cancelled_does_not()
     {
         NeedMpi("openmpi", "mpich");
-        Write("long.yaml", Tiny, ("pretrain: { epochs: 1,", "pretrain: { epochs: 120, method: loft, local_steps: 2,"));
+        Write("long.yaml", Tiny, ("pretrain: { epochs: 1,", "pretrain: { epochs: 10000, method: loft, local_steps: 2,"));
         string[] options = ["--nodes=2", "--ntasks-per-node=1"];
         string asked = Submit("openmpi", options, ["long.yaml", "run.name=asked"]), preempted = Submit("mpich", options, ["long.yaml", "run.name=preempted"]);
         Send(["--batch", "--signal=USR1"], asked, "asked");
         Send(["--signal=TERM"], preempted, "preempted");
-        foreach (JobEnd end in (JobEnd[])[Wait(asked), Wait(preempted)])
+        WaitForLog(asked, "pretrain: goes on after step ");
+        WaitForLog(preempted, "pretrain: goes on after step ");
+        // One that cannot go on from where it is yet would be ended at once.
+        Send([], asked, "asked", epochs: 1);
+        Send([], preempted, "preempted", epochs: 1);
+        foreach (string job in (string[])[asked, preempted])
         {
-            end.MustBe("COMPLETED", "0:0");
+            JobEnd end = Wait(job);
+            end.MustBe("CANCELLED", "75:0");
             Assert.Equal("1", end.Restarts);
-            Assert.Contains("the same command with --resume auto goes on from there", end.Log, StringComparison.Ordinal);
-            Assert.Contains("pretrain: goes on after step ", end.Log, StringComparison.Ordinal);
+            Assert.Equal(2, end.Log.Split("the same command with --resume auto goes on from there").Length - 1);
+            Assert.Contains($"the job was cancelled; scontrol requeue {job} goes on from its checkpoint", end.Log, StringComparison.Ordinal);
         }
-    }
-
-    [SkippableFact]
-    public void A_job_that_is_cancelled_writes_a_checkpoint_and_stays_away()
-    {
-        Write("long.yaml", Tiny, ("pretrain: { epochs: 1,", "pretrain: { epochs: 1000,"));
-        string job = Submit("openmpi", ["--nodes=2", "--ntasks-per-node=1"], ["long.yaml", "run.name=cancelled"]);
-        Send([], job, "cancelled");
-        JobEnd end = Wait(job);
-        end.MustBe("CANCELLED", "75:0");
-        Assert.Equal("0", end.Restarts);
-        Assert.Contains($"the job was cancelled; scontrol requeue {job} goes on from its checkpoint", end.Log, StringComparison.Ordinal);
-        Assert.NotEmpty(Directory.GetFiles(Path.Combine(Folder, "results", "cancelled", "checkpoints"), "commit.json", SearchOption.AllDirectories));
     }
 
     /// <summary>A task that fails fails alone, with the program's own exit code.</summary>
@@ -109,10 +105,8 @@ public sealed class JobScriptTests(SlurmCluster cluster) : JobTests(cluster)
     [SkippableFact]
     public void A_chain_draws_several_tickets_from_one_pre_training()
     {
-        NeedMpi("mpich");
         Write("tiny.yaml", Tiny);
-        string[] lines = Cluster.Run(Repository.File("slurm", "chain.sh"), ["--ntasks=2", "tiny.yaml", "0.25,0.75", "run.seed=3"], Folder, Variables("mpich")).Split('\n');
-        string[] jobs = [.. lines.SelectMany(line => line.Split(':')[0].Split(' ', ',').Where(word => int.TryParse(word, out _)))];
+        string[] jobs = Chain("mpich", ["--ntasks=2"], "tiny.yaml", "0.25,0.75", "run.seed=3");
         Assert.Equal(5, jobs.Length);
         Assert.All(jobs, job => Wait(job).MustBe("COMPLETED", "0:0"));
         string dense = $"tiny-job{jobs[0]}";

@@ -54,6 +54,16 @@ public abstract class JobTests(SlurmCluster cluster) : IDisposable
         return cluster.Submit(Folder, script, options, arguments, Variables(mpi, variables));
     }
 
+    /// <summary>Submits a chain.</summary>
+    /// <returns>Its jobs, the pre-training first.</returns>
+    protected string[] Chain(string mpi, IEnumerable<string> options, params string[] arguments)
+    {
+        NeedMpi(mpi);
+        string said = cluster.Run(Repository.File("slurm", "chain.sh"), [.. options, .. arguments], Folder, Variables(mpi));
+        // "job 8: ...", "jobs 9, 10: ..."
+        return [.. said.Split('\n').SelectMany(line => line.Split(':')[0].Split(' ', ',').Where(word => int.TryParse(word, out _)))];
+    }
+
     protected JobEnd Wait(string job, int timeoutSeconds = 240)
     {
         JobEnd end = cluster.Wait(Folder, job, timeoutSeconds);
@@ -66,18 +76,37 @@ public abstract class JobTests(SlurmCluster cluster) : IDisposable
     protected JobEnd Run(string mpi, IEnumerable<string> options, IEnumerable<string> arguments, params (string Name, string? Value)[] variables) =>
         Wait(Submit(mpi, options, arguments, variables: variables));
 
-    /// <summary>scancel, once a job's run has trained for some epochs.</summary>
-    protected void Send(IEnumerable<string> options, string job, string run)
+    /// <summary>scancel, once a job's run has trained for some more epochs.</summary>
+    protected void Send(IEnumerable<string> options, string job, string run, int epochs = 3)
+    {
+        WaitForEpochs(job, run, epochs);
+        cluster.Run("scancel", [.. options, job]);
+    }
+
+    /// <summary>Until a job's run has trained for some epochs more than now.</summary>
+    protected void WaitForEpochs(string job, string run, int epochs)
     {
         string metrics = Path.Combine(Folder, "results", run, "metrics.csv");
-        DateTime end = DateTime.UtcNow.AddSeconds(120);
-        while (!File.Exists(metrics) || File.ReadAllLines(metrics).Length <= 3)
+        int Rows() => File.Exists(metrics) ? File.ReadLines(metrics).Count() : 0;
+        int before = Rows();
+        WaitUntil(job, () => Rows() >= before + epochs);
+    }
+
+    protected void WaitForLog(string job, string text)
+    {
+        string log = Path.Combine(Folder, $"lofthpc-{job}.log");
+        WaitUntil(job, () => File.Exists(log) && File.ReadAllText(log).Contains(text, StringComparison.Ordinal));
+    }
+
+    protected void WaitUntil(string job, Func<bool> isSo)
+    {
+        DateTime end = DateTime.UtcNow.AddSeconds(240);
+        while (!isSo())
         {
-            if (DateTime.UtcNow > end || cluster.Field(job, "JobState") is not ("PENDING" or "CONFIGURING" or "RUNNING"))
-                Assert.Fail($"job {job} does not train: {Wait(job, timeoutSeconds: 0).Log}");
+            if (DateTime.UtcNow > end || cluster.Field(job, "JobState") is not ("PENDING" or "CONFIGURING" or "RUNNING" or "COMPLETING"))
+                Assert.Fail($"job {job} has not come so far: {Wait(job, timeoutSeconds: 0).Log}");
             Thread.Sleep(50);
         }
-        cluster.Run("scancel", [.. options, job]);
     }
 }
 

@@ -65,6 +65,7 @@ stop() {
 # Every node in a host name and /etc/hosts of its own: Open MPI names its shared memory by host and local rank, so that ranks
 # of two nodes of one name would write into each other's.
 start_node() { # NODE
+    mkdir -p "$folder/spool.$1" "$folder/tmp.$1"
     unshare --uts --mount --propagation slave bash -euc \
         'hostname "$0"; mount --bind "$1/hosts" /etc/hosts; readlink /proc/self/ns/uts >"$1/$0.uts"; exec slurmd -f "$1/slurm.conf" -N "$0"' \
         "$1" "$folder" </dev/null >"$folder/log/slurmd.$1.out" 2>&1
@@ -140,7 +141,6 @@ CONF
 
     { cat /etc/hosts; for ((i = 1; i <= nodes; i++)); do echo "127.0.0.1 n$i"; done; } >"$folder/hosts"
     for ((i = 1; i <= nodes; i++)); do
-        mkdir -p "$folder/spool.n$i" "$folder/tmp.n$i"
         start_node "n$i"
     done
 
@@ -178,6 +178,10 @@ TEXT
     stop) stop ;;
     freeze) signal_node STOP "${3:?node}" ;;
     kill) signal_node KILL "${3:?node}" ;;
-    revive) start_node "${3:?node}" ;;
+    revive)
+        # As one without disks: a socket of PMIx that was left would keep the same job from starting there again.
+        rm -rf "$folder/spool.${3:?node}" "$folder/tmp.$3"
+        start_node "$3"
+        ;;
     *) echo "start, up, stop, freeze, kill or revive, not $action" >&2; exit 2 ;;
 esac
