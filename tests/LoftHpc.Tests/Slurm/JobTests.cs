@@ -103,7 +103,7 @@ public abstract class JobTests(SlurmCluster cluster) : IDisposable
         DateTime end = DateTime.UtcNow.AddSeconds(240);
         while (!isSo())
         {
-            if (DateTime.UtcNow > end || cluster.Field(job, "JobState") is not ("PENDING" or "CONFIGURING" or "RUNNING" or "COMPLETING"))
+            if (DateTime.UtcNow > end || SlurmCluster.IsEnd(cluster.Field(job, "JobState")))
                 Assert.Fail($"job {job} has not come so far: {Wait(job, timeoutSeconds: 0).Log}");
             Thread.Sleep(50);
         }

@@ -51,6 +51,10 @@ public sealed class SlurmCluster : IDisposable
     public string Field(string job, string name) => Run("scontrol", ["show", "job", "-o", job])
         .Split(' ').Select(field => field.Split('=', 2)).FirstOrDefault(field => field[0] == name) is [_, string value] ? value : "";
 
+    /// <summary>Whether a state is an end; others, such as REQUEUED and SIGNALING, may be seen on the way.</summary>
+    public static bool IsEnd(string state) =>
+        state is "COMPLETED" or "FAILED" or "CANCELLED" or "TIMEOUT" or "NODE_FAIL" or "PREEMPTED" or "OUT_OF_MEMORY" or "BOOT_FAIL" or "DEADLINE";
+
     /// <summary>Waits until a job has ended.</summary>
     /// <param name="folder">Where it was submitted.</param>
     public JobEnd Wait(string folder, string job, int timeoutSeconds = 240)
@@ -60,7 +64,7 @@ public sealed class SlurmCluster : IDisposable
         while (true)
         {
             string state = Field(job, "JobState");
-            if (state is not ("PENDING" or "CONFIGURING" or "RUNNING" or "COMPLETING")) return new JobEnd(state, Field(job, "ExitCode"), Field(job, "Restarts"), Log());
+            if (IsEnd(state)) return new JobEnd(state, Field(job, "ExitCode"), Field(job, "Restarts"), Log());
             if (DateTime.UtcNow > end)
             {
                 Run("scancel", [job]);
