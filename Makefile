@@ -10,7 +10,7 @@ LIBTORCH ?=
 SELF_CONTAINED ?=
 # More section.key=value arguments for a run.
 ARGS ?=
-# The config that "make plan" plans.
+# The config that "make plan" plans and "make submit" runs.
 CONFIG ?= configs/quick.yaml
 # Tests whose full name holds this text; empty: all.
 FILTER ?=
@@ -19,6 +19,17 @@ FILTER ?=
 COUNT ?=
 SEED ?= 1
 FORMAT ?=
+# make submit: nodes, ranks of each (without it as many as GPUS, else 2), GPUs of each (none), more options for sbatch; then at most one
+# of an array over seeds (1-3), an array over the lines of a file, and the ratios of tickets from one pre-training (0.5,0.8).
+NODES ?= 1
+TASKS ?=
+GPUS ?=
+OPTIONS ?=
+SEEDS ?=
+LIST ?=
+RATIOS ?=
+# The test cluster of make slurm-up.
+SLURM_FOLDER ?= /tmp/lofthpc-slurm
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
 
 # Waiting OpenMP threads sleep, so that ranks do not slow one another down.
@@ -38,11 +49,11 @@ ifeq ($(shell command -v dotnet),)
   endif
 endif
 
-.PHONY: help run run-loft compare plan comm-table test fuzz soak build bundle gpu-check setup data cifar10 cifar100 bench format clean distclean
+.PHONY: help run run-loft compare plan comm-table submit test fuzz soak slurm-up slurm-down slurm-check build bundle gpu-check setup data cifar10 cifar100 bench format clean distclean
 
 help: ## list the targets
-	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 18
-	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare, plan), CONFIG=file (plan), FILTER=text (test), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
+	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare, plan), CONFIG=file (plan, submit), FILTER=text (test), NODES TASKS GPUS OPTIONS SEEDS LIST RATIOS (submit; docs/slurm.md), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
 
 run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
 	@build/run.sh configs/quick.yaml $(ARGS)
@@ -56,6 +67,20 @@ compare: build ## every method, 2 and 4 ranks, 3 seeds: results/compare/comparis
 test: ## install what the tests need, build, run every test
 	@build/setup.sh test
 	@build/test.sh
+
+submit: ## hand CONFIG to Slurm: NODES=1 TASKS=2 GPUS= ARGS="section.key=value ..."; SEEDS=1-3, LIST=file or RATIOS=0.5,0.8 for many
+	@CONFIG="$(CONFIG)" NODES="$(NODES)" TASKS="$(TASKS)" GPUS="$(GPUS)" OPTIONS="$(OPTIONS)" SEEDS="$(SEEDS)" LIST="$(LIST)" RATIOS="$(RATIOS)" slurm/submit.sh $(ARGS)
+
+slurm-up: ## start a Slurm of two virtual nodes on this machine, to try jobs with (root); it touches nothing outside SLURM_FOLDER
+	@build/setup.sh test
+	@tests/LoftHpc.Tests/Slurm/slurm-cluster.sh up "$(SLURM_FOLDER)"
+
+slurm-down: ## end it, and its jobs
+	@tests/LoftHpc.Tests/Slurm/slurm-cluster.sh stop "$(SLURM_FOLDER)"
+
+slurm-check: ## the tests of Slurm with those that wait for time limits and nodes that go down, under both MPI families
+	@build/setup.sh test
+	@LOFTHPC_TEST_LARGE=1 FILTER=Slurm build/test.sh
 
 fuzz: setup ## try COUNT mutated inputs of each format that is read: 10000, in a quarter of an hour
 	@build/fuzz.sh $(or $(COUNT),10000) $(SEED) $(FORMAT)

@@ -5,7 +5,7 @@ namespace LoftHpc.Tests;
 /// <summary>What comes before the first test, so that none depends on where the tests are started.</summary>
 internal static class TestEnvironment
 {
-    /// <summary>1: the tests that take much memory are run.</summary>
+    /// <summary>1: the tests that take much memory or time are run.</summary>
     public const string Large = "LOFTHPC_TEST_LARGE";
 
     /// <summary>Beginnings of variables of launchers around the tests, and of this program.</summary>

@@ -31,42 +31,63 @@ public sealed class SlurmCluster : IDisposable
     /// <summary>SLURM_CONF of the cluster.</summary>
     public string Configuration { get; } = "";
 
-    /// <summary>Submits slurm/run.sbatch from <paramref name="folder"/> and waits for the job's end.</summary>
-    /// <returns>The job's final state, its exit code (as Slurm writes it) and its log.</returns>
-    /// <param name="when">Asked again and again while the job runs, until it says yes: then Slurm sends the script USR1, as before a time limit.</param>
-    public (string State, string ExitCode, string Log) RunJob(
-        string folder, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?> variables, Func<bool>? when = null)
+    /// <summary>Runs one of Slurm's commands, or a script that does.</summary>
+    /// <returns>What it has printed.</returns>
+    public string Run(string file, IEnumerable<string> arguments, string? folder = null, IReadOnlyDictionary<string, string?>? variables = null)
     {
-        Dictionary<string, string?> environment = new(variables) { ["SLURM_CONF"] = Configuration };
-        (int exitCode, string output, string error) = Repository.Run(
-            "sbatch", ["--parsable", .. options, Repository.File("slurm", "run.sbatch"), .. arguments], environment, folder);
-        Assert.True(exitCode == 0, $"sbatch: {output}{error}");
-        string job = output.Trim();
+        Dictionary<string, string?> environment = new(variables ?? new Dictionary<string, string?>()) { ["SLURM_CONF"] = Configuration };
+        (int exitCode, string output, string error) = Repository.Run(file, arguments, environment, folder);
+        Assert.True(exitCode == 0, $"{file}: {output}{error}");
+        return output.Trim();
+    }
 
-        DateTime end = DateTime.UtcNow.AddSeconds(240);
+    /// <summary>Submits a script of slurm/ from <paramref name="folder"/>.</summary>
+    /// <returns>The job's number.</returns>
+    public string Submit(
+        string folder, string script, IEnumerable<string> options, IEnumerable<string> arguments, IReadOnlyDictionary<string, string?> variables) =>
+        Run("sbatch", ["--parsable", .. options, Repository.File("slurm", script), .. arguments], folder, variables);
+
+    /// <summary>A field of what scontrol says of a job (JOBID, or JOBID_TASK); empty where there is none.</summary>
+    public string Field(string job, string name) => Run("scontrol", ["show", "job", "-o", job])
+        .Split(' ').Select(field => field.Split('=', 2)).FirstOrDefault(field => field[0] == name) is [_, string value] ? value : "";
+
+    /// <summary>Whether a state is an end; others, such as REQUEUED and SIGNALING, may be seen on the way.</summary>
+    public static bool IsEnd(string state) =>
+        state is "COMPLETED" or "FAILED" or "CANCELLED" or "TIMEOUT" or "NODE_FAIL" or "PREEMPTED" or "OUT_OF_MEMORY" or "BOOT_FAIL" or "DEADLINE";
+
+    /// <summary>Waits until a job has ended.</summary>
+    /// <param name="folder">Where it was submitted.</param>
+    public JobEnd Wait(string folder, string job, int timeoutSeconds = 240)
+    {
+        DateTime end = DateTime.UtcNow.AddSeconds(timeoutSeconds);
+        string Log() => string.Concat(Directory.GetFiles(folder, $"lofthpc*-{job}.log").Select(File.ReadAllText));
         while (true)
         {
-            Dictionary<string, string> fields = Repository.Run("scontrol", ["show", "job", "-o", job], environment).Output
-                .Split(' ', StringSplitOptions.RemoveEmptyEntries).Select(f => f.Split('=', 2)).Where(f => f.Length == 2)
-                .GroupBy(f => f[0]).ToDictionary(g => g.Key, g => g.First()[1]);
-            string state = fields.GetValueOrDefault("JobState", "");
-            string log = Path.Combine(folder, $"lofthpc-{job}.log");
-            if (state is not ("PENDING" or "CONFIGURING" or "RUNNING" or "COMPLETING"))
-                return (state, fields.GetValueOrDefault("ExitCode", ""), File.Exists(log) ? File.ReadAllText(log) : "");
-            if (when?.Invoke() == true)
-            {
-                when = null;
-                (exitCode, output, error) = Repository.Run("scancel", ["--batch", "--signal=USR1", job], environment);
-                Assert.True(exitCode == 0, $"scancel: {output}{error}");
-            }
+            string state = Field(job, "JobState");
+            if (IsEnd(state)) return new JobEnd(state, Field(job, "ExitCode"), Field(job, "Restarts"), Log());
             if (DateTime.UtcNow > end)
             {
-                Repository.Run("scancel", [job], environment);
-                throw new TimeoutException(string.Create(CultureInfo.InvariantCulture, $"job {job} is still {state}: {(File.Exists(log) ? File.ReadAllText(log) : "")}"));
+                Run("scancel", [job]);
+                throw new TimeoutException(string.Create(CultureInfo.InvariantCulture, $"job {job} is still {state}: {Log()}"));
             }
-            Thread.Sleep(when is null ? 200 : 20);
+            Thread.Sleep(200);
         }
     }
 
+    /// <summary>A node answers no more (freeze), all on it is gone (kill), or it is back (revive).</summary>
+    public void ChangeNode(string change, string node)
+    {
+        (int exitCode, _, string error) = Repository.Run(Script, [change, _folder, node]);
+        Assert.True(exitCode == 0, error);
+    }
+
     public void Dispose() => Repository.Run(Script, ["stop", _folder]);
+}
+
+/// <summary>How a job has ended.</summary>
+/// <param name="ExitCode">As Slurm writes it: the code, and the signal.</param>
+/// <param name="Restarts">How often it went back to the queue.</param>
+public sealed record JobEnd(string State, string ExitCode, string Restarts, string Log)
+{
+    public void MustBe(string state, string exitCode) => Assert.True((State, ExitCode) == (state, exitCode), $"{State} {ExitCode} after {Restarts} requeues\n{Log}");
 }

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
-# A real Slurm of a few virtual nodes on this machine, for tests. It has its own munge key, configuration, ports and
-# spool in one folder, and touches nothing outside it. Needs root, and slurmctld, slurmd, slurm-client and munge.
+# A real Slurm of a few virtual nodes on this machine, for tests and by hand (make slurm-up, make slurm-down). It has its own
+# munge key, configuration, ports and spool in one folder, touches nothing outside it, and ends only what runs on its nodes.
+# Each processor of a node has a GPU beside it, by name only. Needs root, and slurmctld, slurmd, slurm-client and munge.
 #   slurm-cluster.sh start FOLDER [NODES [CPUS_PER_NODE]]    prints the SLURM_CONF to export
+#   slurm-cluster.sh up FOLDER                               the same for people; one that is up stays so
 #   slurm-cluster.sh stop FOLDER                             ends jobs and daemons, removes the folder
+#   slurm-cluster.sh freeze|kill|revive FOLDER NODE          a node answers no more; all on it is gone; it is back
 set -euo pipefail
 PATH=$PATH:/usr/sbin:/sbin
-action=${1:?start or stop}
+action=${1:?start, up, stop, freeze, kill or revive}
 folder=$(realpath -m "${2:?folder}")
 nodes=${3:-2}
 cpus=${4:-2}
@@ -15,6 +18,23 @@ export SLURM_CONF=$folder/slurm.conf
 ours() {
     local pid
     pid=$(cat "$1" 2>/dev/null) && [[ -r /proc/$pid/cmdline ]] && tr '\0' ' ' <"/proc/$pid/cmdline" | grep -qF "$folder/"
+}
+
+# The processes of a virtual node, node daemon included: those in its namespace that were started with this configuration
+# (the number of a namespace that is gone may be another's by now).
+processes_of() {
+    local space process
+    space=$(cat "$folder/$1.uts" 2>/dev/null) || return 0
+    for process in /proc/[0-9]*; do
+        [[ $(readlink "$process/ns/uts" 2>/dev/null) == "$space" ]] || continue
+        if tr '\0' '\n' 2>/dev/null <"$process/environ" | grep -qxF "SLURM_CONF=$SLURM_CONF"; then echo "${process#/proc/}"; fi
+    done
+}
+
+signal_node() { # SIGNAL NODE
+    local pids
+    mapfile -t pids < <(processes_of "$2")
+    ((${#pids[@]} == 0)) || kill "-$1" "${pids[@]}" 2>/dev/null || true
 }
 
 stop_daemon() {
@@ -27,14 +47,28 @@ stop_daemon() {
 }
 
 stop() {
+    local pid_file space
     [[ -d $folder ]] || return 0
+    [[ -e $SLURM_CONF || -z $(ls -A "$folder") ]] || { echo "$folder is no folder of a test cluster" >&2; return 1; }
     if ours "$folder/slurmctld.pid"; then
         # Jobs first, so that no step outlives its node daemon.
         timeout 5 scancel --user "$(id -un)" 2>/dev/null || true
         for _ in {1..100}; do [[ -n $(timeout 5 squeue -h 2>/dev/null) ]] || break; sleep 0.1; done
     fi
+    # A frozen node cannot end by itself.
+    for space in "$folder"/*.uts; do [[ ! -e $space ]] || signal_node CONT "$(basename "$space" .uts)"; done
     for pid_file in "$folder"/slurmd.*.pid "$folder/slurmctld.pid" "$folder/munged.pid"; do stop_daemon "$pid_file"; done
+    for space in "$folder"/*.uts; do [[ ! -e $space ]] || signal_node KILL "$(basename "$space" .uts)"; done
     rm -rf "$folder"
+}
+
+# Every node in a host name and /etc/hosts of its own: Open MPI names its shared memory by host and local rank, so that ranks
+# of two nodes of one name would write into each other's.
+start_node() { # NODE
+    mkdir -p "$folder/spool.$1" "$folder/tmp.$1"
+    unshare --uts --mount --propagation slave bash -euc \
+        'hostname "$0"; mount --bind "$1/hosts" /etc/hosts; readlink /proc/self/ns/uts >"$1/$0.uts"; exec slurmd -f "$1/slurm.conf" -N "$0"' \
+        "$1" "$folder" </dev/null >"$folder/log/slurmd.$1.out" 2>&1
 }
 
 free_port() { # the first of a run of free ports from $1 on
@@ -85,27 +119,29 @@ SelectType=select/cons_tres
 SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=1,sched_interval=2,bf_interval=2
 KillWait=5
+# Finished jobs can be asked for as long as tests run.
+MinJobAge=3600
+# A node that does not answer for so long is down.
+SlurmdTimeout=30
 MailProg=/bin/true
 ReturnToService=2
 # Virtual nodes claim more processors together than the machine has.
 SlurmdParameters=config_overrides
-NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1))-$((port + nodes)) CPUs=$cpus State=UNKNOWN
+GresTypes=gpu
+NodeName=n[1-$nodes] NodeHostname=$host NodeAddr=127.0.0.1 Port=$((port + 1))-$((port + nodes)) CPUs=$cpus Gres=gpu:$cpus State=UNKNOWN
 PartitionName=test Nodes=ALL Default=YES MaxTime=60 State=UP
 CONF
     echo "CgroupPlugin=cgroup/v1" >"$folder/cgroup.conf"
+    echo "Name=gpu File=$folder/gpu[0-$((cpus - 1))]" >"$folder/gres.conf"
+    for ((i = 0; i < cpus; i++)); do ln -s /dev/null "$folder/gpu$i"; done
 
     munged --socket="$folder/munge.socket" --key-file="$folder/munge/key" --log-file="$folder/munge/log" \
         --pid-file="$folder/munged.pid" --seed-file="$folder/munge/seed" </dev/null >"$folder/log/munged.out" 2>&1
     slurmctld -f "$SLURM_CONF" </dev/null >"$folder/log/slurmctld.out" 2>&1
 
-    # Every node in a host name and /etc/hosts of its own: Open MPI names its shared memory by host and local rank, so
-    # that ranks of two nodes of one name would write into each other's.
     { cat /etc/hosts; for ((i = 1; i <= nodes; i++)); do echo "127.0.0.1 n$i"; done; } >"$folder/hosts"
     for ((i = 1; i <= nodes; i++)); do
-        mkdir -p "$folder/spool.n$i" "$folder/tmp.n$i"
-        unshare --uts --mount --propagation slave bash -euc \
-            'hostname "$0"; mount --bind "$1/hosts" /etc/hosts; exec slurmd -f "$1/slurm.conf" -N "$0"' "n$i" "$folder" \
-            </dev/null >"$folder/log/slurmd.n$i.out" 2>&1
+        start_node "n$i"
     done
 
     for _ in {1..300}; do
@@ -125,6 +161,27 @@ case $action in
         stop
         start || { stop; exit 1; }
         ;;
+    up)
+        if ! ours "$folder/slurmctld.pid" || [[ -z $(timeout 5 sinfo -h 2>/dev/null) ]]; then
+            ((EUID == 0)) || { echo "a test cluster is started as root only" >&2; exit 2; }
+            stop
+            start >/dev/null || { stop; exit 1; }
+        fi
+        cat <<TEXT
+A Slurm of $nodes nodes of $cpus processors each is up. In a shell:
+  export SLURM_CONF=$SLURM_CONF
+  make submit NODES=2 TASKS=2 ARGS=pretrain.epochs=1
+  squeue; tail -f lofthpc-*.log
+make slurm-down ends it.
+TEXT
+        ;;
     stop) stop ;;
-    *) echo "start or stop, not $action" >&2; exit 2 ;;
+    freeze) signal_node STOP "${3:?node}" ;;
+    kill) signal_node KILL "${3:?node}" ;;
+    revive)
+        # As one without disks: a socket of PMIx that was left would keep the same job from starting there again.
+        rm -rf "$folder/spool.${3:?node}" "$folder/tmp.$3"
+        start_node "$3"
+        ;;
+    *) echo "start, up, stop, freeze, kill or revive, not $action" >&2; exit 2 ;;
 esac
