@@ -173,7 +173,7 @@ public sealed class JobScriptTests(SlurmCluster cluster) : JobTests(cluster)
             """);
         Dictionary<string, string?> variables = new(Variables("openmpi"))
         {
-            ["LOFTHPC_PROGRAM"] = Stub("echo \"$(hostname) GPU $CUDA_VISIBLE_DEVICES: $*\"; env | grep '^LOFTHPC_' | grep -v '^LOFTHPC_\\(PROGRAM\\|MPI\\)='; exit 0"),
+            ["LOFTHPC_PROGRAM"] = Stub("echo \"$(hostname) GPU $CUDA_VISIBLE_DEVICES: $*\"; env | grep '^LOFTHPC_\\(PROFILE\\|SRUN_OPTIONS\\|MAX_REQUEUES\\)='; exit 0"),
             ["LOFTHPC_PROFILE"] = Path.Combine(Folder, "profile.sh"),
             ["LOFTHPC_MAX_REQUEUES"] = "3",
             ["SBATCH_OUTPUT"] = Path.Combine(Folder, "lofthpc-%j.log"),
