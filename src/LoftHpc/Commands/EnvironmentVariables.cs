@@ -16,7 +16,11 @@ public static class EnvironmentVariables
     private static readonly string[] Own = [TorchLibrary.FolderVariable, MpiLibrary.PathVariable, ConsoleReporter.ProgressVariable, ScriptMpi];
 
     /// <summary>Of build/*.sh and of the tests, which start this program.</summary>
-    private static readonly string[] Scripts = ["LOFTHPC_PROGRAM", "LOFTHPC_NO_INSTALL", "LOFTHPC_SKIP_SETUP", "LOFTHPC_BUILD_LOCKED", "LOFTHPC_SETUP_LOCKED", "LOFTHPC_TEST_LARGE", ExchangeCut.TestVariable];
+    private static readonly string[] Scripts =
+    [
+        "LOFTHPC_PROGRAM", "LOFTHPC_PROFILE", "LOFTHPC_SRUN_OPTIONS", "LOFTHPC_MAX_REQUEUES", "LOFTHPC_NO_INSTALL", "LOFTHPC_SKIP_SETUP",
+        "LOFTHPC_BUILD_LOCKED", "LOFTHPC_SETUP_LOCKED", "LOFTHPC_TEST_LARGE", ExchangeCut.TestVariable,
+    ];
 
     /// <exception cref="UserError">A variable with the program's prefix is none of its own, or has a value that means nothing.</exception>
     public static void Check()

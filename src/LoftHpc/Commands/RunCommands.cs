@@ -149,10 +149,19 @@ public static class RunCommands
                 RunFolder.Create(run.Folder, run.Name, run.Overwrite);
                 return;
             }
-            string[] keys = [.. RunConfigRules.DifferencesOfRuns(RunConfigLoader.Load(folder.Config), session.Config)];
+            RunConfig made = RunConfigLoader.Load(folder.Config);
+            MustNotBeFinished(folder, NetworkState.Dense, "pretrain", made.Pretrain.Epochs, session.Config.Pretrain.Epochs);
+            MustNotBeFinished(folder, NetworkState.Ticket, "retrain", made.Retrain.Epochs, session.Config.Retrain.Epochs);
+            string[] keys = [.. RunConfigRules.DifferencesOfRuns(made, session.Config)];
             if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was begun with another config than this launch's: {string.Join("; ", keys)}");
         });
         return folder;
+    }
+
+    /// <exception cref="UserError">There are to be other epochs of a stage that is finished.</exception>
+    private static void MustNotBeFinished(RunFolder folder, NetworkState made, string stage, int epochs, int now)
+    {
+        if (now != epochs && folder.Holds(made)) throw new UserError($"{stage}.epochs: {stage} is finished in {folder.Path}, after {epochs} epochs; allowed: {epochs}");
     }
 
     /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
@@ -194,6 +203,10 @@ public static class RunCommands
             // A copy of this file must not overwrite runs, or go on with them, unasked.
             RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false, Resume = ResumeChoice.Never } };
             launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info);
+            if (session.Options.Command is not ("run" or "pretrain")) return;
+            RunConfig made = RunConfigLoader.Load(folder.Config);
+            // The run is now one of more epochs.
+            if (made.Pretrain.Epochs != config.Pretrain.Epochs || made.Retrain.Epochs != config.Retrain.Epochs) DurableFile.WriteText(folder.Config, RunConfigLoader.ToYaml(config));
         });
         // A filter: it runs before the job is ended on all ranks.
         bool Ended(Exception error)

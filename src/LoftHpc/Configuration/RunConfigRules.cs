@@ -145,8 +145,15 @@ public static class RunConfigRules
         "pretrain.gpipe.cuts", "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan",
     ];
 
-    /// <summary>The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16".</summary>
-    public static IEnumerable<string> DifferencesOfRuns(RunConfig before, RunConfig now) => DifferencesBelow("", before, now);
+    /// <summary>
+    /// The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16". There may be more epochs
+    /// than before: what is done in a step does not depend on how many follow.
+    /// </summary>
+    public static IEnumerable<string> DifferencesOfRuns(RunConfig before, RunConfig now) => DifferencesBelow("", before, now with
+    {
+        Pretrain = now.Pretrain with { Epochs = now.Pretrain.Epochs > before.Pretrain.Epochs ? before.Pretrain.Epochs : now.Pretrain.Epochs },
+        Retrain = now.Retrain with { Epochs = now.Retrain.Epochs > before.Retrain.Epochs ? before.Retrain.Epochs : now.Retrain.Epochs },
+    });
 
     private static IEnumerable<string> DifferencesBelow(string prefix, object before, object now)
     {

@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Globalization;
 using System.Text.Json;
 using LoftHpc.Mpi;
@@ -53,10 +52,12 @@ public sealed class StallWatch : IDisposable
 
     private void Watch()
     {
-        Stopwatch? told = null;
+        // Counted by looks: a job that Slurm suspends gets no further either, and is not to be ended when it is resumed.
+        (long seen, TimeSpan since, TimeSpan? told) = (-1, default, null);
         while (!_done.Wait(LookEvery))
         {
-            (string? call, TimeSpan since) = MpiCalls.Now;
+            (string? call, long changes) = MpiCalls.Now;
+            (since, seen) = (changes == seen ? since + LookEvery : default, changes);
             if (since < Limit)
             {
                 if (told is not null) Try(() => File.Delete(OwnFile));
@@ -66,9 +67,9 @@ public sealed class StallWatch : IDisposable
             {
                 Place own = new(Rank, Environment.MachineName, call, since.TotalSeconds, $"{_session.Context.Clock.Where} of {_session.Context.Ledger.Phase}");
                 Try(() => File.WriteAllText(OwnFile, JsonSerializer.Serialize(own)));
-                told = Stopwatch.StartNew();
+                told = since;
             }
-            else if (call is not null && told.Elapsed > Grace && Message(call, since) is string message)
+            else if (call is not null && since - told > Grace && Message(call, since) is string message)
             {
                 _end(message);
                 return;

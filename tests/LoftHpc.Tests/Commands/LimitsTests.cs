@@ -33,6 +33,26 @@ public sealed class LimitsTests : ProgramTests
         Assert.Equal([75, 75, 75, 0], RunManifest.Read(Folder("cut").Manifest).Launches.Select(launch => launch.ExitCode));
     }
 
+    /// <summary>Begun with fewer epochs: what a step does depends on none that follow.</summary>
+    [SkippableFact]
+    public void A_run_that_is_not_finished_may_get_more_epochs()
+    {
+        MpiFamily family = MpiLauncher.AnyFamily();
+        string[] method = ["pretrain.method=loft", "pretrain.local_steps=2", "pretrain.snapshots=[]"];
+        Start(family, 2, "run", ["run.name=whole", .. method]).MustSucceed();
+        LaunchResult GoOn(params string[] more) => Start(family, 2, "run", ["run.name=cut", "run.resume=auto", .. method, .. more]);
+        MustBeOneLine(GoOn("limits.minutes=0", "pretrain.epochs=1"), ExitCodes.Stopped, "after step 2 of 3");
+        MustBeOneLine(GoOn("limits.minutes=0", "retrain.epochs=2"), ExitCodes.Stopped, "after step 4 of 6");
+        MustBeOneLine(GoOn("pretrain.epochs=1", "retrain.epochs=2"), ExitCodes.Configuration, "pretrain.epochs is 2 and 1");
+        MustBeOneLine(GoOn(), ExitCodes.Configuration, "retrain.epochs is 2 and 1");
+        GoOn("retrain.epochs=2").MustSucceed();
+        Assert.True(File.ReadAllBytes(Folder("whole").DenseWeights).SequenceEqual(File.ReadAllBytes(Folder("cut").DenseWeights)));
+        Assert.Equal((2, 2), (Folder("cut").Metrics.Read().Max(row => row.Phase is TrainingPhase.Pretrain ? row.Epoch : 0), Folder("cut").Metrics.Read().Max(row => row.Phase is TrainingPhase.Retrain ? row.Epoch : 0)));
+        Assert.Contains("epochs: 2", File.ReadAllText(Folder("cut").Config), StringComparison.Ordinal);
+        Assert.DoesNotContain("epochs: 1", File.ReadAllText(Folder("cut").Config), StringComparison.Ordinal);
+        MustBeOneLine(GoOn("retrain.epochs=3"), ExitCodes.Configuration, $"retrain.epochs: retrain is finished in {Folder("cut").Path}, after 2 epochs; allowed: 2");
+    }
+
     [SkippableFact]
     public void A_loss_that_is_not_finite_names_the_checkpoint_from_before()
     {
