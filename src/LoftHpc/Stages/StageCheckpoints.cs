@@ -226,7 +226,8 @@ public sealed class StageCheckpoints(
                 throw new UserError($"{PlainText.Of(folder.Table(table.File))}: {change} when {checkpoint.Path} was written; a table must not be changed by others", ExitCodes.Environment);
         }
         // Stages may be cut elsewhere, which gives ranks other parts of the network.
-        return (record, "", !before.Pretrain.Gpipe.Cuts.SequenceEqual(session.Config.Pretrain.Gpipe.Cuts));
+        PretrainSection now = session.Config.Pretrain;
+        return (record, "", now.Method is PretrainMethod.Gpipe && !before.Pretrain.Gpipe.Cuts.SequenceEqual(now.Gpipe.Cuts));
 
         void Refuse(string[] differences)
         {
