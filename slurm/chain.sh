@@ -11,7 +11,8 @@
 fail() { echo "chain.sh: $*" >&2; exit 2; }
 here=$(dirname "$(realpath "$0")")
 profile=${LOFTHPC_PROFILE:-slurm/profile.sh}
-[[ ! -e $profile ]] || source "$profile"
+[[ -e $profile || -z ${LOFTHPC_PROFILE:-} ]] || fail "there is no $profile (LOFTHPC_PROFILE)"
+[[ ! -e $profile ]] || source "$(realpath "$profile")"
 set -euo pipefail
 
 options=()
@@ -22,7 +23,7 @@ done
 config=${1:-} ratios=${2:-}
 [[ -n $config && -n $ratios ]] || fail "slurm/chain.sh [sbatch option ...] CONFIG RATIO[,RATIO ...] [section.key=value ...]"
 [[ -f $config ]] || fail "there is no config $config in $PWD"
-[[ $ratios =~ ^[0-9.]+(,[0-9.]+)*$ ]] || fail "$ratios: ratios are numbers with commas between them, such as 0.5,0.8"
+[[ $ratios =~ ^0?\.[0-9]+(,0?\.[0-9]+)*$ ]] || fail "$ratios: ratios are numbers below 1 with commas between them, such as 0.5,0.8"
 shift 2
 
 name='' folder=results settings=()

@@ -4,7 +4,8 @@
 cd "$(dirname "$0")/.." || exit 1
 fail() { echo "submit: $*" >&2; exit 2; }
 profile=${LOFTHPC_PROFILE:-slurm/profile.sh}
-[[ ! -e $profile ]] || source "$profile"
+[[ -e $profile || -z ${LOFTHPC_PROFILE:-} ]] || fail "there is no $profile (LOFTHPC_PROFILE)"
+[[ ! -e $profile ]] || source "$(realpath "$profile")"
 set -euo pipefail
 
 # One rank a GPU.

@@ -87,10 +87,8 @@ public static class RunCommands
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
-            Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder));
-            session.StopIfAsked();
-            Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder));
-            session.StopIfAsked();
+            if (Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder))) session.StopIfAsked();
+            if (Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder))) session.StopIfAsked();
             Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
@@ -98,7 +96,8 @@ public static class RunCommands
     }
 
     /// <summary>Does a stage, unless the launch goes on with a run in which it is finished. Collective.</summary>
-    private static void Unless(Session session, RunFolder folder, NetworkState made, string stage, Action run)
+    /// <returns>Whether it was done.</returns>
+    private static bool Unless(Session session, RunFolder folder, NetworkState made, string stage, Action run)
     {
         int finished = 0;
         session.OnRoot(() => finished = session.Resumes && folder.Holds(made) ? 1 : 0);
@@ -106,11 +105,12 @@ public static class RunCommands
         if (finished == 0)
         {
             run();
-            return;
+            return true;
         }
         session.Reporter.Info($"{stage}: is finished in {folder.Path}");
         // A launch may have been killed between the last line and this.
         StageCheckpoints.Remove(session, folder, stage);
+        return false;
     }
 
     public static void Evaluate(Session session)
@@ -149,13 +149,41 @@ public static class RunCommands
                 RunFolder.Create(run.Folder, run.Name, run.Overwrite);
                 return;
             }
-            RunConfig made = RunConfigLoader.Load(folder.Config);
-            MustNotBeFinished(folder, NetworkState.Dense, "pretrain", made.Pretrain.Epochs, session.Config.Pretrain.Epochs);
-            MustNotBeFinished(folder, NetworkState.Ticket, "retrain", made.Retrain.Epochs, session.Config.Retrain.Epochs);
-            string[] keys = [.. RunConfigRules.DifferencesOfRuns(made, session.Config)];
-            if (keys.Length > 0) throw new UserError($"{folder.Config}: the run was begun with another config than this launch's: {string.Join("; ", keys)}");
+            MustBeOfThisRun(session, folder);
         });
         return folder;
+    }
+
+    /// <summary>
+    /// What a launch that goes on asks for must be what the folder holds: of the whole run, or, for extract and retrain in the folder of
+    /// another command, of that stage where it is finished. On rank 0.
+    /// </summary>
+    /// <exception cref="UserError">It is not.</exception>
+    private static void MustBeOfThisRun(Session session, RunFolder folder)
+    {
+        if (!session.Resumes || !folder.IsBegun) return;
+        (RunConfig begun, RunConfig now, string command) = (RunConfigLoader.Load(folder.Config), session.Config, session.Options.Command);
+        (bool extracted, bool retrained) = (folder.Holds(NetworkState.Pruned), folder.Holds(NetworkState.Ticket));
+        string FileOf(string stage) => File.Exists(folder.ConfigOf(stage)) ? folder.ConfigOf(stage) : folder.Config;
+        RunConfig made = begun with
+        {
+            Extract = extracted ? RunConfigLoader.Load(FileOf("extract")).Extract : begun.Extract,
+            Retrain = retrained ? RunConfigLoader.Load(FileOf("retrain")).Retrain : begun.Retrain,
+        };
+        if (command is "extract" && now.Extract.From is null) Refuse(FileOf(command), extracted ? RunConfigRules.Differences(command, made.Extract, now.Extract) : []);
+        else if (command is "retrain") Refuse(FileOf(command), retrained ? RunConfigRules.Differences(command, made.Retrain, now.Retrain) : []);
+        else
+        {
+            MustNotBeFinished(folder, NetworkState.Dense, "pretrain", made.Pretrain.Epochs, now.Pretrain.Epochs);
+            MustNotBeFinished(folder, NetworkState.Ticket, "retrain", made.Retrain.Epochs, now.Retrain.Epochs);
+            Refuse(folder.Config, RunConfigRules.DifferencesOfRuns(made, now));
+        }
+
+        static void Refuse(string file, IEnumerable<string> differences)
+        {
+            string[] keys = [.. differences];
+            if (keys.Length > 0) throw new UserError($"{file}: the run was begun with another config than this launch's: {string.Join("; ", keys)}");
+        }
     }
 
     /// <exception cref="UserError">There are to be other epochs of a stage that is finished.</exception>
@@ -202,7 +230,9 @@ public static class RunCommands
         {
             // A copy of this file must not overwrite runs, or go on with them, unasked.
             RunConfig config = session.Config with { Run = session.Config.Run with { Overwrite = false, Resume = ResumeChoice.Never } };
-            launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info);
+            launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info,
+                // Again: another launch may have begun the run since.
+                () => MustBeOfThisRun(session, folder));
             if (session.Options.Command is not ("run" or "pretrain")) return;
             RunConfig made = RunConfigLoader.Load(folder.Config);
             // The run is now one of more epochs.

@@ -44,8 +44,9 @@ public static class RunConfigRules
 
     private static IEnumerable<BrokenRule> BrokenBy(LimitsSection limits)
     {
-        if (limits.StopFile is "." or ".." || limits.StopFile.Contains('/', StringComparison.Ordinal) || Encoding.UTF8.GetByteCount(limits.StopFile) > 200)
-            yield return new BrokenRule($"{PlainText.Of(limits.StopFile)} is not the plain name of a file; allowed: a name without /, of at most 200 bytes", "limits.stop_file");
+        // All files of a run folder have a dot, and none of them is to be taken for this one.
+        if (limits.StopFile.AsSpan().ContainsAny('/', '.') || Encoding.UTF8.GetByteCount(limits.StopFile) > 200)
+            yield return new BrokenRule($"{PlainText.Of(limits.StopFile)} is not the plain name of a file; allowed: a name without / and dots, of at most 200 bytes", "limits.stop_file");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(NetworkSection network)

@@ -18,13 +18,15 @@ public sealed class FolderLaunch
     /// <param name="record">The launch, for the manifest.</param>
     /// <param name="wait">How long another launch, which may be about to end, is waited for.</param>
     /// <param name="tell">Gets a line where that takes longer.</param>
+    /// <param name="check">Throws where the folder is not what it must be; called before anything is written in it.</param>
     /// <exception cref="UserError">Another launch works in the folder, or it cannot be written.</exception>
-    public FolderLaunch(RunFolder folder, string config, LaunchRecord record, TimeSpan wait = default, Action<string>? tell = null)
+    public FolderLaunch(RunFolder folder, string config, LaunchRecord record, TimeSpan wait = default, Action<string>? tell = null, Action? check = null)
     {
         _folder = folder;
         _lock = folder.Lock(wait, tell);
         try
         {
+            check?.Invoke();
             _lock.Reserve(ReserveBytes);
             // What a launch was writing when it was killed.
             foreach (string part in Directory.EnumerateFiles(folder.Path, DurableFile.Aside("*"))) File.Delete(part);

@@ -140,12 +140,21 @@ public sealed class StageCheckpoints(
                 continue;
             }
             string? lost = null;
-            session.OnAllRanks(() =>
+            try
             {
-                if (moves) lost = StateFile.Move([.. Enumerable.Range(0, writers).Select(checkpoint.Part)], session.World.Rank, session.World.Size, Archive);
-                else StateFile.Read(checkpoint.Part(session.World.Rank), Archive);
-            });
-            if (moves) session.Reporter.Info($"{stage}: a checkpoint of {writers} ranks goes on with {session.World.Size}{(lost is null ? "" : $": {lost}")}");
+                session.OnAllRanks(() =>
+                {
+                    if (moves) lost = StateFile.Move([.. Enumerable.Range(0, writers).Select(checkpoint.Part)], session.World.Rank, session.World.Size, Archive);
+                    else StateFile.Read(checkpoint.Part(session.World.Rank), Archive);
+                });
+            }
+            catch (UserError error) when (moves && i + 1 < count)
+            {
+                // Within a round of the ranks that wrote it: the one before may stand at the end of one.
+                session.Reporter.Warning($"{error.Message}: this checkpoint is passed over");
+                continue;
+            }
+            if (moves) session.Reporter.Info($"{stage}: a checkpoint of {writers} ranks goes on with {(writers == session.World.Size ? "other cuts" : session.World.Size)}{(lost is null ? "" : $": {lost}")}");
             session.OnRoot(() =>
             {
                 // In this order: a newer one without its rows would be gone on with, were it to be seen again.

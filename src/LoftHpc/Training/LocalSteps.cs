@@ -79,7 +79,7 @@ public sealed class LocalSteps : IDisposable
         long met = haveMet ? 1 : 0;
         archive.Number("round/has_ended", ref met);
         if (met == 0 && archive.Writers is { } writers)
-            throw new UserError($"it is of {writers.Count} ranks in the middle of a round; another number of ranks goes on from the end of one only");
+            throw new UserError($"it is of {writers.Count} ranks in the middle of a round; from there only {writers.Count} go on, and others from the end of a round");
     }
 
     /// <summary>All but the network.</summary>

@@ -11,6 +11,9 @@ public sealed class StepClock
     /// <summary>The longest step so far.</summary>
     public TimeSpan Longest => TimeSpan.FromTicks(Volatile.Read(ref _longest));
 
+    /// <summary>Steps done.</summary>
+    public long Steps => Volatile.Read(ref _step);
+
     /// <summary>In words.</summary>
     public string Where => _inStep ? $"in step {Volatile.Read(ref _step) + 1}" : $"after step {Volatile.Read(ref _step)}";
 

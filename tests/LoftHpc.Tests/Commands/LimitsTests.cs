@@ -18,6 +18,7 @@ public sealed class LimitsTests : ProgramTests
         LaunchResult GoOn(Dictionary<string, string>? variables, params string[] limits) =>
             Start(family, 2, variables, "run", ["run.name=cut", "run.resume=auto", .. limits]);
 
+        MustBeOneLine(GoOn(null, "limits.stop_file=config.yaml"), ExitCodes.Configuration, "limits.stop_file: config.yaml is not the plain name of a file; allowed: a name without / and dots");
         MustBeOneLine(GoOn(null, "limits.minutes=0"), ExitCodes.Stopped, "pretrain: stopped by limits.minutes after step 1 of 6; the same command with --resume auto goes on from there");
         File.WriteAllText(Path.Combine(Folder("cut").Path, "enough"), "");
         MustBeOneLine(GoOn(null, "limits.stop_file=enough"), ExitCodes.Stopped, "pretrain: stopped by limits.stop_file after step 2 of 6");
@@ -50,6 +51,8 @@ public sealed class LimitsTests : ProgramTests
         Assert.Equal((2, 2), (Folder("cut").Metrics.Read().Max(row => row.Phase is TrainingPhase.Pretrain ? row.Epoch : 0), Folder("cut").Metrics.Read().Max(row => row.Phase is TrainingPhase.Retrain ? row.Epoch : 0)));
         Assert.Contains("epochs: 2", File.ReadAllText(Folder("cut").Config), StringComparison.Ordinal);
         Assert.DoesNotContain("epochs: 1", File.ReadAllText(Folder("cut").Config), StringComparison.Ordinal);
+        MustBeOneLine(
+            Start(family, 2, "retrain", ["run.name=cut", "run.resume=auto", .. method, "retrain.epochs=3"]), ExitCodes.Configuration, "config.yaml: the run was begun with another config than this launch's: retrain.epochs is 2 and 3");
         MustBeOneLine(GoOn("retrain.epochs=3"), ExitCodes.Configuration, $"retrain.epochs: retrain is finished in {Folder("cut").Path}, after 2 epochs; allowed: 2");
     }
 
@@ -75,6 +78,22 @@ public sealed class LimitsTests : ProgramTests
             result, ExitCodes.Environment, "rank 0 waits in MPI_", " of pretrain, for ", " s (limits.collective_seconds): rank 1 on ", " computes, ", " (rank 0 of 3 on ");
         Assert.DoesNotContain("rank 2 ", result.Error.Split('\n').Single(line => line.Contains("waits in", StringComparison.Ordinal)), StringComparison.Ordinal);
         Assert.Equal(ExitCodes.Environment, RunManifest.Read(Folder("a").Manifest).Launches[0].ExitCode);
+    }
+
+    /// <summary>Ranks of a round may be far apart: rank 1 gets a twentieth of a second in each half, and rank 0 waits for it at the end.</summary>
+    [SkippableFact]
+    public void A_rank_that_is_slow_is_waited_for()
+    {
+        MpiLauncher.SkipIfAbsent(MpiFamily.OpenMpi);
+        LaunchResult result = MpiLauncher.RunAlone(["bash", "-c", $"""
+            mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n 2 {MpiLauncher.LoftHpc} pretrain --config {ConfigFile} run.folder={TemporaryPath}/results run.name=a \
+                pretrain.method=local-sgd pretrain.local_steps=60 pretrain.epochs=20 pretrain.snapshots=[] 'distance.every=20 epochs' limits.collective_seconds=2 & job=$!
+            until [ -s {Folder("a").FilterNorms.Path} ]; do kill -0 $job || exit 99; done
+            rank=$(pgrep -P $job | tail -n 1)
+            for i in $(seq 30); do kill -STOP $rank; sleep 0.45; kill -CONT $rank; sleep 0.05; done
+            wait $job; exit $?
+            """], TimeSpan.FromMinutes(2));
+        Assert.True(result.ExitCode == ExitCodes.Done, result.Output + result.Error);
     }
 
     [SkippableFact]
