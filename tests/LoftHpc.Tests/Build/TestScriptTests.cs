@@ -59,7 +59,7 @@ public sealed class TestScriptTests : IDisposable
     private void Dotnet(int buildStatus, int testStatus, string results)
     {
         string body = $$"""
-            [[ $1 == build ]] && exit {{buildStatus}}
+            [[ $1 == build || $1 == publish ]] && exit {{buildStatus}}
             while (($#)); do [[ $1 == --results-directory ]] && folder=$2; shift; done
 
             """;
