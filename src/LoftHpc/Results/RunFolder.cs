@@ -41,6 +41,9 @@ public sealed class RunFolder
     /// <summary>What a rank has to say that gets no further; there for some seconds, before the job is ended.</summary>
     public string StallOf(int rank) => DurableFile.Aside(In(Path, $"stall-{rank}.json"));
 
+    /// <summary>All that ranks have to say so: mostly nothing, which one look into the folder shows.</summary>
+    public IEnumerable<string> FindStalls() => Directory.EnumerateFiles(Path, DurableFile.Aside("stall-*.json"));
+
     /// <summary>Folder of the checkpoints of a stage that is not finished.</summary>
     public string Checkpoints => In(Path, "checkpoints");
 

@@ -72,7 +72,8 @@ public sealed class StallWatch : IDisposable
             {
                 if (told is null && look % LooksBetween != 0) continue;
                 told = null;
-                bool others = Enumerable.Range(0, _session.World.Size).Any(rank => rank != Rank && Read(rank) is { Progress: null });
+                bool others = false;
+                Try(() => others = _folder.FindStalls().Any(file => file != OwnFile && Read(file) is { Progress: null }));
                 if (others) Tell(new Place(Rank, Environment.MachineName, call, since.TotalSeconds, Where, progress));
                 else if (tells) Try(() => File.Delete(OwnFile));
                 tells = others;
@@ -100,7 +101,7 @@ public sealed class StallWatch : IDisposable
     /// <summary>Who waits and for whom; null: a lower rank waits too, and says it, or some rank gets on.</summary>
     private string? Message(string call, TimeSpan since)
     {
-        Place?[] places = [.. Enumerable.Range(0, _session.World.Size).Select(Read)];
+        Place?[] places = [.. Enumerable.Range(0, _session.World.Size).Select(rank => Read(_folder.StallOf(rank)))];
         bool getOn = false;
         foreach (Place place in places.OfType<Place>())
         {
@@ -121,10 +122,10 @@ public sealed class StallWatch : IDisposable
         ? $"rank {rank} says nothing, as one that was stopped or whose host is gone"
         : string.Create(CultureInfo.InvariantCulture, $"rank {rank} on {place.Host} {(place.Call is null ? "computes" : $"waits in {place.Call}")}, {place.Where}, for {place.Seconds:F0} s");
 
-    private Place? Read(int rank)
+    private static Place? Read(string file)
     {
         Place? place = null;
-        Try(() => place = JsonSerializer.Deserialize<Place>(File.ReadAllText(_folder.StallOf(rank))));
+        Try(() => place = JsonSerializer.Deserialize<Place>(File.ReadAllText(file)));
         return place;
     }
 
