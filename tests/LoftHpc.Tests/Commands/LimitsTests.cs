@@ -87,7 +87,7 @@ public sealed class LimitsTests : ProgramTests
         MpiLauncher.SkipIfAbsent(MpiFamily.OpenMpi);
         LaunchResult result = MpiLauncher.RunAlone(["bash", "-c", $"""
             mpiexec.openmpi --allow-run-as-root --oversubscribe --bind-to none -n 2 {MpiLauncher.LoftHpc} pretrain --config {ConfigFile} run.folder={TemporaryPath}/results run.name=a \
-                pretrain.method=local-sgd pretrain.local_steps=60 pretrain.epochs=20 pretrain.snapshots=[] 'distance.every=20 epochs' limits.collective_seconds=2 & job=$!
+                pretrain.method=local-sgd pretrain.local_steps=100 data.train_images=2000 pretrain.epochs=1 pretrain.snapshots=[] 'distance.every=1 epoch' limits.collective_seconds=2 & job=$!
             until [ -s {Folder("a").FilterNorms.Path} ]; do kill -0 $job || exit 99; done
             rank=$(pgrep -P $job | tail -n 1)
             for i in $(seq 30); do kill -STOP $rank; sleep 0.45; kill -CONT $rank; sleep 0.05; done
