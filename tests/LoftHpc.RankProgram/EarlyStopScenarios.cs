@@ -120,8 +120,7 @@ internal static class EarlyStopScenarios
             _loop = new TrainingLoop(_context, TrainingPhase.Pretrain, _method, config.Epochs, config.Optimizer, data, testBatch: 1)
             {
                 Stop = new StopAgreement(_context),
-                // Before each evaluation.
-                IsCheckpointDueByClock = () => _done % 10 == 0,
+                LongEvaluation = TimeSpan.Zero,
                 Checkpoint = done =>
                 {
                     Kept = done;

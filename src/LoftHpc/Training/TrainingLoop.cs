@@ -10,8 +10,8 @@ namespace LoftHpc.Training;
 public sealed class TrainingLoop(
     RankContext context, TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
 {
-    /// <summary>An evaluation that takes longer may be left, and has a checkpoint before it.</summary>
-    private static readonly TimeSpan LongEvaluation = TimeSpan.FromSeconds(10);
+    /// <summary>An evaluation that takes longer has a checkpoint before it, and may then be left.</summary>
+    public TimeSpan LongEvaluation { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>By which the ranks agree, wherever they meet, on what they do next; null: nothing stops them.</summary>
     public StopAgreement? Stop { get; set; }
@@ -125,27 +125,32 @@ public sealed class TrainingLoop(
             {
                 bool counts = meets || endsEpoch || other is not null;
                 bool keepsBefore = context.Rank == 0 && endsEpoch && TestTime > LongEvaluation;
-                (pause, allMeet) = Stop.Ask(IsCheckpointDueByClock() || keepsBefore, apart, counts && !_isCounted);
+                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted);
                 _isCounted |= counts;
             }
-            // Other ranks go on from the end of a round, and a longer training from within its last one.
-            if (allMeet && !(StopAgreement.IsStop(pause) && _step == last))
+            bool keeps = Checkpoint is not null && (pause is not Pause.None || isDue), stops = StopAgreement.IsStop(pause);
+            // Other ranks go on from the end of a round, but a training that is given more epochs from within its last one.
+            bool before = !allMeet || _step == last;
+            if (keeps && before) Keep();
+            if (!(before && stops))
             {
                 if (meets) Finite(_step - 1, () => method.Meet(_step - 1));
                 _haveMet = true;
             }
-            if (Checkpoint is not null && (pause is not Pause.None || isDue))
-            {
-                // What is kept is finite.
-                Finite(_step - 1, method.Look);
-                Besides(() => Checkpoint(_step));
-                isKept = true;
-            }
-            if (StopAgreement.IsStop(pause)) throw Stopped(pause, "", last);
+            if (keeps && !before) Keep();
+            isKept |= keeps;
+            if (stops) throw Stopped(pause, "", last);
         }
         if (other is not null) Besides(other);
         if (endsEpoch) Besides(() => EndEpoch(epoch, schedule.At(_step - 1), progress, isKept, last));
         _isDone = true;
+    }
+
+    private void Keep()
+    {
+        // What is kept is finite.
+        Finite(_step - 1, method.Look);
+        Besides(() => Checkpoint!(_step));
     }
 
     private (int Epoch, int InEpoch) Place(long step) => ((int)(step / method.StepsPerEpoch), (int)(step % method.StepsPerEpoch));
