@@ -85,8 +85,10 @@ internal static class GpipeScenarios
         Add(CommunicationPurpose.Step, "receive", microBatches * (on + back), 0, 0, images * (sentOn + sentBack));
         Add(CommunicationPurpose.Evaluation, "send", batches * on, batches * on, images * sentOn, 0);
         Add(CommunicationPurpose.Evaluation, "receive", batches * back, 0, 0, images * sentBack);
-        Transfers allreduce = 2 * TransferCount.Allreduce(rank, world.Size, 3, sizeof(double));
-        Add(CommunicationPurpose.Evaluation, "allreduce", 2, allreduce.Messages, allreduce.BytesSent, allreduce.BytesReceived);
+        // Of an evaluation and of the steps loss, hits, images and whether it was left; and after each batch whether to leave.
+        long agreements = world.Size > 1 ? batches : 0;
+        Transfers allreduce = (2 * TransferCount.Allreduce(rank, world.Size, 4, sizeof(double))) + (agreements * TransferCount.Allreduce(rank, world.Size, 1, sizeof(int)));
+        Add(CommunicationPurpose.Evaluation, "allreduce", 2 + agreements, allreduce.Messages, allreduce.BytesSent, allreduce.BytesReceived);
         int FirstUnit(int stage) => stage == 0 ? 0 : stage == world.Size ? network.UnitCount : 1 + (2 * stage);
         List<TensorSpec> Tensors(int from, int to) => [.. Enumerable.Range(from, to - from).SelectMany(network.TensorsOf)];
         List<TensorSpec> own = Tensors(FirstUnit(rank), FirstUnit(rank + 1)), others = Tensors(FirstUnit(1), network.UnitCount);

@@ -33,7 +33,7 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
         {
             Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
             // On whether to leave the evaluation.
-            Agree(plan, count);
+            if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Evaluation, 1, IntBytes, count);
         }
     }
 

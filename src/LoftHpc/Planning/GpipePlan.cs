@@ -25,7 +25,7 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
         {
             Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
             // On whether to leave the evaluation.
-            Agree(plan, count);
+            if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Evaluation, 1, IntBytes, count);
         }
         SumTotals(plan);
     }

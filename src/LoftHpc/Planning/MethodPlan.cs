@@ -146,10 +146,10 @@ public abstract class MethodPlan(PlanSetting setting)
     /// <summary>Loss, hits, images, and whether an evaluation was left, are summed over the ranks.</summary>
     protected static void SumTotals(CommunicationPlan plan) => plan.Allreduce(CommunicationPurpose.Evaluation, 4, DoubleBytes);
 
-    /// <summary>The ranks agree on something.</summary>
-    public void Agree(CommunicationPlan plan, long times = 1)
+    /// <summary>The ranks agree on whether to stop, where they meet.</summary>
+    public void Agree(CommunicationPlan plan)
     {
-        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Control, 1, IntBytes, times);
+        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Control, 1, IntBytes);
     }
 
     /// <summary>A tensor is summed over the ranks.</summary>

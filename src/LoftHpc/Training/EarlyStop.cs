@@ -54,9 +54,7 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
     public bool AllLeaveEvaluation()
     {
         int own = WantsToLeave;
-        if (communicator.Size == 1) return own != 0;
-        using IDisposable purpose = ledger.For(CommunicationPurpose.Control);
-        return communicator.Allreduce(own, MpiOperation.Max) != 0;
+        return (communicator.Size == 1 ? own : communicator.Allreduce(own, MpiOperation.Max)) != 0;
     }
 
     /// <summary>1: this rank wants to leave an evaluation in which it need not call the others.</summary>

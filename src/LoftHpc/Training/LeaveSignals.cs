@@ -15,7 +15,6 @@ internal sealed class LeaveSignals(RankContext context)
     public bool AllLeave()
     {
         if (context.Size == 1) return context.EarlyStop.WantsToLeave != 0;
-        using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Control);
         NativeBuffer buffer = new();
         buffer.Span<int>(1)[0] = context.EarlyStop.WantsToLeave;
         _started.Enqueue((buffer, context.Communicator.StartAllreduce(MpiBuffer.InPlace, buffer.View(1, MpiDataType.Int32), MpiOperation.Max)));
@@ -25,7 +24,6 @@ internal sealed class LeaveSignals(RankContext context)
     /// <summary>Waits for what was started.</summary>
     public void Wait()
     {
-        using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Control);
         while (_started.Count > 0) _ = Next();
     }
 

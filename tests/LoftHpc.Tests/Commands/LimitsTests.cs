@@ -1,4 +1,5 @@
 using System.Globalization;
+using LoftHpc.Checkpoints;
 using LoftHpc.Mpi;
 using LoftHpc.Results;
 using LoftHpc.Tests.Mpi;
@@ -43,7 +44,7 @@ public sealed class LimitsTests : ProgramTests
         Start(family, 2, "run", ["run.name=whole", .. method]).MustSucceed();
         LaunchResult GoOn(params string[] more) => Start(family, 2, "run", ["run.name=cut", "run.resume=auto", .. method, .. more]);
         MustBeOneLine(GoOn("limits.minutes=0", "pretrain.epochs=1"), ExitCodes.Stopped, "after step 2 of 3");
-        MustBeOneLine(GoOn("limits.minutes=0", "retrain.epochs=2"), ExitCodes.Stopped, "after step 4 of 6");
+        MustBeOneLine(GoOn("limits.minutes=0", "retrain.epochs=2"), ExitCodes.Stopped, "after step 3 of 6");
         MustBeOneLine(GoOn("pretrain.epochs=1", "retrain.epochs=2"), ExitCodes.Configuration, "pretrain.epochs is 2 and 1");
         MustBeOneLine(GoOn(), ExitCodes.Configuration, "retrain.epochs is 2 and 1");
         GoOn("retrain.epochs=2").MustSucceed();
@@ -54,6 +55,23 @@ public sealed class LimitsTests : ProgramTests
         MustBeOneLine(
             Start(family, 2, "retrain", ["run.name=cut", "run.resume=auto", .. method, "retrain.epochs=3"]), ExitCodes.Configuration, "config.yaml: the run was begun with another config than this launch's: retrain.epochs is 2 and 3");
         MustBeOneLine(GoOn("retrain.epochs=3"), ExitCodes.Configuration, $"retrain.epochs: retrain is finished in {Folder("cut").Path}, after 2 epochs; allowed: 2");
+    }
+
+    /// <summary>A round that would take hours: ten seconds after the limit the ranks call each other.</summary>
+    [SkippableFact]
+    public void A_long_round_is_not_waited_for()
+    {
+        long Stop()
+        {
+            LaunchResult result = Start(
+                MpiLauncher.AnyFamily(), 2, "pretrain", "run.name=a", "run.resume=auto", "limits.minutes=0.001", "pretrain.method=loft",
+                "pretrain.local_steps=1000000", "data.train_images=300000", "pretrain.epochs=1", "pretrain.snapshots=[]", "distance.every=1 epoch");
+            MustBeOneLine(result, ExitCodes.Stopped, "pretrain: stopped by limits.minutes after step ", " of 9375; the same command with --resume auto goes on from there");
+            return CheckpointFolder.Of(Folder("a"), "pretrain").Max(checkpoint => checkpoint.Step);
+        }
+        long first = Stop();
+        Assert.InRange(first, 1, 9373);
+        Assert.InRange(Stop(), first + 1, 9374);
     }
 
     [SkippableFact]

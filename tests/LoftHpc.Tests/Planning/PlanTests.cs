@@ -74,8 +74,8 @@ public class PlanTests
         Assert.Equal((1, 2, 4 * Parameters), Numbers(Only(plan.Step, 0, CommunicationPurpose.Step, "allreduce")));
         // Before the evaluation; when the weights are saved there has been no step since. One value more than all statistics: odd.
         Assert.Equal((1, 2, 8 * (Statistics + 1)), Numbers(Only(plan.Whole, 0, CommunicationPurpose.RunningStatistics, "allreduce")));
-        // One number on 2 ranks, to the rank that sums, and back: after every step but the last.
-        Assert.Equal((2, 2, 2 * 4), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Control, "allreduce")));
+        // One number on 2 ranks, to the rank that sums, and back: after every step.
+        Assert.Equal((3, 3, 3 * 4), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Control, "allreduce")));
         Assert.Equal(4 * (Parameters + Statistics), plan.Memory(0).Weights);
         // Gradients are summed where they lie.
         Assert.Equal((4 * Parameters, 0), (plan.Memory(1).Gradients, plan.Memory(1).ExchangeBuffers));
@@ -101,7 +101,8 @@ public class PlanTests
         Assert.Equal((2, 4, 2 * 4 * Parameters), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Round, "allreduce")));
         // Step 1 alone is in the middle of a round.
         Assert.Equal((1, 2, 4 * Parameters), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Distance, "allreduce")));
-        Assert.Equal((1, 1, 4), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Control, "allreduce")));
+        // Before each round's end and each measurement.
+        Assert.Equal((3, 3, 3 * 4), Numbers(Only(plan.Whole, 0, CommunicationPurpose.Control, "allreduce")));
         Assert.Equal((1, 2, 4 * Parameters), Numbers(Only(plan.Round, 0, CommunicationPurpose.Round, "allreduce")));
         Assert.Empty(plan.Step.Rows);
         Assert.Equal(40, plan.Work(1).Images);
