@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Pre-trains, prunes and retrains one network by every method of configs/compare/methods.txt, with several seeds, and writes
-# results/compare/comparison.csv and comparison.md anew after each run. Finished runs are kept, so that after a stop the same
+# results/compare/comparison.csv, statistics.csv and comparison.md anew after each run. Finished runs are kept, so that after a stop the same
 # command goes on. A run that fails is told, the others go on, and the exit status is 1 in the end.
 #   build/compare.sh [section.key=value ...]
 # COMPARE names another folder than results/compare, METHODS another list than configs/compare/methods.txt, SEEDS other
@@ -93,7 +93,7 @@ left() { # INDEX OF THE FIRST ONE THAT WAITS
 }
 
 compare() {
-    dist/lofthpc compare --runs "$runs" --output "$folder/comparison.csv" --summary "$folder/comparison.md"
+    dist/lofthpc compare "$runs" --output "$folder/comparison.csv" --statistics "$folder/statistics.csv" --summary "$folder/comparison.md"
 }
 
 failed=() successes=$((total - ${#waiting[@]}))
