@@ -18,7 +18,7 @@ public sealed record ComparisonQuestions(
 /// <summary>Groups of runs, metric by metric, and what can be said of their differences to one of them.</summary>
 /// <param name="Columns">Settings that tell the groups apart.</param>
 /// <param name="Baseline">Null where none was named.</param>
-/// <param name="Metrics">In the order of <see cref="Metric.All"/>.</param>
+/// <param name="Metrics">In the order of <see cref="Metric.All"/>; each has rows.</param>
 /// <param name="Rows">For each metric, each group that has it.</param>
 /// <param name="Regressions">One line for each group that is worse than the baseline by more than the tolerance.</param>
 public sealed record GroupComparison(
@@ -54,6 +54,11 @@ public sealed record GroupComparison(
                where comparison is not null
                select comparison,
         ];
+        if (metrics.FirstOrDefault(metric => !all.Any(comparison => comparison.Metric == metric)) is Metric absent)
+        {
+            if (asked.Metrics.Contains(absent.Name)) throw new UserError($"--metric: no run has {absent.Name}");
+            metrics = [.. metrics.Where(metric => all.Any(comparison => comparison.Metric == metric))];
+        }
         Correct(all, comparison => comparison.P, (comparison, p) => comparison.PHolm = p);
         Correct(all, comparison => comparison.PMargin, (comparison, p) => comparison.PMarginHolm = p);
         return new GroupComparison(

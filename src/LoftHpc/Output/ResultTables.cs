@@ -61,14 +61,14 @@ public static class ResultTables
                 Mean(seeds.Select(run => run.Bytes / 1e6), 1), Mean(seeds.Select(run => run.Seconds), 1),
                 Mean(seeds.Select(run => run.ImagesPerSecond), 0), Mean(seeds.Select(run => run.PeakMemoryBytes / 1e6), 0),
             ]],
-        Enumerable.Range(comparison.Columns.Count, 10).ToHashSet());
+        RightOf(comparison.Columns, comparison.Groups, 10));
 
     /// <summary>The statistics of each metric over the groups; and, where there is a baseline, of the differences to it.</summary>
     public static IEnumerable<TextTable> Statistics(GroupComparison comparison) => comparison.Metrics.Select(metric =>
     {
         (Metric Metric, RunGroup Group, StatisticsRow Row)[] rows = [.. comparison.Rows.Where(row => row.Metric == metric)];
         bool compared = comparison.Baseline is not null, signs = rows.Any(row => row.Row.PSigns is not null);
-        string[] numbers = ["n", "mean", "deviation", "95 % interval"];
+        string[] numbers = ["seeds", "mean", "deviation", "95 % interval"];
         string[] differences = !compared ? [] : ["pairs", "difference", "its 95 % interval", "p", "p (Holm)", .. signs ? (string[])["p (signs)"] : []];
         string Value(double? value) => value is double number ? Decimals(number * metric.Scale, metric.Decimals) : "";
         string Range(double? low, double? high) => low is null ? "" : $"{Value(low)} to {Value(high)}";
@@ -87,8 +87,15 @@ public static class ResultTables
             + (compared ? $"; difference to the baseline, paired by seed{(rows.Select(row => row.Row.Margin).FirstOrDefault(margin => margin is not null) is double margin ? $", margin {Value(margin)}" : "")}" : ""),
             [.. comparison.Columns, .. numbers, .. differences, .. compared ? (string[])["verdict"] : []],
             [.. rows.Select(row => Cells(row.Group, row.Row))],
-            Enumerable.Range(comparison.Columns.Count, numbers.Length + differences.Length).ToHashSet());
+            RightOf(comparison.Columns, rows.Select(row => row.Group), numbers.Length + differences.Length));
     });
+
+    /// <summary>The columns of numbers: settings that are numbers, and so many after the settings.</summary>
+    private static HashSet<int> RightOf(IReadOnlyList<string> settings, IEnumerable<RunGroup> groups, int more) =>
+    [
+        .. Enumerable.Range(0, settings.Count).Where(i => groups.All(group => double.TryParse(group.Values[i], NumberStyles.Float, CultureInfo.InvariantCulture, out _))),
+        .. Enumerable.Range(settings.Count, more),
+    ];
 
     private static string Probability(double? p) => p switch
     {

@@ -248,10 +248,10 @@ public sealed class GroupComparisonTests : IDisposable
             """
             retrained_accuracy in %, higher is better; difference to the baseline, paired by seed, margin 1.00.
 
-            | pretrain.method | n | mean | deviation | 95 % interval | pairs | difference | its 95 % interval | p | p (Holm) | verdict |
+            | pretrain.method | seeds | mean | deviation | 95 % interval | pairs | difference | its 95 % interval | p | p (Holm) | verdict |
             | --- | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | ---: | --- |
             | data-parallel | 3 | 82.33 | 2.52 | 76.08 to 88.58 |  |  |  |  |  | baseline |
-            | loft | 3 | 84.43 | 2.62 | 77.93 to 90.94 | 3 | 2.10 | 1.85 to 2.35 | 0.0008 | 0.0008 | better |
+            | loft | 3 | 84.43 | 2.62 | 77.93 to 90.93 | 3 | 2.10 | 1.85 to 2.35 | 0.0008 | 0.0008 | better |
             """, text, StringComparison.Ordinal);
         Assert.Contains("| loft | 3 | 2.5 | 0.0 | 2.5 to 2.5 | 3 | 0.0 |  |  |  | as good |\n", text, StringComparison.Ordinal);
         Assert.Contains("| 2.10 | 1.85 to 2.35 | 0.0008 |", string.Join('|', _output.ToString().Split('|').Select(cell => cell == "\n" ? cell : $" {cell.Trim()} ")), StringComparison.Ordinal);
@@ -260,7 +260,7 @@ public sealed class GroupComparisonTests : IDisposable
         // Without a baseline there are means alone.
         GroupComparison alone = Compare(["retrained_accuracy"]);
         Assert.All(alone.Rows, row => Assert.Equal((Verdict.None, 0, (double?)null), (row.Row.Verdict, row.Row.Pairs, row.Row.P)));
-        Assert.Equal(["pretrain.method", "n", "mean", "deviation", "95 % interval"], Assert.Single(ResultTables.Statistics(alone)).Headers);
+        Assert.Equal(["pretrain.method", "seeds", "mean", "deviation", "95 % interval"], Assert.Single(ResultTables.Statistics(alone)).Headers);
     }
 
     /// <summary>Of a t with 2 degrees of freedom.</summary>
