@@ -40,6 +40,6 @@ public static class CompareCommand
         }
         foreach (TextTable table in tables) reporter.Table(table, isResult: true);
         foreach (string file in written) reporter.Result(file);
-        if (groups.Regressions.Count > 0) throw UserError.OfLines(groups.Regressions.Select(line => $"--fail-on-regression: {line}"), ExitCodes.Failure);
+        if (groups.Regression is not null) throw new UserError($"--fail-on-regression: {groups.Regression}", ExitCodes.Failure);
     }
 }

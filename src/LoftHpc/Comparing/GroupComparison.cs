@@ -20,10 +20,10 @@ public sealed record ComparisonQuestions(
 /// <param name="Baseline">Null where none was named.</param>
 /// <param name="Metrics">In the order of <see cref="Metric.All"/>; each has rows.</param>
 /// <param name="Rows">For each metric, each group that has it.</param>
-/// <param name="Regressions">One line for each group that is worse than the baseline by more than the tolerance.</param>
+/// <param name="Regression">In one line, which groups are worse than the baseline by more than the tolerance; null: none is, or it was not asked.</param>
 public sealed record GroupComparison(
     IReadOnlyList<string> Columns, RunGroup? Baseline, IReadOnlyList<Metric> Metrics,
-    IReadOnlyList<(Metric Metric, RunGroup Group, StatisticsRow Row)> Rows, IReadOnlyList<string> Regressions)
+    IReadOnlyList<(Metric Metric, RunGroup Group, StatisticsRow Row)> Rows, string? Regression)
 {
     /// <summary>Of the two-sided test, after Holm's correction; half of it of the one-sided test against the margin.</summary>
     public const double Alpha = 0.05;
@@ -63,7 +63,7 @@ public sealed record GroupComparison(
         Correct(all, comparison => comparison.PMargin, (comparison, p) => comparison.PMarginHolm = p);
         return new GroupComparison(
             runs.Columns, baseline, metrics, [.. all.Select(comparison => (comparison.Metric, comparison.Group, comparison.Row()))],
-            judged is null ? [] : [.. RegressionsOf(judged, runs, baseline!, all, asked.Tolerance!.Value)]);
+            judged is null ? null : RegressionOf(judged, runs, baseline!, all, asked.Tolerance!.Value));
     }
 
     /// <summary>Writes statistics.csv: its columns, and one for each setting that tells the groups apart.</summary>
@@ -127,17 +127,18 @@ public sealed record GroupComparison(
             || runs.Columns.Zip(group.Values).Any(setting => word == $"{setting.First}={setting.Second}");
     }
 
-    private static IEnumerable<string> RegressionsOf(Metric metric, RunComparison runs, RunGroup baseline, Comparison[] all, double tolerance)
+    private static string? RegressionOf(Metric metric, RunComparison runs, RunGroup baseline, Comparison[] all, double tolerance)
     {
         // A sum of decimals differs from its limit by rounding.
         const double rounding = 1e-9;
+        List<string> worse = [];
         foreach (RunGroup group in runs.Groups.Where(group => group != baseline))
         {
-            double worse = -(all.FirstOrDefault(comparison => comparison.Metric == metric && comparison.Group == group)?.Gain
+            double loss = -(all.FirstOrDefault(comparison => comparison.Metric == metric && comparison.Group == group)?.Gain
                 ?? throw new UserError($"--fail-on-regression: {PlainText.Of(group.Label)} has no seed of the baseline with {metric.Name}, so it cannot be judged"));
-            if (worse > tolerance * (1 + rounding))
-                yield return string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(group.Label)} is worse than the baseline in {metric.Name} by {worse:G6}, more than {tolerance:G6}");
+            if (loss > tolerance * (1 + rounding)) worse.Add(string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(group.Label)} (by {loss:G6})"));
         }
+        return worse.Count == 0 ? null : string.Create(CultureInfo.InvariantCulture, $"{metric.Name} is worse than the baseline's by more than {tolerance:G6}: {string.Join(", ", worse)}");
     }
 
     /// <summary>One metric of one group, while the whole table is being corrected.</summary>
@@ -168,10 +169,9 @@ public sealed record GroupComparison(
 
         public double? PMarginHolm { get; set; }
 
-        /// <summary>Nothing that is counted is tested: there is no chance in it.</summary>
-        public double? P => Metric.IsCounted ? null : _test?.P;
+        public double? P => _test?.P;
 
-        public double? PMargin => Metric.IsCounted || _margin is not double margin ? null
+        public double? PMargin => _margin is not double margin ? null
             : Metric.Better == BetterSide.Higher ? _test?.PAbove(-margin) : _test?.PBelow(margin);
 
         /// <summary>By how much the group is better in the mean; null where nothing is compared.</summary>
@@ -202,12 +202,9 @@ public sealed record GroupComparison(
         {
             if (!_isCompared) return Verdict.None;
             if (_test is null) return Verdict.Undecided;
-            if (Metric.IsCounted)
-            {
-                double[] gains = [.. _test.Differences.Select(difference => Sign * difference)];
-                return gains.All(gain => gain > 0) ? Verdict.Better : gains.All(gain => gain < 0) ? Verdict.Worse
-                    : gains.All(gain => gain >= -(_margin ?? 0)) ? Verdict.AsGood : Verdict.Undecided;
-            }
+            // What is counted, and differs by the same in all pairs, does not do so by chance.
+            if (Metric.IsCounted && !_test.Varies && _test.Differences.Count > 1)
+                return Gain > 0 ? Verdict.Better : Gain < 0 ? Verdict.Worse : Verdict.AsGood;
             return PHolm < Alpha ? (Gain > 0 ? Verdict.Better : Verdict.Worse) : PMarginHolm < Alpha / 2 ? Verdict.AsGood : Verdict.Undecided;
         }
     }

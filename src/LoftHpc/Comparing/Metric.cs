@@ -5,7 +5,7 @@ namespace LoftHpc.Comparing;
 /// <summary>One figure of a finished run.</summary>
 /// <param name="Name">As a column of comparison.csv; what it means stands in results/README.md.</param>
 /// <param name="Better">Which values are the better ones.</param>
-/// <param name="IsCounted">True: work or size, counted, in which there is no chance; false: measured.</param>
+/// <param name="IsCounted">True: work or size, counted, so that a difference which is the same in all pairs is no chance; false: measured.</param>
 /// <param name="Unit">In which it is printed: its values times <paramref name="Scale"/>, with so many decimals.</param>
 /// <param name="Of">The figure of a run; not-a-number where it has none.</param>
 public sealed record Metric(string Name, BetterSide Better, bool IsCounted, string Unit, double Scale, int Decimals, Func<ComparedRun, double> Of)

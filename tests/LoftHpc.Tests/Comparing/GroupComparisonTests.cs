@@ -1,4 +1,5 @@
 using LoftHpc.Commands;
+using LoftHpc.Communication;
 using LoftHpc.Comparing;
 using LoftHpc.Configuration;
 using LoftHpc.Output;
@@ -105,22 +106,36 @@ public sealed class GroupComparisonTests : IDisposable
         static bool Close(double one, double other) => Math.Abs(one - other) < 1e-9;
     }
 
-    /// <summary>FLOPs and bytes are counted: there is no chance in them, and so no test.</summary>
+    /// <summary>FLOPs and bytes are counted: what differs by the same in all pairs is no chance.</summary>
     [Fact]
-    public void What_is_counted_is_not_tested()
+    public void What_is_counted_and_always_the_same_needs_no_test()
     {
         foreach (int seed in Enumerable.Range(1, 2))
         {
             _runs.Make($"loft-2-{seed}", ranks: 2, new PretrainSection { Method = PretrainMethod.Loft }, seed);
             _runs.Make($"loft-3-{seed}", ranks: 3, new PretrainSection { Method = PretrainMethod.Loft }, seed);
         }
-        GroupComparison comparison = Compare(["bytes", "ticket_flops", "retrained_accuracy"], "ranks=2");
-        StatisticsRow bytes = Assert.Single(comparison.Rows, row => row.Row is { Metric: "bytes", Baseline: false }).Row;
+        StatisticsRow Of(string metric, string baseline, params string[] margins) =>
+            Assert.Single(Compare(["bytes", "ticket_flops", "retrained_accuracy"], baseline, margins).Rows, row => row.Row.Metric == metric && !row.Row.Baseline).Row;
+        StatisticsRow bytes = Of("bytes", "ranks=2"), accuracy = Of("retrained_accuracy", "ranks=2");
         Assert.Equal((7_500_000, 2_500_000, null, Verdict.Worse), (bytes.Mean, bytes.Difference, bytes.P, bytes.Verdict));
-        Assert.Equal(Verdict.AsGood, Assert.Single(comparison.Rows, row => row.Row is { Metric: "ticket_flops", Baseline: false }).Row.Verdict);
+        Assert.Equal(Verdict.Better, Of("bytes", "ranks=3").Verdict);
+        Assert.Equal(Verdict.AsGood, Of("ticket_flops", "ranks=2").Verdict);
+        Assert.Equal(Verdict.Worse, Of("bytes", "ranks=2", "bytes=3000000").Verdict);
         // Measured, and the same by chance or not: two seeds of equal accuracy are no proof.
-        Assert.Equal((0, (double?)null, Verdict.Undecided), Assert.Single(comparison.Rows, row => row.Row is { Metric: "retrained_accuracy", Baseline: false }).Row is var same ? (same.Difference!.Value, same.P, same.Verdict) : default);
-        Assert.Equal(Verdict.Better, Assert.Single(Compare(["bytes"], "ranks=3").Rows, row => !row.Row.Baseline).Row.Verdict);
+        Assert.Equal((0.0, (double?)null, Verdict.Undecided), (accuracy.Difference!.Value, accuracy.P, accuracy.Verdict));
+
+        // Bytes that depend on the seed are tested: differences of 2 and 3 million, t = 5 with 1 degree of freedom.
+        RunFolder run = RunFolder.At(_runs.File("loft-3-2"));
+        run.Communication.Append(new CommunicationRow(0, "pretrain", CommunicationPurpose.Round, "allreduce", 1, 1, 500_000, 500_000, 1));
+        RunFolder other = RunFolder.At(_runs.File("loft-2-1"));
+        other.Communication.Append(new CommunicationRow(0, "pretrain", CommunicationPurpose.Round, "allreduce", 1, 1, 500_000, 500_000, 1));
+        bytes = Of("bytes", "ranks=2");
+        Assert.Equal(1 - (2 * Math.Atan(5) / Math.PI), bytes.P!.Value, 1e-9);
+        Assert.Equal(Verdict.Undecided, bytes.Verdict);
+        // One pair alone says nothing.
+        Directory.Delete(run.Path, recursive: true);
+        Assert.Equal(Verdict.Undecided, Of("ticket_flops", "ranks=2").Verdict);
     }
 
     /// <summary>Seeds 2 to 7 are shared by both; of six differences of one sign two of 64 choices reach the sum.</summary>
@@ -214,7 +229,7 @@ public sealed class GroupComparisonTests : IDisposable
         void Judge(string metric, double tolerance) => CompareCommand.Compare(
             [_runs.Path], new ComparisonQuestions(["data-parallel"], [], [], metric, tolerance), new ComparisonFiles(Statistics: statistics), reporter);
         UserError error = Assert.Throws<UserError>(() => Judge("retrained_accuracy", 0.0299));
-        Assert.Equal((ExitCodes.Failure, "--fail-on-regression: pretrain.method=loft is worse than the baseline in retrained_accuracy by 0.03, more than 0.0299"), (error.ExitCode, error.Message));
+        Assert.Equal((ExitCodes.Failure, "--fail-on-regression: retrained_accuracy is worse than the baseline's by more than 0.0299: pretrain.method=loft (by 0.03)"), (error.ExitCode, error.Message));
         // All was written and shown before.
         Assert.Equal(Metric.Default.Count * 3, new CsvTable<StatisticsRow>(statistics).Read().Count);
         Assert.Contains("retrained_accuracy in %", _output.ToString(), StringComparison.Ordinal);

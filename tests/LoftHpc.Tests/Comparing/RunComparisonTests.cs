@@ -379,6 +379,11 @@ public sealed class RunComparisonTests : IDisposable
         Assert.Equal((0, ""), (exitCode, error));
         Assert.EndsWith($"{table}\n", output, StringComparison.Ordinal);
         Assert.Single(new CsvTable<ComparisonRow>(table).Read());
+        _runs.Make("loft-1-1", ranks: 1, new PretrainSection { Method = PretrainMethod.Loft }, accuracy: 0.7);
+        (exitCode, output, error) = Repository.Run(
+            program, ["compare", _runs.File("*"), "--baseline", "pretrain.method=dense", "--metric", "retrained_accuracy", "--margin", "0.1", "--fail-on-regression", "retrained_accuracy", "--tolerance", "0.04"]);
+        Assert.Equal((ExitCodes.Failure, "lofthpc: error: --fail-on-regression: retrained_accuracy is worse than the baseline's by more than 0.04: pretrain.method=loft (by 0.05)\n"), (exitCode, error));
+        Assert.Contains("undecided", output, StringComparison.Ordinal);
         (exitCode, output, error) = Repository.Run(program, ["compare", _runs.Beside("absent"), "--output", table]);
         Assert.Equal((ExitCodes.Configuration, "", $"lofthpc: error: {_runs.Beside("absent")}: there is no such folder of runs, run folder or table\n"), (exitCode, output, error));
     }
