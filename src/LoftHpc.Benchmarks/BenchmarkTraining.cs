@@ -59,7 +59,7 @@ internal sealed class BenchmarkTraining : IDisposable
     public void Steps(int count)
     {
         for (int last = _steps + count; _steps < last; _steps++)
-            _method.Step(_steps / StepsPerEpoch, _steps % StepsPerEpoch, LearningRate);
+            _method.StepAndMeet(_steps / StepsPerEpoch, _steps % StepsPerEpoch, LearningRate);
         if (Context.Device.type is TorchSharp.DeviceType.CUDA) cuda.synchronize(Context.Device);
     }
 

@@ -103,6 +103,8 @@ internal sealed unsafe class FaultyCommunicator(ICommunicator inner, ExchangeFau
 
     public IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag) => inner.StartReceive(buffer, source, tag);
 
+    public bool HasMessage(int tag) => inner.HasMessage(tag);
+
     public void Abort(int exitCode) => inner.Abort(exitCode);
 
     public void Dispose() => inner.Dispose();

@@ -70,14 +70,14 @@ internal static partial class MemoryScenarios
         };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
         // What is allocated once, by libraries and for exchanges, is there after the first step.
-        method.Step(0, 0, LearningRate);
+        method.StepAndMeet(0, 0, LearningRate);
         // The least of some steps: in single steps a library makes room for good, MPI for messages above all.
         long held = long.MaxValue;
         for (int step = 1; step < method.StepsPerEpoch; step++)
         {
             Collect();
             long before = NativeBytes;
-            method.Step(0, step, LearningRate);
+            method.StepAndMeet(0, step, LearningRate);
             held = Math.Min(held, atForward - before);
         }
         long planned = ActivationPlan.Bytes(
@@ -191,7 +191,7 @@ internal static partial class MemoryScenarios
         foreach ((string what, bool holdsAll, Action look) in looks)
         {
             // The first step of a round.
-            method.Step(0, 2, LearningRate);
+            method.StepAndMeet(0, 2, LearningRate);
             Collect();
             ProcessMemory.RestartPeak();
             long before = ProcessMemory.ResidentBytes;
@@ -213,7 +213,7 @@ internal static partial class MemoryScenarios
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU);
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-        for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+        for (int step = 0; step < steps; step++) method.StepAndMeet(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
         return method.Memory;
     }
 

@@ -140,7 +140,7 @@ internal static class MoveScenarios
             _rankings = new RankingTracker(_metered);
         }
 
-        public void Step(int step) => _method.Step(step / _method.StepsPerEpoch, step % _method.StepsPerEpoch, MethodChecks.LearningRate);
+        public void Step(int step) => _method.StepAndMeet(step / _method.StepsPerEpoch, step % _method.StepsPerEpoch, MethodChecks.LearningRate);
 
         public IReadOnlyList<LayerDistance> Measure(int step) => _rankings.Measure(step, _method.MeasureNorms()).Distances;
 

@@ -32,7 +32,7 @@ internal static class NonFiniteScenarios
                 try
                 {
                     // Of an epoch's 3 steps the first is the one that fails, and the first look after the third is the next.
-                    method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, step < 5 ? MethodChecks.LearningRate : 1e30);
+                    method.StepAndMeet(step / method.StepsPerEpoch, step % method.StepsPerEpoch, step < 5 ? MethodChecks.LearningRate : 1e30);
                     if ((step + 1) % method.StepsPerEpoch == 0) method.Look();
                 }
                 catch (NonFiniteException error)
@@ -58,7 +58,7 @@ internal static class NonFiniteScenarios
         {
             using ITrainingMethod method = TrainingMethods.Create(
                 Context(world) with { LooksLate = late }, network, MethodChecks.Pretrain(arguments), data, MethodChecks.Seed);
-            method.Step(0, 0, MethodChecks.LearningRate);
+            method.StepAndMeet(0, 0, MethodChecks.LearningRate);
             return method.Evaluate(data, 7);
         }
         (StepTotals now, StepTotals late) = (Evaluated(late: false), Evaluated(late: true));
@@ -77,7 +77,7 @@ internal static class NonFiniteScenarios
             if (step == 4 && world.Rank == world.Size - 1) ((DataParallelTraining)method).State.Gradient("layer2.0.conv1.weight").fill_(double.NaN);
             try
             {
-                method.Step(step / 3, step % 3, MethodChecks.LearningRate);
+                method.StepAndMeet(step / 3, step % 3, MethodChecks.LearningRate);
                 if (step % 3 == 2) method.Look();
             }
             catch (NonFiniteException error)
@@ -93,7 +93,7 @@ internal static class NonFiniteScenarios
         (NetworkSpec network, BatchLoader data) = MethodChecks.Setting(Network);
         using ITrainingMethod method = TrainingMethods.Create(Context(world), network, MethodChecks.Pretrain(["method=dense"]), data, MethodChecks.Seed);
         ModelState state = ((DataParallelTraining)method).State;
-        method.Step(0, 0, MethodChecks.LearningRate);
+        method.StepAndMeet(0, 0, MethodChecks.LearningRate);
         using IDisposable frozen = no_grad();
         state["layer2.0.bn1.running_var"].fill_(double.NaN);
         string Line() => method.Explain(method.Evaluate(data, 4).Trouble ?? NonFinite.Nothing).Text;

@@ -19,7 +19,7 @@ public sealed record CheckpointRecord(
     int Format, string Stage, long Step, string Config, string Data, IReadOnlyList<FileStamp> Parts, IReadOnlyList<FileStamp> Tables)
 {
     /// <summary>The version that this program writes and reads.</summary>
-    public const int CurrentFormat = 2;
+    public const int CurrentFormat = 3;
 
     /// <summary>A record of a thousand ranks takes some hundred thousand bytes.</summary>
     private const long MaxBytes = 50_000_000;

@@ -117,6 +117,14 @@ public sealed class CommunicationLedger
         return scope;
     }
 
+    /// <summary>Counts in another phase until the result is disposed: what belongs to the launch, and not to the training that a table tells of.</summary>
+    public PhaseScope In(string phase)
+    {
+        PhaseScope scope = new(this, Phase);
+        Phase = phase;
+        return scope;
+    }
+
     /// <summary>The entry that a call of this collective belongs to now.</summary>
     internal Entry Current(string collective)
     {
@@ -152,6 +160,12 @@ public sealed class CommunicationLedger
 
         /// <summary>Adds the time since <paramref name="start"/> (<see cref="Stopwatch.GetTimestamp"/>).</summary>
         public void AddTimeSince(long start) => Ticks += Stopwatch.GetTimestamp() - start;
+    }
+
+    /// <summary>Ends a phase; see <see cref="In"/>.</summary>
+    public readonly struct PhaseScope(CommunicationLedger ledger, string before) : IDisposable
+    {
+        public void Dispose() => ledger.Phase = before;
     }
 
     /// <summary>Ends a purpose; see <see cref="For"/>.</summary>

@@ -139,6 +139,8 @@ public sealed class MeteredCommunicator(ICommunicator inner, CommunicationLedger
         return call.Meter(inner.StartReceive(buffer, source, tag));
     }
 
+    public bool HasMessage(int tag) => inner.HasMessage(tag);
+
     private Call CountBroadcast(MpiBuffer buffer, int root) =>
         Count("broadcast", TransferCount.Broadcast(Rank, Size, root, buffer.Count, buffer.ElementBytes));
 

@@ -81,6 +81,9 @@ public interface ICommunicator : IDisposable
 
     IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag);
 
+    /// <summary>Whether a message with this tag, from any rank, waits to be received (MPI_Iprobe); never blocks.</summary>
+    bool HasMessage(int tag);
+
     /// <summary>Ends every rank of the job at once (MPI_Abort).</summary>
     void Abort(int exitCode);
 }

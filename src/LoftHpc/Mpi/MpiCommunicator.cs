@@ -177,6 +177,13 @@ internal sealed unsafe class MpiCommunicator : ICommunicator
     private IEnumerable<Action<nint>> ReceivePieces(MpiBuffer buffer, int source, int tag) =>
         Pieces(buffer.Count).Select(p => (Action<nint>)(r => ReceiveCall(buffer.Slice(p.Start, p.Count), source, tag, r)));
 
+    public bool HasMessage(int tag)
+    {
+        int found = 0;
+        _library.Probe.Call(_library.Abi.AnySource, tag, _handle, (nint)(&found), _library.Abi.StatusIgnore);
+        return found != 0;
+    }
+
     // ---- Calls with a count for each rank. ----
 
     public void Allgather(MpiBuffer send, MpiBuffer receive)

@@ -36,6 +36,7 @@ internal sealed unsafe partial class MpiLibrary
         CommSetErrorHandler = Function("MPI_Comm_set_errhandler");
         Wait = Function("MPI_Wait");
         Test = Function("MPI_Test");
+        Probe = Function("MPI_Iprobe");
         Barrier = Forms("Barrier");
         Broadcast = Forms("Bcast");
         Allgather = Forms("Allgather");
@@ -75,6 +76,7 @@ internal sealed unsafe partial class MpiLibrary
     public MpiFunction CommSetErrorHandler { get; }
     public MpiFunction Wait { get; }
     public MpiFunction Test { get; }
+    public MpiFunction Probe { get; }
     public MpiForms Barrier { get; }
     public MpiForms Broadcast { get; }
     public MpiForms Allgather { get; }

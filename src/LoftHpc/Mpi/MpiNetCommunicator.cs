@@ -113,6 +113,8 @@ internal sealed class MpiNetCommunicator : ICommunicator
 
     public void Receive(MpiBuffer buffer, int source, int tag) => StartReceive(buffer, source, tag).Wait();
 
+    public bool HasMessage(int tag) => _own.HasMessage(tag);
+
     /// <summary>Every rank sends a byte to every other, so that it does not block.</summary>
     public IMpiRequest StartBarrier()
     {

@@ -54,6 +54,8 @@ internal sealed unsafe class SelfCommunicator : ICommunicator
 
     public IMpiRequest StartReceive(MpiBuffer buffer, int source, int tag) => throw Alone("MPI_Irecv");
 
+    public bool HasMessage(int tag) => false;
+
     public void Abort(int exitCode) => Environment.Exit(exitCode);
 
     private static void CheckRank(int root, string call)

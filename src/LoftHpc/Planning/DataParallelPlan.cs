@@ -14,7 +14,7 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
     public override void Evaluate(CommunicationPlan plan)
     {
         AverageRunningStatistics(plan);
-        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+        SumTotals(plan);
     }
 
     /// <summary>Rank 0 holds everything.</summary>

@@ -29,7 +29,12 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
 
     public override void Evaluate(CommunicationPlan plan)
     {
-        foreach ((int batch, int count) in Setting.EvaluationBatches) Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
+        foreach ((int batch, int count) in Setting.EvaluationBatches)
+        {
+            Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
+            // On whether to leave the evaluation.
+            Agree(plan, count);
+        }
     }
 
     public override void Save(CommunicationPlan plan) => SendToRoot(plan, CommunicationPurpose.Save, rank =>

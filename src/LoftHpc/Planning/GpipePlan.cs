@@ -21,8 +21,13 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
 
     public override void Evaluate(CommunicationPlan plan)
     {
-        foreach ((int batch, int count) in Setting.EvaluationBatches) Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
-        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+        foreach ((int batch, int count) in Setting.EvaluationBatches)
+        {
+            Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
+            // On whether to leave the evaluation.
+            Agree(plan, count);
+        }
+        SumTotals(plan);
     }
 
     public override void Save(CommunicationPlan plan) => SendToRoot(plan, CommunicationPurpose.Save, Held);

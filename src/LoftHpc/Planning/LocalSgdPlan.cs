@@ -12,7 +12,7 @@ public sealed class LocalSgdPlan(PlanSetting setting) : RoundsPlan(setting)
     {
         AverageRunningStatistics(plan);
         Average(plan, CommunicationPurpose.Evaluation);
-        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+        SumTotals(plan);
     }
 
     public override void Save(CommunicationPlan plan)

@@ -67,7 +67,7 @@ public sealed class LoftPlan : RoundsPlan
     public override void Evaluate(CommunicationPlan plan)
     {
         GatherToAll(plan, CommunicationPurpose.Evaluation, recompute: _loft.RunningStatistics is RunningStatisticsKind.Recompute);
-        plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+        SumTotals(plan);
     }
 
     /// <summary>Where statistics are recomputed, that is shared by all ranks too.</summary>

@@ -74,8 +74,8 @@ public abstract class MethodPlan(PlanSetting setting)
         return _like[rank];
     }
 
-    /// <summary>Whether the ranks meet in a step.</summary>
-    public virtual bool HaveMet(long step) => true;
+    /// <summary>Whether the ranks meet after a step.</summary>
+    public virtual bool MeetsAfter(long step) => true;
 
     /// <summary>What it computes on a rank in the steps so far.</summary>
     public TrainingWork Work(int rank) => _work[Like(rank)];
@@ -96,7 +96,7 @@ public abstract class MethodPlan(PlanSetting setting)
     /// <summary>The units of the network that a rank holds; null: (a part of) all of them.</summary>
     protected virtual (int First, int End)? Units(int rank) => null;
 
-    public virtual void TakeTotals(CommunicationPlan plan) => plan.Allreduce(CommunicationPurpose.Evaluation, 3, DoubleBytes);
+    public virtual void TakeTotals(CommunicationPlan plan) => SumTotals(plan);
 
     public abstract void Evaluate(CommunicationPlan plan);
 
@@ -142,6 +142,15 @@ public abstract class MethodPlan(PlanSetting setting)
 
     /// <summary>Of an image's forward pass through what a rank holds in a step.</summary>
     protected virtual long FlopsOf(int rank, long step) => _flops[rank] ??= Network.Flops(setting.Images.Side, Held(rank));
+
+    /// <summary>Loss, hits, images, and whether an evaluation was left, are summed over the ranks.</summary>
+    protected static void SumTotals(CommunicationPlan plan) => plan.Allreduce(CommunicationPurpose.Evaluation, 4, DoubleBytes);
+
+    /// <summary>The ranks agree on something.</summary>
+    public void Agree(CommunicationPlan plan, long times = 1)
+    {
+        if (Ranks > 1) plan.Allreduce(CommunicationPurpose.Control, 1, IntBytes, times);
+    }
 
     /// <summary>A tensor is summed over the ranks.</summary>
     protected void Sum(CommunicationPlan plan, CommunicationPurpose purpose, long values, int elementBytes)

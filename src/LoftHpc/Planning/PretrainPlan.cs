@@ -91,8 +91,9 @@ public sealed class PretrainPlan
             {
                 CommunicationPlan one = new(Setting.Ranks);
                 _method.Step(one, step - 1, alike);
-                Control(one, step - 1);
-                if (step % every == 0 || step == steps) Measure(one);
+                bool measures = step % every == 0 || step == steps;
+                if (measures || step % perEpoch == 0 || _method.MeetsAfter(step - 1)) _method.Agree(one);
+                if (measures) Measure(one);
                 if (step % perEpoch == 0)
                 {
                     _method.TakeTotals(one);
@@ -131,21 +132,10 @@ public sealed class PretrainPlan
         };
         MethodPlan fresh = MethodPlan.Create(longer);
         fresh.Step(Step, 0);
-        if (fresh.HaveMet(0)) Agree(Step);
+        if (fresh.MeetsAfter(0)) _method.Agree(Step);
         Round.Add(Step, local);
         _method.Round(Round);
-        if (!fresh.HaveMet(0)) Agree(Round);
-    }
-
-    /// <summary>The ranks agree on whether to stop, where they meet anyway and the training goes on.</summary>
-    private void Control(CommunicationPlan plan, long step)
-    {
-        if (_method.HaveMet(step) && step + 1 < Setting.Steps) Agree(plan);
-    }
-
-    private void Agree(CommunicationPlan plan)
-    {
-        if (Setting.Ranks > 1) plan.Allreduce(CommunicationPurpose.Control, 1, IntBytes);
+        if (!fresh.MeetsAfter(0)) _method.Agree(Round);
     }
 
     /// <summary>The calls of <see cref="RankingTracker.Measure"/>, but for those of the first one alone and the distances.</summary>

@@ -23,7 +23,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     protected long At { get; private set; }
 
     /// <summary>Whether a round ends with this step.</summary>
-    public override bool HaveMet(long step) => Rounds.EndsWith(step);
+    public override bool MeetsAfter(long step) => Rounds.EndsWith(step);
 
     public override void MeasureNorms(CommunicationPlan plan) => Average(plan, CommunicationPurpose.Distance);
 
@@ -33,7 +33,7 @@ public abstract class RoundsPlan(PlanSetting setting) : MethodPlan(setting)
     protected override void Communicate(CommunicationPlan plan, long step, int batch)
     {
         (At, _averaged) = (step, false);
-        if (HaveMet(step)) Average(plan, CommunicationPurpose.Round);
+        if (MeetsAfter(step)) Average(plan, CommunicationPurpose.Round);
         At = Math.Min(step + 1, Setting.Steps - 1);
     }
 

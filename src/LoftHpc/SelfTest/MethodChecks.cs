@@ -183,7 +183,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             int steps = config.Epochs * method.StepsPerEpoch;
             for (int step = 0; step < steps; step++)
             {
-                method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+                method.StepAndMeet(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
                 replay.Step(step, steps);
                 if (step == 0 && config.LocalSteps > 1)
                     CompareGradients(
@@ -242,10 +242,10 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         using TensorTransport transport = TensorTransport.For(device, direct);
         RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device) { Precision = PrecisionOf(In[^1]), MemoryFormat = Format };
         using ITrainingMethod method = TrainingMethods.Create(context, network, config, data, Seed);
-        method.Step(0, 0, LearningRate);
+        method.StepAndMeet(0, 0, LearningRate);
         method.Evaluate(data, 4);
         long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount, resident = Environment.WorkingSet;
-        for (int step = 0; step < 100; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+        for (int step = 0; step < 100; step++) method.StepAndMeet(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
         method.Evaluate(data, 4);
         long after = DisposeScopeManager.Statistics.ThreadTotalLiveCount, grown = Environment.WorkingSet - resident;
         findings.True(after == before && before > 0, $"{name}: {before} live tensors after one step, {after} after 101");
@@ -327,7 +327,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             tamper?.Invoke(state);
             using SerialReference serial = new(network, whole, cut);
             (double loss, double accuracy) = TrainSerially(serial, data, batch, optimizer, steps, context with { Type = float64, Precision = Precision.Float32, Device = CPU }, reference);
-            for (int step = 0; step < steps; step++) method.Step(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
+            for (int step = 0; step < steps; step++) method.StepAndMeet(step / method.StepsPerEpoch, step % method.StepsPerEpoch, LearningRate);
 
             inspect?.Invoke(method, Enumerable.Range(0, steps).Sum(step => (long)new EpochBatches(data, batch).SizeOf(step % method.StepsPerEpoch)));
             StepTotals totals = method.TakeTotals(), tested = method.Evaluate(data, 4);
@@ -377,7 +377,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         using (alone)
         {
             Bfloat16Error.Prepare(network)(whole);
-            alone.Step(0, 0, LearningRate);
+            alone.StepAndMeet(0, 0, LearningRate);
             CutErrors gradients = new();
             Dictionary<string, TensorSlice> held = state.Slices.ToDictionary(slice => slice.Name);
             foreach (TensorSpec tensor in network.Tensors.Where(tensor => tensor.IsParameter))

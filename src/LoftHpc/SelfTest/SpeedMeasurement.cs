@@ -49,10 +49,10 @@ internal static class SpeedMeasurement
         (NetworkSpec network, _) = Network(config);
         using ITrainingMethod method = TrainingMethods.Create(
             context, network, new PretrainSection { Method = PretrainMethod.Dense, Batch = Images, Epochs = 1 }, data, config.Run.Seed);
-        method.Step(0, 0, learningRate: 0.1);
+        method.StepAndMeet(0, 0, learningRate: 0.1);
         Stopwatch clock = Stopwatch.StartNew();
         int done = 0;
-        while (done < steps && clock.Elapsed < Enough) method.Step(0, ++done, learningRate: 0.1);
+        while (done < steps && clock.Elapsed < Enough) method.StepAndMeet(0, ++done, learningRate: 0.1);
         return Images * done / clock.Elapsed.TotalSeconds;
     }
 }

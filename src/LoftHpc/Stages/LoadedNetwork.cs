@@ -54,7 +54,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
         using IDisposable purpose = session.Context.Ledger.For(CommunicationPurpose.Evaluation);
         var network = new ResidualNetwork(Network, State, new SerialExchange(), session.Context.Layout);
         return Evaluation.Of(network, images, session.Config.Evaluate.Batch, session.Context, session.Context.Shard)
-            .SumOverRanks(session.Context.Communicator);
+            .SumOverRanks(session.Context);
     }
 
     public void Dispose() => State.Dispose();

@@ -29,7 +29,7 @@ public sealed class Session : Launch
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
         Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
         Limits = new LaunchLimits(Config);
-        Stop = new StopAgreement(Context) { Limits = Limits.Ask };
+        Stop = new StopAgreement(Context, Limits.Ask);
         ShowRanks();
     }
 
@@ -112,7 +112,7 @@ public sealed class Session : Launch
     /// <exception cref="UserError">The ranks were asked to stop; on all ranks.</exception>
     public void StopIfAsked()
     {
-        if (Stop.Ask() is Pause stop && StopAgreement.IsStop(stop))
+        if (Stop.Ask().Pause is Pause stop && StopAgreement.IsStop(stop))
             throw new UserError($"stopped {StopAgreement.Why(stop)} after {Context.Ledger.Phase}; what it has written stays, and the same command with --resume auto goes on from there", ExitCodes.Stopped);
     }
 

@@ -25,7 +25,8 @@ public sealed class StageCheckpoints(
     /// <summary>Makes the loop ask when to pause, and write checkpoints where the config has any.</summary>
     public void Attach()
     {
-        loop.Ask = () => session.Stop.Ask(IsDueByClock);
+        loop.Stop = session.Stop;
+        loop.IsCheckpointDueByClock = () => IsDueByClock;
         loop.IsCheckpointDue = IsDueAfter;
         if (Config.Every is not null) loop.Checkpoint = Save;
         loop.WhatIsKept = () => _last is null ? "" : $"; {PlainText.Of(_last)} is the checkpoint from before";
@@ -39,9 +40,11 @@ public sealed class StageCheckpoints(
 
     /// <summary>Writes a checkpoint: each rank its own part at once, then rank 0 the record. Older ones go after that. Collective.</summary>
     /// <exception cref="UserError">A part cannot be written; the checkpoints before are as they were. On all ranks.</exception>
-    private void Save(long step)
+    /// <param name="done">Steps that this rank has done; in a round others may have done more.</param>
+    private void Save(long done)
     {
         Stopwatch clock = Stopwatch.StartNew();
+        long step = session.World.Allreduce(done, MpiOperation.Max);
         CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
         // What is left of one that was never finished.
         session.OnRoot(checkpoint.Delete);

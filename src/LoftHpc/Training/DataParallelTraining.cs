@@ -52,8 +52,6 @@ public sealed class DataParallelTraining : ITrainingMethod
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
 
-    public bool HaveMet => true;
-
     public TrainingWork Work { get; private set; }
 
     public double DataSeconds => _batches.WaitedSeconds;
@@ -87,14 +85,14 @@ public sealed class DataParallelTraining : ITrainingMethod
     public StepTotals TakeTotals()
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
-        return _totals.Take().SumOverRanks(_context.Communicator);
+        return _totals.Take().SumOverRanks(_context);
     }
 
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
         _statistics?.Average();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
-        return Evaluation.Of(_network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
+        return Evaluation.Of(_network, data, batch, _context, _context.Shard).SumOverRanks(_context);
     }
 
     /// <summary>Every rank holds every filter; each measures a share of them.</summary>

@@ -46,8 +46,6 @@ public sealed class FilterParallelTraining : ITrainingMethod
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
 
-    public bool HaveMet => true;
-
     public TrainingWork Work { get; private set; }
 
     public double DataSeconds => _batches.WaitedSeconds;
@@ -82,7 +80,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
     public StepTotals Evaluate(BatchLoader data, int batch)
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
-        return Evaluation.Of(_network, data, batch, _context, Shard.Whole);
+        return Evaluation.Of(_network, data, batch, _context, Shard.Whole, ranksMeet: true);
     }
 
     public IReadOnlyList<FilterNorms> MeasureNorms() => FilterNorms.Measure(_state);

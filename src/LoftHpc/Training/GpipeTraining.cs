@@ -54,8 +54,6 @@ public sealed class GpipeTraining : ITrainingMethod
 
     public int StepsPerEpoch => _batches.StepsPerEpoch;
 
-    public bool HaveMet => true;
-
     public TrainingWork Work { get; private set; }
 
     public double DataSeconds => _batches.WaitedSeconds;
@@ -97,7 +95,7 @@ public sealed class GpipeTraining : ITrainingMethod
     {
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         _images = 0;
-        return _totals.Take().SumOverRanks(_context.Communicator);
+        return _totals.Take().SumOverRanks(_context);
     }
 
     public StepTotals Evaluate(BatchLoader data, int batch)
@@ -105,6 +103,7 @@ public sealed class GpipeTraining : ITrainingMethod
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         using IDisposable frozen = no_grad();
         StepTotals totals = default;
+        LeaveSignals leave = new(_context);
         foreach ((int start, int count) in Batches.Of(0, data.Count, batch))
         {
             using DisposeScope scope = NewDisposeScope();
@@ -127,9 +126,13 @@ public sealed class GpipeTraining : ITrainingMethod
                 _sends.Wait();
                 _sends.Start(output, _next);
             }
+            if (!leave.AllLeave()) continue;
+            totals = totals with { IsCut = true };
+            break;
         }
         _sends.Wait();
-        return totals.SumOverRanks(_context.Communicator);
+        leave.Wait();
+        return totals.SumOverRanks(_context);
     }
 
     /// <summary>Every rank measures the filters of its own stage.</summary>

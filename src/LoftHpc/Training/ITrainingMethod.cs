@@ -14,13 +14,20 @@ public interface ITrainingMethod : IDisposable
 
     int StepsPerEpoch { get; }
 
-    /// <summary>One optimizer step on the batch that belongs to this place in training.</summary>
+    /// <summary>One optimizer step on the batch that belongs to this place in training, without the exchange at the end of a round.</summary>
     /// <param name="epoch">Counts from 0.</param>
     /// <param name="step">In the epoch, from 0.</param>
     void Step(int epoch, int step, double learningRate);
 
-    /// <summary>Whether the ranks have met in an exchange that belongs to this step, the last one done, so that they can agree on something.</summary>
-    bool HaveMet { get; }
+    /// <summary>Whether the ranks meet in an exchange that belongs to this step, so that they can agree on something without a wait of its own.</summary>
+    /// <param name="step">From 0, over all epochs.</param>
+    bool MeetsAfter(long step) => true;
+
+    /// <summary>The exchange at the end of a round. Collective, after the steps after which the ranks meet.</summary>
+    /// <param name="step">The step that came last, from 0, over all epochs.</param>
+    void Meet(long step)
+    {
+    }
 
     /// <summary>What this rank has computed in all steps so far.</summary>
     TrainingWork Work { get; }

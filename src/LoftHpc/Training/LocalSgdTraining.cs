@@ -21,6 +21,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
     private readonly RoundSchedule _rounds;
     private readonly long _imageFlops;
     private readonly RunningStatistics _statistics;
+    private bool _haveMet;
 
     public LocalSgdTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -41,8 +42,6 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public int StepsPerEpoch => _local.StepsPerEpoch;
 
-    public bool HaveMet { get; private set; }
-
     public TrainingWork Work => _local.Work;
 
     public double DataSeconds => _local.DataSeconds;
@@ -62,12 +61,18 @@ public sealed class LocalSgdTraining : ITrainingMethod
         _local.Step(epoch, step, learningRate, _imageFlops);
         _average.Invalidate();
         _statistics.Count(Work.Images - before);
+        _haveMet = false;
+    }
 
-        HaveMet = _rounds.EndsWith(((long)epoch * StepsPerEpoch) + step);
-        if (!HaveMet) return;
+    public bool MeetsAfter(long step) => _rounds.EndsWith(step);
+
+    public void Meet(long step)
+    {
+        using DisposeScope scope = NewDisposeScope();
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Round);
         _local.Watch.Weights();
         _average.Apply();
+        _haveMet = true;
     }
 
     public StepTotals TakeTotals()
@@ -82,7 +87,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
         using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Evaluation);
         using ModelState averaged = Averaged();
         var network = new ResidualNetwork(Network, averaged, new SerialExchange(), _context.Layout);
-        return Evaluation.Of(network, data, batch, _context, _context.Shard).SumOverRanks(_context.Communicator);
+        return Evaluation.Of(network, data, batch, _context, _context.Shard).SumOverRanks(_context);
     }
 
     /// <summary>Every rank knows every filter of the mean; each measures a share of them.</summary>
@@ -108,7 +113,7 @@ public sealed class LocalSgdTraining : ITrainingMethod
 
     public void Archive(StateArchive archive)
     {
-        LocalSteps.ArchiveRound(archive, HaveMet);
+        LocalSteps.ArchiveRound(archive, ref _haveMet);
         _state.Archive(archive);
         _local.Archive(archive);
         _average.Archive(archive);

@@ -67,17 +67,18 @@ public sealed class LocalSteps : IDisposable
     }
 
     /// <summary>The totals over all ranks; starts them anew. Collective.</summary>
-    public StepTotals TakeTotals() => _totals.Take().SumOverRanks(_context.Communicator);
+    public StepTotals TakeTotals() => _totals.Take().SumOverRanks(_context);
 
     /// <summary>
     /// Whether the ranks are at the end of a round. Other ranks go on only from there: then the network of the one who wrote is that of
     /// the others.
     /// </summary>
     /// <exception cref="UserError">Other ranks are to go on from within a round.</exception>
-    public static void ArchiveRound(StateArchive archive, bool haveMet)
+    public static void ArchiveRound(StateArchive archive, ref bool haveMet)
     {
         long met = haveMet ? 1 : 0;
         archive.Number("round/has_ended", ref met);
+        haveMet = met != 0;
         if (met == 0 && archive.Writers is { } writers)
             throw new UserError($"it is of {writers.Count} ranks in the middle of a round; from there only {writers.Count} go on, and others from the end of a round");
     }

@@ -29,6 +29,7 @@ public sealed class LoftTraining : ITrainingMethod
     private readonly long _seed;
     private FilterPartition _partition;
     private long _imageFlops, _round;
+    private bool _haveMet;
 
     public LoftTraining(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)
     {
@@ -57,8 +58,6 @@ public sealed class LoftTraining : ITrainingMethod
 
     public int StepsPerEpoch => _local.StepsPerEpoch;
 
-    public bool HaveMet { get; private set; }
-
     public TrainingWork Work => _local.Work;
 
     public double DataSeconds => _local.DataSeconds;
@@ -76,10 +75,16 @@ public sealed class LoftTraining : ITrainingMethod
         using DisposeScope scope = NewDisposeScope();
         _local.Step(epoch, step, learningRate, _imageFlops);
         _average.Invalidate();
+        _haveMet = false;
+    }
 
-        long index = ((long)epoch * StepsPerEpoch) + step;
-        HaveMet = _rounds.EndsWith(index);
-        if (HaveMet) EndRound(_rounds.Of(index));
+    public bool MeetsAfter(long step) => _rounds.EndsWith(step);
+
+    public void Meet(long step)
+    {
+        using DisposeScope scope = NewDisposeScope();
+        EndRound(_rounds.Of(step));
+        _haveMet = true;
     }
 
     public StepTotals TakeTotals()
@@ -95,7 +100,7 @@ public sealed class LoftTraining : ITrainingMethod
         bool perBatch = _config.Loft.RunningStatistics is RunningStatisticsKind.PerBatch;
         using ModelState whole = GatherToAll(recompute: !perBatch);
         ResidualNetwork full = new(Network, whole, new SerialExchange(), _context.Layout);
-        return Evaluation.Of(full, data, batch, _context, _context.Shard, batchStatistics: perBatch).SumOverRanks(_context.Communicator);
+        return Evaluation.Of(full, data, batch, _context, _context.Shard, batchStatistics: perBatch).SumOverRanks(_context);
     }
 
     /// <summary>
@@ -144,7 +149,7 @@ public sealed class LoftTraining : ITrainingMethod
 
     public void Archive(StateArchive archive)
     {
-        LocalSteps.ArchiveRound(archive, HaveMet);
+        LocalSteps.ArchiveRound(archive, ref _haveMet);
         archive.Number("round", ref _round);
         // To other ranks the filters are dealt anew, at random: no rank has seen them all.
         FilterPartition partition = archive.Writers is null ? _partition.Archived(archive, _blocks, _context.Size) : PartitionOf(_round, gatherNorms: null);

@@ -30,6 +30,9 @@ public sealed record RankContext(
     /// <summary>Whether <see cref="StepWatch"/> looks at some steps together, since a look would wait for the device.</summary>
     public bool LooksLate { get; init; } = Device.type is not DeviceType.CPU;
 
+    /// <summary>How ranks that work apart come to stop together.</summary>
+    public EarlyStop EarlyStop { get; } = new(Communicator, Ledger);
+
     /// <summary>Where this rank is in a training.</summary>
     public StepClock Clock { get; } = new();
 

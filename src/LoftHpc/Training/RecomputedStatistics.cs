@@ -30,6 +30,7 @@ public sealed class RecomputedStatistics(RankContext context, NetworkSpec networ
             exchange.StatisticsMomentum = (double)count / (start - first + count);
             IEnumerable<BatchRequest> coming = Batches.Of(start + count, end, batch).Select(part => new BatchRequest(chosen[part.Start..(part.Start + part.Count)], Epoch: 0, Augment: true));
             forward.Forward(data.Load(chosen.AsSpan(start, count), epoch: 0, augment: true, context.Device, context.Type, coming).Images, training: true);
+            if (context.EarlyStop.LeavesEvaluation()) break;
         }
         if (context.Size > 1) RunningStatistics.Replace(context, whole, end - first);
     }

@@ -9,6 +9,9 @@ public readonly record struct StepTotals(double LossSum, long Correct, long Imag
     /// <summary>The first thing that was not finite in an evaluation on this rank; null: nothing.</summary>
     public NonFinite? Trouble { get; init; }
 
+    /// <summary>Whether this rank, or after their sum any rank, left the evaluation early (<see cref="EarlyStop"/>).</summary>
+    public bool IsCut { get; init; }
+
     /// <summary>Mean loss of an image.</summary>
     public double Loss => LossSum / Images;
 
@@ -33,5 +36,5 @@ public readonly record struct StepTotals(double LossSum, long Correct, long Imag
         throw explain(Trouble ?? NonFinite.Nothing).Error(stage, when, rank);
     }
 
-    public static StepTotals operator +(StepTotals a, StepTotals b) => new(a.LossSum + b.LossSum, a.Correct + b.Correct, a.Images + b.Images) { Trouble = a.Trouble ?? b.Trouble };
+    public static StepTotals operator +(StepTotals a, StepTotals b) => new(a.LossSum + b.LossSum, a.Correct + b.Correct, a.Images + b.Images) { Trouble = a.Trouble ?? b.Trouble, IsCut = a.IsCut || b.IsCut };
 }

@@ -25,14 +25,23 @@ public enum Pause
 }
 
 /// <summary>
-/// Makes all ranks pause after the same step when any of them was sent a signal, a limit is reached, or a checkpoint is due.
-/// They agree only in steps in which they meet in an exchange anyway (<see cref="ITrainingMethod.HaveMet"/>), so that ranks which
-/// run apart do not wait for each other in every step.
+/// Makes all ranks pause when any of them was sent a signal, a limit is reached, or a checkpoint is due. They agree where they meet
+/// anyway, so that ranks which run apart do not wait for each other in every step; <see cref="EarlyStop"/> brings them here earlier.
 /// </summary>
-public sealed class StopAgreement(RankContext context)
+public sealed class StopAgreement
 {
-    /// <summary>Whether a limit is reached, by this rank's clock and files; asked on rank 0.</summary>
-    public Func<Pause> Limits { get; init; } = () => Pause.None;
+    /// <summary>Added to what a rank brings that comes from within its round.</summary>
+    private const int Apart = 100;
+
+    private readonly RankContext _context;
+
+    /// <param name="limits">Whether a limit is reached, by this rank's clock and files; asked on rank 0. Null: there are none.</param>
+    public StopAgreement(RankContext context, Func<Pause>? limits = null)
+    {
+        _context = context;
+        context.EarlyStop.Wanted = () => Signals.StopIsAsked ? Pause.StopBySignal
+            : context.Rank == 0 && limits?.Invoke() is Pause limit && IsStop(limit) ? limit : Pause.None;
+    }
 
     /// <summary>Whether to stop, and not only to pause.</summary>
     public static bool IsStop(Pause pause) => pause > Pause.Checkpoint;
@@ -46,14 +55,22 @@ public sealed class StopAgreement(RankContext context)
         _ => "on request",
     };
 
-    /// <summary>What is to be done; the same on all ranks. Collective, 4 bytes.</summary>
+    /// <summary>What is to be done, and whether all ranks have come to where they meet; the same on all ranks. Collective, 4 bytes.</summary>
     /// <param name="isCheckpointDue">By this rank's clock.</param>
-    public Pause Ask(bool isCheckpointDue = false)
+    /// <param name="isApart">This rank comes from within its round.</param>
+    /// <param name="isCounted">False: the table of the training has counted this meeting, or is not to.</param>
+    public (Pause Pause, bool AllMeet) Ask(bool isCheckpointDue = false, bool isApart = false, bool isCounted = true)
     {
-        Pause limit = context.Rank == 0 ? Limits() : Pause.None;
-        int own = (int)(Signals.StopIsAsked ? Pause.StopBySignal : IsStop(limit) ? limit : isCheckpointDue ? Pause.Checkpoint : Pause.None);
-        if (context.Size == 1) return (Pause)own;
-        using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Control);
-        return (Pause)context.Communicator.Allreduce(own, MpiOperation.Max);
+        (Pause stop, Pause called) = (_context.EarlyStop.Wanted(), _context.EarlyStop.Called);
+        // A limit may have been moved since.
+        if (called > stop) stop = called;
+        int own = (int)(IsStop(stop) ? stop : isCheckpointDue ? Pause.Checkpoint : Pause.None) + (isApart ? Apart : 0);
+        if (_context.Size > 1)
+        {
+            using IDisposable? phase = isCounted ? null : _context.Ledger.In(EarlyStop.Phase);
+            using IDisposable purpose = _context.Ledger.For(CommunicationPurpose.Control);
+            own = _context.Communicator.Allreduce(own, MpiOperation.Max);
+        }
+        return ((Pause)(own % Apart), own < Apart);
     }
 }

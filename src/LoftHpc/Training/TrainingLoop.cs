@@ -10,13 +10,19 @@ namespace LoftHpc.Training;
 public sealed class TrainingLoop(
     RankContext context, TrainingPhase phase, ITrainingMethod method, int epochs, OptimizerSection optimizer, BatchLoader test, int testBatch)
 {
-    /// <summary>Called on all ranks after each step in which they have met, and what ends with it: what they do before the next.</summary>
-    public Func<Pause> Ask { get; set; } = () => Pause.None;
+    /// <summary>An evaluation that takes longer has a checkpoint before it, and may then be left.</summary>
+    public TimeSpan LongEvaluation { get; init; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>By which the ranks agree, wherever they meet, on what they do next; null: nothing stops them.</summary>
+    public StopAgreement? Stop { get; set; }
+
+    /// <summary>Whether a checkpoint is due by this rank's clock.</summary>
+    public Func<bool> IsCheckpointDueByClock { get; set; } = () => false;
 
     /// <summary>Whether a checkpoint follows on so many steps; the same on all ranks.</summary>
     public Func<long, bool> IsCheckpointDue { get; set; } = _ => false;
 
-    /// <summary>Called on all ranks, with the steps done: all that they have to know to go on is to be kept.</summary>
+    /// <summary>Called on all ranks, with the steps that this one has done: all that they have to know to go on is to be kept.</summary>
     public Action<long>? Checkpoint { get; set; }
 
     /// <summary>In words, what there is from before the stage goes wrong; empty: nothing.</summary>
@@ -32,9 +38,11 @@ public sealed class TrainingLoop(
     public Action<MetricsRow, MetricsRow> OnMetrics { get; init; } = (_, _) => { };
 
     private long _step;
+    /// <summary>Of the step that was done last: whether all that belongs to it is done, whether the ranks have met after it, and whether that was counted.</summary>
+    private bool _isDone = true, _haveMet, _isCounted;
     /// <summary>Runs while the steps of an epoch do.</summary>
     private readonly Stopwatch _clock = new();
-    private double _secondsBefore;
+    private double _secondsBefore, _testSeconds;
     private StepTotals _tested;
 
     /// <summary>Wall-clock time of the steps so far, exchanges included, evaluations and measurements not.</summary>
@@ -44,6 +52,11 @@ public sealed class TrainingLoop(
     public void Archive(StateArchive archive)
     {
         archive.Number("loop/step", ref _step);
+        long met = _haveMet ? 1 : 0, counted = _isCounted ? 1 : 0;
+        archive.Number("loop/have_met", ref met);
+        archive.Number("loop/meeting_is_counted", ref counted);
+        // What is kept is kept before the last step's evaluation and measurement.
+        if (archive.IsReading) (_haveMet, _isCounted, _isDone) = (met != 0, counted != 0, false);
         double seconds = TrainSeconds;
         archive.Number("loop/train_seconds", ref seconds);
         TrainSeconds = seconds;
@@ -70,39 +83,81 @@ public sealed class TrainingLoop(
             _tested.MustBeFinite(Stage, "on the test images", context.Rank, found => Kept(method.Explain(found)));
         }
         long last = (long)epochs * method.StepsPerEpoch;
+        if (!_isDone) EndStep(last, schedule, progress);
         while (_step < last)
         {
-            (int epoch, int inEpoch) = ((int)(_step / method.StepsPerEpoch), (int)(_step % method.StepsPerEpoch));
+            (int epoch, int inEpoch) = Place(_step);
             double learningRate = schedule.At(_step);
             _clock.Start();
             context.Clock.Begin(_step);
-            Finite(epoch, inEpoch, () =>
+            Finite(_step, () =>
             {
                 method.Step(epoch, inEpoch, learningRate);
                 if (inEpoch + 1 == method.StepsPerEpoch) method.Look();
             });
             _step++;
+            (_isDone, _haveMet, _isCounted) = (false, false, false);
             context.Clock.End();
             progress.Step(() =>
             {
                 StepTotals running = method.RunningTotals;
                 return new StepNumbers(running.Loss, running.Accuracy, running.Images / EpochSeconds);
             });
-            if (AfterStep(_step, (double)_step / method.StepsPerEpoch) is Action other) Besides(other);
-            if (inEpoch + 1 == method.StepsPerEpoch) Besides(() => EndEpoch(epoch, learningRate, progress));
-
-            Pause pause = method.HaveMet && _step < last ? Ask() : Pause.None;
-            if (Checkpoint is not null && _step < last && (pause is not Pause.None || IsCheckpointDue(_step)))
-            {
-                // What is kept is finite.
-                Finite(epoch, inEpoch, method.Look);
-                Besides(() => Checkpoint(_step));
-            }
-            if (StopAgreement.IsStop(pause)) throw Stopped(pause, _step, last);
+            EndStep(last, schedule, progress);
         }
         Signals.CanGoOn = false;
         return _tested;
     }
+
+    /// <summary>What follows on the step done last: the ranks agree, where they meet, and then do what is to be done besides training.</summary>
+    private void EndStep(long last, LearningRateSchedule schedule, IEpochProgress progress)
+    {
+        (int epoch, int inEpoch) = Place(_step - 1);
+        Action? other = AfterStep(_step, (double)_step / method.StepsPerEpoch);
+        bool endsEpoch = inEpoch + 1 == method.StepsPerEpoch, isKept = Checkpoint is null || _haveMet;
+        if (!_haveMet)
+        {
+            bool isDue = Checkpoint is not null && _step < last && IsCheckpointDue(_step), meets = method.MeetsAfter(_step - 1);
+            // Ranks in a round meet nowhere before they have agreed on whether to stop: otherwise one would wait for another that has stopped.
+            bool apart = !meets && !endsEpoch && other is null && !isDue;
+            (Pause pause, bool allMeet) = (Pause.None, true);
+            if (Stop is not null && (!apart || context.EarlyStop.LeavesRound()))
+            {
+                bool counts = meets || endsEpoch || other is not null;
+                bool keepsBefore = context.Rank == 0 && endsEpoch && TestTime > LongEvaluation;
+                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted);
+                _isCounted |= counts;
+            }
+            bool keeps = Checkpoint is not null && (pause is not Pause.None || isDue), stops = StopAgreement.IsStop(pause);
+            // Other ranks go on from the end of a round, but a training that is given more epochs from within its last one.
+            bool before = !allMeet || _step == last;
+            if (keeps && before) Keep();
+            if (!(before && stops))
+            {
+                if (meets) Finite(_step - 1, () => method.Meet(_step - 1));
+                _haveMet = true;
+            }
+            if (keeps && !before) Keep();
+            isKept |= keeps;
+            if (stops) throw Stopped(pause, "", last);
+        }
+        if (other is not null) Besides(other);
+        if (endsEpoch) Besides(() => EndEpoch(epoch, schedule.At(_step - 1), progress, isKept, last));
+        _isDone = true;
+    }
+
+    private void Keep()
+    {
+        // What is kept is finite.
+        Finite(_step - 1, method.Look);
+        Besides(() => Checkpoint!(_step));
+    }
+
+    private (int Epoch, int InEpoch) Place(long step) => ((int)(step / method.StepsPerEpoch), (int)(step % method.StepsPerEpoch));
+
+    /// <summary>What the next evaluation takes: as long as the longest so far, or as training on as many images.</summary>
+    private TimeSpan TestTime => TimeSpan.FromSeconds(
+        _testSeconds > 0 ? _testSeconds : method.RunningTotals is { Images: > 0 } trained ? EpochSeconds / trained.Images * test.Count : 0);
 
     /// <summary>Of the epoch under way.</summary>
     private double EpochSeconds => _secondsBefore + _clock.Elapsed.TotalSeconds;
@@ -116,7 +171,7 @@ public sealed class TrainingLoop(
         _clock.Start();
     }
 
-    private void Finite(int epoch, int inEpoch, Action train)
+    private void Finite(long step, Action train)
     {
         try
         {
@@ -124,20 +179,26 @@ public sealed class TrainingLoop(
         }
         catch (NonFiniteException error)
         {
+            (int epoch, int inEpoch) = Place(step);
             throw Kept(error.Found).Error(Stage, $"in step {inEpoch + 1 - error.StepsAgo} of {method.StepsPerEpoch} of epoch {epoch + 1}", context.Rank);
         }
     }
 
     private NonFinite Kept(NonFinite found) => found with { Text = $"{found.Text}{WhatIsKept()}" };
 
-    private void EndEpoch(int epoch, double learningRate, IEpochProgress progress)
+    /// <param name="isKept">Whether there is a checkpoint from right before, or there are none at all: then the evaluation may be left.</param>
+    private void EndEpoch(int epoch, double learningRate, IEpochProgress progress, bool isKept, long last)
     {
         double trainSeconds = EpochSeconds;
         TrainSeconds += trainSeconds;
-        StepTotals trained = method.TakeTotals();
         var clock = Stopwatch.StartNew();
+        context.EarlyStop.MayLeaveEvaluation = isKept && Stop is not null;
         _tested = method.Evaluate(test, testBatch);
+        context.EarlyStop.MayLeaveEvaluation = false;
+        if (_tested.IsCut) throw Stopped(Stop!.Ask(isCounted: false).Pause, "in the evaluation ", last);
         double testSeconds = clock.Elapsed.TotalSeconds;
+        _testSeconds = Math.Max(_testSeconds, testSeconds);
+        StepTotals trained = method.TakeTotals();
         MetricsRow Row(DataSplit split, StepTotals totals, double seconds) =>
             new(phase, epoch + 1, split, totals.Loss, totals.Accuracy, learningRate, totals.Images / seconds, seconds, totals.Images);
         (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, _tested, testSeconds));
@@ -151,8 +212,12 @@ public sealed class TrainingLoop(
 
     private string Stage => phase.ToString().ToLowerInvariant();
 
-    private UserError Stopped(Pause stop, long step, long steps) => new(
-        $"{Stage}: stopped {StopAgreement.Why(stop)} after step {step} of {steps}; " +
-        (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
-        ExitCodes.Stopped);
+    private UserError Stopped(Pause stop, string where, long steps)
+    {
+        context.EarlyStop.Settle();
+        return new UserError(
+            $"{Stage}: stopped {StopAgreement.Why(stop)} {where}after step {_step} of {steps}; " +
+            (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
+            ExitCodes.Stopped);
+    }
 }

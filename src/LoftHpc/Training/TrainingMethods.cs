@@ -27,6 +27,14 @@ public static class TrainingMethods
         }
     }
 
+    /// <summary>One optimizer step, and the exchange at the end of a round where one ends with it.</summary>
+    public static void StepAndMeet(this ITrainingMethod method, int epoch, int step, double learningRate)
+    {
+        method.Step(epoch, step, learningRate);
+        long index = ((long)epoch * method.StepsPerEpoch) + step;
+        if (method.MeetsAfter(index)) method.Meet(index);
+    }
+
     /// <summary>Sets up the pre-training of a network from its initial weights, on all ranks.</summary>
     /// <exception cref="UserError">The method does not work on so many ranks.</exception>
     public static ITrainingMethod Create(RankContext context, NetworkSpec network, PretrainSection config, BatchLoader data, long seed)

@@ -89,7 +89,7 @@ public sealed class PlanExtremesTests
         for (long step = 1; step <= setting.Steps; step++)
         {
             method.Step(whole, step - 1);
-            if (method.HaveMet(step - 1) && step < setting.Steps) whole.Allreduce(CommunicationPurpose.Control, 1, 4);
+            if (method.MeetsAfter(step - 1) || step % every == 0 || step % setting.StepsPerEpoch == 0 || step == setting.Steps) whole.Allreduce(CommunicationPurpose.Control, 1, 4);
             if (step % every == 0 || step == setting.Steps) Measure();
             if (step % setting.StepsPerEpoch != 0) continue;
             method.TakeTotals(whole);

@@ -1,6 +1,7 @@
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Tests.Mpi;
+using LoftHpc.Tests.Results;
 using Xunit;
 
 namespace LoftHpc.Tests.Training;
@@ -79,6 +80,28 @@ public class LoftTests
     [InlineData(PretrainMethod.LocalSgd)]
     [InlineData(PretrainMethod.DataParallel)]
     public void A_stop_asked_of_one_rank_is_agreed_where_the_ranks_meet(PretrainMethod method) => Run(MpiFamily.OpenMpi, 2, "Stop", $"{method}");
+
+    [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi, 1)]
+    [InlineData(MpiFamily.Mpich, 2)]
+    [InlineData(MpiFamily.OpenMpi, 3)]
+    [InlineData(MpiFamily.OpenMpi, 4)]
+    public void A_stop_within_a_round_leaves_no_trace(MpiFamily family, int ranks) => Early(
+        family, ranks, "InARound", "method=loft", "method=local-sgd/samples=shard", "method=loft/loft.momentum=travel/loft.running_statistics=average/loft.deal=norm");
+
+    [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi, 1)]
+    [InlineData(MpiFamily.OpenMpi, 2)]
+    [InlineData(MpiFamily.Mpich, 3)]
+    [InlineData(MpiFamily.OpenMpi, 4)]
+    public void A_stop_within_an_evaluation_leaves_no_trace(MpiFamily family, int ranks) =>
+        Early(family, ranks, "InAnEvaluation", "method=loft", "method=local-sgd", "method=data-parallel", "method=filter-parallel", "method=gpipe");
+
+    private static void Early(MpiFamily family, int ranks, string scenario, params string[] methods)
+    {
+        using TemporaryFolder folder = new();
+        MpiLauncher.RunScenario(family, ranks, [$"EarlyStopScenarios.{scenario}", folder.Path, .. methods]).MustSucceed();
+    }
 
     internal static void Run(MpiFamily family, int ranks, string scenario, params string[] arguments) =>
         MpiLauncher.RunScenario(family, ranks, [$"LoftScenarios.{scenario}", .. arguments]).MustSucceed();
