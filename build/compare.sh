@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Pre-trains, prunes and retrains one network by every method of configs/compare/methods.txt, with several seeds, and writes
-# results/compare/comparison.csv and comparison.md anew after each run. Finished runs are kept, so that after a stop the same
+# results/compare/comparison.csv, statistics.csv and comparison.md anew after each run. Finished runs are kept, so that after a stop the same
 # command goes on. A run that fails is told, the others go on, and the exit status is 1 in the end.
 #   build/compare.sh [section.key=value ...]
 # COMPARE names another folder than results/compare, METHODS another list than configs/compare/methods.txt, SEEDS other
-# seeds than "1 2 3".
+# seeds than "1 2 3". BASELINE is what the other groups are compared with in the end: a run, or KEY=VALUE of a column; empty: none.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 folder=${COMPARE:-results/compare}
@@ -92,8 +92,8 @@ left() { # INDEX OF THE FIRST ONE THAT WAITS
     echo "$seconds"
 }
 
-compare() {
-    dist/lofthpc compare --runs "$runs" --output "$folder/comparison.csv" --summary "$folder/comparison.md"
+compare() { # OPTION ...
+    dist/lofthpc compare "$runs" "$@" --output "$folder/comparison.csv" --statistics "$folder/statistics.csv" --summary "$folder/comparison.md"
 }
 
 failed=() successes=$((total - ${#waiting[@]}))
@@ -126,7 +126,10 @@ for ((w = 0; w < ${#waiting[@]}; w++)); do
     echo "[$((w + 1))/${#waiting[@]}] $name $result; $(duration $((SECONDS - start))) elapsed, about $(duration "$(left $((w + 1)))") left"
 done
 
-((successes == 0)) || compare || failed+=("the table")
+# The group of the first run, if there are others.
+baseline=${BASELINE-${names[0]}}
+(($(printf '%s\n' "${names[@]%-*}" | sort -u | wc -l) > 1)) || baseline=
+((successes == 0)) || compare ${baseline:+--baseline "$baseline"} || failed+=("the table")
 if ((${#failed[@]})); then
     printf 'compare.sh: failed:' >&2
     printf ' %s' "${failed[@]}" >&2

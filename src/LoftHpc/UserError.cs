@@ -33,7 +33,7 @@ public static class ExitCodes
 {
     public const int Done = 0;
 
-    /// <summary>A failure with a trace, or a self-test that failed.</summary>
+    /// <summary>A failure with a trace, a self-test that failed, or a group of runs that compare found worse than it may be.</summary>
     public const int Failure = 1;
 
     /// <summary>A mistake in the command line, in the config, or in a file that was named.</summary>

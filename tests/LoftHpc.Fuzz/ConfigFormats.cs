@@ -163,8 +163,8 @@ internal sealed class ArgumentsFormat : FuzzFormat
     [
         ["plan", "--config", $"{Folder}/plan.yaml"],
         ["plan", "--config", $"{Folder}/plan.yaml", "network.width=8", "plan.ranks=[1,2]", "pretrain.method=loft"],
-        ["compare", "--runs", Folder, "--output", "out.csv"],
-        ["compare", "--runs", Folder, "--output", "out.csv", "--summary", "out.md"],
+        ["compare", Folder, "--output", "out.csv"],
+        ["compare", Folder, $"{Folder}/*", "--baseline", "ranks=2", "--margin", "0.01", "--fail-on-regression", "seconds", "--tolerance", "1", "--statistics", "out.csv", "--summary", "out.md"],
         ["run", "--config", $"{Folder}/wrong.yaml", "run.seed=3", "--quiet"],
         ["pretrain", "--config", $"{Folder}/none.yaml", "--verbose"],
         ["extract", "--config", $"{Folder}/wrong.yaml"],
@@ -175,8 +175,8 @@ internal sealed class ArgumentsFormat : FuzzFormat
 
     private static readonly string[] Words =
     [
-        "plan", "compare", "run", "pretrain", "extract", "retrain", "evaluate", "ru", "help", "--config", "--runs", "--output", "--summary", "--quiet", "--verbose", "--help", "-h", "-?", "--version",
-        "--", "-", "", " ", "=", "a=b", "pretrain.epochs=0", "network.width=-1", "@none", "@/dev/zero", "[diagram]", "[suggest]", "[parse]", "--config=", "--config:x", "--runs=..", "/h", "-c", "\u001b[31m", "\n", "x\ny=1",
+        "plan", "compare", "run", "pretrain", "extract", "retrain", "evaluate", "ru", "help", "--config", "--baseline", "--metric", "--margin", "--tolerance", "--output", "--summary", "--quiet", "--verbose", "--help", "-h", "-?", "--version",
+        "--", "-", "", " ", "=", "a=b", "pretrain.epochs=0", "network.width=-1", "@none", "@/dev/zero", "[diagram]", "[suggest]", "[parse]", "--config=", "--config:x", "--baseline=..", "*", "?/..", "/h", "-c", "\u001b[31m", "\n", "x\ny=1",
         "run.name=\n", $"{Folder}/plan.yaml", $"{Folder}/wrong.yaml", "\ufffd", "%s", "--output=out.csv", "--conf",
     ];
 

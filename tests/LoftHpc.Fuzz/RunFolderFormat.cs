@@ -1,3 +1,4 @@
+using LoftHpc.Comparing;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
 
@@ -51,7 +52,7 @@ internal sealed class RunFolderFormat : FuzzFormat
                 errors.Add(error);
             }
         }
-        Try(() => RunComparison.Read(Seeds.RunsIn(folder)));
+        Try(() => RunComparison.Read([Seeds.RunsIn(folder)]));
         Try(() => run.Ticket.Read());
         Try(() => run.Metrics.Read());
         Try(() => run.FilterNorms.Read());

@@ -47,14 +47,17 @@ public static class Seeds
         File.WriteAllText(run.ConfigOf("retrain"), RunConfigLoader.ToYaml(Config));
         RunManifest.Begin(run.Manifest, Launch);
         RunManifest.End(run.Manifest, DateTimeOffset.UnixEpoch.AddMinutes(1), 0);
-        run.Metrics.Write([
-            new(TrainingPhase.Pretrain, 1, DataSplit.Train, 2.302585092994046, 0.1, 0.1, 1234.5, 1.5, 8),
-            new(TrainingPhase.Pretrain, 1, DataSplit.Test, double.NaN, 0.5, 1e-300, double.PositiveInfinity, 0, 8),
-        ]);
+        MetricsRow train = new(TrainingPhase.Pretrain, 1, DataSplit.Train, 2.302585092994046, 0.1, 0.1, 1234.5, 1.5, 8);
+        MetricsRow test = new(TrainingPhase.Pretrain, 1, DataSplit.Test, double.NaN, 0.5, 1e-300, double.PositiveInfinity, 0, 8);
+        run.Metrics.Write([train, test, train with { Epoch = 2 }, test with { Epoch = 2 }, train with { Phase = TrainingPhase.Retrain }, test with { Phase = TrainingPhase.Retrain }]);
         run.FilterNorms.Write([new(0, 0, "conv1", 0, 1.25), new(long.MaxValue, 0.1, "layer1.0.conv1", 511, 1e-9)]);
         run.FilterDistance.Write([new(5, 0, "conv1", 64, 8.3, 1.0000000000000002), new(5, 5, "conv1", 1, 0, null)]);
-        run.Communication.Write([new(0, "pretrain", CommunicationPurpose.Step, "allreduce", 1, 2, 3, 4, 0.5), new(0, "a, \"b\"\nc", CommunicationPurpose.Save, "", 1, 2, 3, 4, 5)]);
-        run.Resources.Write([new(0, TrainingPhase.Pretrain, 16, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000, ArithmeticRepair.None, 0)]);
+        CommunicationRow first = new(0, "pretrain", CommunicationPurpose.Step, "allreduce", 1, 2, 3, 4, 0.5), second = first with { Rank = 1, BytesSent = 4, BytesReceived = 3 };
+        run.Communication.Write([first, second, new(0, "a, \"b\"\nc", CommunicationPurpose.Save, "", 1, 2, 3, 4, 5), first with { Phase = "retrain" }, second with { Phase = "retrain" }]);
+        run.Resources.Write(
+            from phase in Enum.GetValues<TrainingPhase>()
+            from rank in Enumerable.Range(0, 2)
+            select new ResourcesRow(rank, phase, 16, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000, ArithmeticRepair.None, 0));
         run.Summary.Write([new(NetworkState.Dense, 0.875, 1, 1, 1), new(NetworkState.Pruned, 0.25, 1, 1, 1), new(NetworkState.Ticket, 0.75, 1, 1, 1)]);
 
         NetworkSpec dense = Network.Describe();

@@ -1,5 +1,6 @@
 using System.CommandLine;
 using LoftHpc.Communication;
+using LoftHpc.Comparing;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
@@ -133,12 +134,24 @@ public sealed class CommandLine
 
     private Command Compare()
     {
-        Option<string> runs = new("--runs") { Description = "The folder that holds the run folders.", Required = true, HelpName = "FOLDER" };
-        Option<string> output = new("--output") { Description = "The table to write, one row a run.", Required = true, HelpName = "FILE.csv" };
-        Option<string?> summary = new("--summary") { Description = "Write the means over seeds too, in Markdown.", HelpName = "FILE.md" };
-        Command command = new("compare", "Put finished runs side by side: accuracies, and what pre-training cost.") { runs, output, summary };
-        command.SetAction(parsed => OnFirstRank(reporter =>
-            CompareCommand.Compare(parsed.GetRequiredValue(runs), parsed.GetRequiredValue(output), parsed.GetValue(summary), reporter)));
+        Argument<string[]> runs = new("RUN") { Description = "Run folders, folders of run folders, patterns with * and ?, tables of a run folder (summary.csv ...), or tables that --output wrote.", Arity = ArgumentArity.OneOrMore };
+        Option<string[]> baseline = new("--baseline") { Description = "The group that the others are compared with: KEY=VALUE of a column (again for more than one), or a run of the group.", HelpName = "NAME" };
+        Option<string[]> metrics = new("--metric") { Description = $"Show this metric; may be given again. Default: {string.Join(", ", Metric.Default.Select(metric => metric.Name))}. All: {string.Join(", ", Metric.All.Select(metric => metric.Name))}.", HelpName = "NAME" };
+        Option<string[]> margins = new("--margin") { Description = "By how much a group may be worse than the baseline and still be 'as good': of a metric, or of all accuracies; 0.005 is half a point.", HelpName = "[METRIC=]X" };
+        Option<string?> regression = new("--fail-on-regression") { Description = "Exit with code 1 where a group's mean difference to the baseline, over the seeds of both, is worse by more than --tolerance.", HelpName = "METRIC" };
+        Option<double?> tolerance = new("--tolerance") { Description = "For --fail-on-regression, in the unit of the metric's column.", HelpName = "X" };
+        Option<string?> output = new("--output") { Description = "Write a table with one row a run.", HelpName = "FILE.csv" };
+        Option<string?> statistics = new("--statistics") { Description = "Write a table with one row for each group and metric.", HelpName = "FILE.csv" };
+        Option<string?> summary = new("--summary") { Description = "Write the printed tables in Markdown.", HelpName = "FILE.md" };
+        Command command = new("compare", "Put finished runs side by side, grouped by what differs in their configs: means over seeds with intervals, and whether the difference to a baseline could be chance.")
+        {
+            runs, baseline, metrics, margins, regression, tolerance, output, statistics, summary,
+        };
+        command.SetAction(parsed => OnFirstRank(reporter => CompareCommand.Compare(
+            parsed.GetRequiredValue(runs),
+            new ComparisonQuestions(
+                parsed.GetValue(baseline) ?? [], parsed.GetValue(metrics) ?? [], parsed.GetValue(margins) ?? [], parsed.GetValue(regression), parsed.GetValue(tolerance)),
+            new ComparisonFiles(parsed.GetValue(output), parsed.GetValue(statistics), parsed.GetValue(summary)), reporter)));
         return command;
     }
 

@@ -104,6 +104,27 @@ public static class RunConfigLoader
         return text.ToString();
     }
 
+    /// <summary>Every key as <c>section.key</c> with the text of its value, in the order of the records.</summary>
+    public static IEnumerable<(string Key, string Value)> Settings(RunConfig config) => Settings(config, "");
+
+    private static IEnumerable<(string Key, string Value)> Settings(object section, string prefix)
+    {
+        foreach (ConfigKey key in ConfigKey.Of(section.GetType()))
+        {
+            object? value = key.Get(section);
+            if (key.IsSection)
+            {
+                foreach ((string, string) setting in Settings(value!, $"{prefix}{key.Name}.")) yield return setting;
+            }
+            else
+            {
+                yield return (prefix + key.Name, key.IsList
+                    ? $"[{string.Join(", ", from object? item in (System.Collections.IEnumerable)value! select key.Write(item).Text)}]"
+                    : key.Write(value).Text);
+            }
+        }
+    }
+
     private static void EmitSection(Emitter emitter, object section)
     {
         emitter.Emit(new MappingStart());

@@ -1,5 +1,6 @@
 using System.Globalization;
 using LoftHpc.Communication;
+using LoftHpc.Comparing;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
 
@@ -44,17 +45,15 @@ public static class ResultTables
             new HashSet<int> { 1, 2, 3, 4 });
     }
 
-    /// <summary>The runs of comparison.csv that differ only in their seed, one line each.</summary>
-    public static TextTable Comparison(IReadOnlyList<ComparisonRow> runs) => new(
+    /// <summary>The groups of runs, one line each.</summary>
+    public static TextTable Comparison(RunComparison comparison) => new(
         "Test accuracy: mean (smallest to largest); costs of pre-training: mean over seeds, all ranks together, memory of the largest rank",
-        ["method", "schedule", "ranks", "ratio", "seeds", "pre-trained", "pruned", "retrained", "images", "GFLOP", "sent MB", "seconds", "images/s", "peak MB"],
-        [.. from run in runs
-            group run by (run.Method, run.Schedule, run.Ranks, run.Ratio, run.Name) into seeds
-            let name = RunComparison.NameOf(seeds.Key.Method, seeds.Key.Schedule)
+        [.. comparison.Columns, "seeds", "pre-trained", "pruned", "retrained", "images", "GFLOP", "sent MB", "seconds", "images/s", "peak MB"],
+        [.. from runs in comparison.Groups
+            let seeds = runs.Runs.Select(run => run.Row).ToArray()
             select (IReadOnlyList<string>)
             [
-                ConfigName.Of(seeds.Key.Method) + (seeds.Key.Name == name ? "" : $" ({seeds.Key.Name})"),
-                ConfigName.Of(seeds.Key.Schedule), Number(seeds.Key.Ranks), EpochClock.Invariant($"{seeds.Key.Ratio}"), Number(seeds.Count()),
+                .. runs.Values.Select(PlainText.Of), Number(seeds.Length),
                 Spread([.. seeds.Select(run => run.PretrainedAccuracy)]),
                 Spread([.. seeds.Select(run => run.PrunedAccuracy)]),
                 Spread([.. seeds.Select(run => run.RetrainedAccuracy)]),
@@ -62,14 +61,57 @@ public static class ResultTables
                 Mean(seeds.Select(run => run.Bytes / 1e6), 1), Mean(seeds.Select(run => run.Seconds), 1),
                 Mean(seeds.Select(run => run.ImagesPerSecond), 0), Mean(seeds.Select(run => run.PeakMemoryBytes / 1e6), 0),
             ]],
-        new HashSet<int> { 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13 });
+        RightOf(comparison.Columns, comparison.Groups, 10));
+
+    /// <summary>The statistics of each metric over the groups; and, where there is a baseline, of the differences to it.</summary>
+    public static IEnumerable<TextTable> Statistics(GroupComparison comparison) => comparison.Metrics.Select(metric =>
+    {
+        (Metric Metric, RunGroup Group, StatisticsRow Row)[] rows = [.. comparison.Rows.Where(row => row.Metric == metric)];
+        bool compared = comparison.Baseline is not null, signs = rows.Any(row => row.Row.PSigns is not null);
+        string[] numbers = ["seeds", "mean", "deviation", "95 % interval"];
+        string[] differences = !compared ? [] : ["pairs", "difference", "its 95 % interval", "p", "p (Holm)", .. signs ? (string[])["p (signs)"] : []];
+        string Value(double? value) => value is double number ? Decimals(number * metric.Scale, metric.Decimals) : "";
+        string Range(double? low, double? high) => low is null ? "" : $"{Value(low)} to {Value(high)}";
+        IReadOnlyList<string> Cells(RunGroup group, StatisticsRow row) =>
+        [
+            .. group.Values.Select(PlainText.Of), Number(row.Seeds), Value(row.Mean), Value(row.Deviation), Range(row.Low, row.High),
+            .. !compared ? [] : (string[])
+            [
+                row.Baseline ? "" : Number(row.Pairs), Value(row.Difference), Range(row.DifferenceLow, row.DifferenceHigh), Probability(row.P), Probability(row.PHolm),
+                .. signs ? (string[])[Probability(row.PSigns)] : [],
+                row.Baseline ? "baseline" : ConfigName.Of(row.Verdict).Replace('-', ' '),
+            ],
+        ];
+        return new TextTable(
+            $"{metric.Name} in {metric.Unit}, {ConfigName.Of(metric.Better)} is better"
+            + (compared ? $"; difference to the baseline, paired by seed{(rows.Select(row => row.Row.Margin).FirstOrDefault(margin => margin is not null) is double margin ? $", margin {Value(margin)}" : "")}" : ""),
+            [.. comparison.Columns, .. numbers, .. differences, .. compared ? (string[])["verdict"] : []],
+            [.. rows.Select(row => Cells(row.Group, row.Row))],
+            RightOf(comparison.Columns, rows.Select(row => row.Group), numbers.Length + differences.Length));
+    });
+
+    /// <summary>The columns of numbers: settings that are numbers, and so many after the settings.</summary>
+    private static HashSet<int> RightOf(IReadOnlyList<string> settings, IEnumerable<RunGroup> groups, int more) =>
+    [
+        .. Enumerable.Range(0, settings.Count).Where(i => groups.All(group => double.TryParse(group.Values[i], NumberStyles.Float, CultureInfo.InvariantCulture, out _))),
+        .. Enumerable.Range(settings.Count, more),
+    ];
+
+    private static string Probability(double? p) => p switch
+    {
+        null => "",
+        < 0.0001 => "< 0.0001",
+        double value => Decimals(value, 4),
+    };
+
+    private static string Decimals(double value, int decimals) => value.ToString($"N{decimals}", CultureInfo.InvariantCulture);
 
     private static string Spread(IReadOnlyList<double> fractions) => fractions.Count == 1
         ? EpochClock.Percent(fractions[0])
         : EpochClock.Invariant($"{EpochClock.Percent(fractions.Average())} ({100 * fractions.Min():F2} to {100 * fractions.Max():F2})");
 
     private static string Mean(IEnumerable<double> values, int decimals) =>
-        values.Average().ToString($"N{decimals}", CultureInfo.InvariantCulture);
+        Decimals(values.Average(), decimals);
 
     private static string WithoutMarks(string processor) =>
         processor.Replace("(R)", "", StringComparison.Ordinal).Replace("(TM)", "", StringComparison.Ordinal);

@@ -11,6 +11,8 @@ using LoftHpc.Results;
 [assembly: CsvConverter(typeof(KebabCase<ComparedMethod>))]
 [assembly: CsvConverter(typeof(KebabCase<SampleSchedule>))]
 [assembly: CsvConverter(typeof(KebabCase<ArithmeticRepair>))]
+[assembly: CsvConverter(typeof(KebabCase<BetterSide>))]
+[assembly: CsvConverter(typeof(KebabCase<Verdict>))]
 
 namespace LoftHpc.Results;
 
@@ -120,3 +122,31 @@ public sealed partial record ComparisonRow(
     ComparedMethod Method, SampleSchedule Schedule, int Ranks, long Seed, double Ratio,
     double PretrainedAccuracy, double PrunedAccuracy, double RetrainedAccuracy,
     long Samples, long Flops, long Bytes, long MeasurementBytes, double Seconds, double ImagesPerSecond, long PeakMemoryBytes, string Name);
+
+/// <summary>Which values of a metric are the better ones.</summary>
+public enum BetterSide { Higher, Lower }
+
+/// <summary>What a comparison with the baseline says, by rule; none: the baseline itself, or no baseline was named.</summary>
+public enum Verdict { None, Better, Worse, AsGood, Undecided }
+
+/// <summary>A row of statistics.csv: one metric of one group of runs that differ in their seed alone.</summary>
+/// <param name="Group">What tells the group from others, as KEY=VALUE; each key is a column of its own too, after these.</param>
+/// <param name="Metric">A column of comparison.csv, or what summary.csv has of the ticket.</param>
+/// <param name="Better">Whether higher or lower values are better.</param>
+/// <param name="Seeds">Runs that have the metric.</param>
+/// <param name="Deviation">Standard deviation over the seeds, n - 1 in the denominator; null for one seed.</param>
+/// <param name="Low">Lower end of the mean's 95 % interval, by Student's t.</param>
+/// <param name="Baseline">True for the group that the others are compared with.</param>
+/// <param name="Pairs">Seeds that the group and the baseline both have.</param>
+/// <param name="Difference">Mean over the pairs, group minus baseline.</param>
+/// <param name="DifferenceLow">Lower end of its 95 % interval; null where the differences do not vary.</param>
+/// <param name="P">Of the paired t test, two-sided; null where nothing is tested.</param>
+/// <param name="PHolm">The same after Holm's correction over the whole table.</param>
+/// <param name="PSigns">Of the exact permutation test of the signs, two-sided, not corrected; null for fewer than 6 pairs.</param>
+/// <param name="Margin">By how much a group may be worse and still be as good; null: none was given.</param>
+/// <param name="PMarginHolm">Of the paired t test against being worse by the margin or more, one-sided, after Holm's correction.</param>
+[CsvRecord]
+public sealed partial record StatisticsRow(
+    string Group, string Metric, BetterSide Better, int Seeds, double Mean, double? Deviation, double? Low, double? High,
+    bool Baseline, int Pairs, double? Difference, double? DifferenceLow, double? DifferenceHigh,
+    double? P, double? PHolm, double? PSigns, double? Margin, double? PMarginHolm, Verdict Verdict);

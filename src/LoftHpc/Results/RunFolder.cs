@@ -182,7 +182,8 @@ public sealed class RunFolder
         return names;
     }
 
-    private static bool IsRunFolder(string path) => File.Exists(In(path, "config.yaml")) || File.Exists(In(path, "manifest.json"));
+    /// <summary>Whether a launch has written its config or its manifest there.</summary>
+    public static bool IsRunFolder(string path) => File.Exists(In(path, "config.yaml")) || File.Exists(In(path, "manifest.json"));
 
     /// <summary>Whether a folder is there, with nothing in it but what a launch leaves that dies before it has written its config.</summary>
     public static bool IsEmpty(string path) => Directory.Exists(path)

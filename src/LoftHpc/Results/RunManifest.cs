@@ -58,11 +58,15 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
 /// <param name="Arithmetic">What each rank had to repair; null in manifests of versions that did not look.</param>
 /// <param name="Precision">run.precision as it was resolved, the same on all ranks. Versions before there was a choice did not write it.</param>
 /// <param name="MemoryFormat">run.memory_format, likewise.</param>
+/// <param name="DataHash">Of the pixels and labels of either split, with the number of its images. Earlier versions did not write it.</param>
 public sealed record LaunchRecord(
     string Command, IReadOnlyList<string> CommandLine, long Seed, DateTimeOffset Start, DateTimeOffset? End, int? ExitCode,
     BuildRecord Build, string Libtorch, MpiRecord Mpi, string? SlurmJob, IReadOnlyList<RankRecord> Ranks, IReadOnlyList<ArithmeticRecord>? Arithmetic = null,
-    string Precision = "not recorded", string MemoryFormat = "not recorded")
+    string Precision = LaunchRecord.NotRecorded, string MemoryFormat = LaunchRecord.NotRecorded, string DataHash = LaunchRecord.NotRecorded)
 {
+    /// <summary>What stands for something that an earlier version did not write.</summary>
+    public const string NotRecorded = "not recorded";
+
     /// <summary>Every host once, in the order of its first rank.</summary>
     public IReadOnlyList<string> Hosts => [.. Ranks.Select(r => r.Host).Distinct()];
 

@@ -56,7 +56,8 @@ public sealed class Session : Launch
     public LaunchRecord Record => new(
         Options.Command, Environment.GetCommandLineArgs(), Config.Run.Seed, _start, null, null, BuildRecord.Current, Torch.Description,
         new MpiRecord(Mpi.Family?.ToString() ?? "none", Mpi.LibraryVersion?.Split('\n')[0] ?? "", Mpi.LibraryPath ?? "", ConfigName.Of(Config.Run.Mpi)),
-        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision), ConfigName.Of(Context.MemoryFormat));
+        Environment.GetEnvironmentVariable("SLURM_JOB_ID"), Placement.Ranks, _arithmetic, ConfigName.Of(Context.Precision), ConfigName.Of(Context.MemoryFormat),
+        Data.Fingerprint.Replace("\n", "; ", StringComparison.Ordinal));
 
     /// <summary>
     /// Proves the arithmetic of every rank on the layers that it will compute, before anything is written. Where a rank had

@@ -31,6 +31,7 @@ public sealed class CompareScriptTests : IDisposable
         _tree.Add("dist/lofthpc", """
             if [[ $1 == compare ]]; then
                 echo "compared $(ls results/compare/runs/*/summary.csv | wc -l)" | tee -a compared
+                echo "$*" >>compare-calls
                 exit
             fi
             for word; do [[ $word == run.name=* ]] && name=${word#*=}; done
@@ -63,6 +64,13 @@ public sealed class CompareScriptTests : IDisposable
         Assert.Equal("compared 9", lines[^1]);
         Assert.Equal(11, lines.Length);
         Assert.Equal([1, 2, 3, 4, 5, 6, 7, 8, 9, 9], Compared());
+        // In the end the first run's group is what the others are compared with.
+        const string files = "--output results/compare/comparison.csv --statistics results/compare/statistics.csv --summary results/compare/comparison.md";
+        Assert.Equal([$"compare results/compare/runs {files}", $"compare results/compare/runs --baseline dense-1-1 {files}"], Lines("compare-calls")[^2..]);
+        Assert.Equal(0, Compare(["data.train_images=70"], ("BASELINE", "ranks=3")).ExitCode);
+        Assert.Equal($"compare results/compare/runs --baseline ranks=3 {files}", Lines("compare-calls")[^1]);
+        Assert.Equal(0, Compare(["data.train_images=70"], ("BASELINE", "")).ExitCode);
+        Assert.Equal($"compare results/compare/runs {files}", Lines("compare-calls")[^1]);
     }
 
     [Fact]
@@ -165,6 +173,7 @@ public sealed class CompareScriptTests : IDisposable
             ["COMPARE"] = null,
             ["METHODS"] = null,
             ["SEEDS"] = null,
+            ["BASELINE"] = null,
         };
         foreach ((string name, string value) in variables) environment[name] = value;
         return Repository.Run(Path.Combine(_tree.Path, "build", "compare.sh"), arguments, environment);

@@ -48,7 +48,7 @@ public sealed class DiskTests : ProgramTests
     {
         // Compare needs a finished run.
         MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "run", "--config", ConfigFile, $"run.folder={TemporaryPath}/results", "run.name=a", "pretrain.epochs=0", "retrain.epochs=0", "pretrain.snapshots=[]"]).MustSucceed();
-        LaunchResult To(string output, params string[] more) => MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "compare", "--runs", $"{TemporaryPath}/results", "--output", output, .. more]);
+        LaunchResult To(string output, params string[] more) => MpiLauncher.RunAlone([MpiLauncher.LoftHpc, "compare", $"{TemporaryPath}/results", "--output", output, .. more]);
         string pipe = $"{TemporaryPath}/pipe", link = $"{TemporaryPath}/link", target = $"{TemporaryPath}/target.csv";
         Process.Start("mkfifo", pipe).WaitForExit();
         File.CreateSymbolicLink(link, target);
@@ -57,7 +57,7 @@ public sealed class DiskTests : ProgramTests
         MustBeOneLine(To(TemporaryPath), ExitCodes.Configuration, $"{TemporaryPath}: it is a folder");
         // Before the first file is written.
         MustBeOneLine(To($"{TemporaryPath}/table.csv", "--summary", pipe), ExitCodes.Configuration, $"{pipe}: it is a pipe");
-        MustBeOneLine(To(target, "--summary", target), ExitCodes.Configuration, "--output and --summary name the same file");
+        MustBeOneLine(To(target, "--summary", target), ExitCodes.Configuration, "two of --output, --statistics and --summary name the same file");
         MustBeOneLine(To("/proc/nothing/table.csv"), ExitCodes.Environment, "/proc/nothing/table.csv: cannot be written: ");
         Assert.False(File.Exists($"{TemporaryPath}/table.csv"));
         Assert.Equal("a pipe", RegularFile.WhatElse(pipe));

@@ -208,7 +208,7 @@ public sealed class RunTests : ProgramTests
         Assert.Equal(Communication(Folder("native")), Communication(Folder("mpi.net")));
         string summary = Path.Combine(TemporaryPath, "summary.md");
         MpiLauncher.RunAlone(
-            [MpiLauncher.LoftHpc, "compare", "--runs", $"{TemporaryPath}/results", "--output", $"{TemporaryPath}/compared.csv", "--summary", summary]).MustSucceed();
+            [MpiLauncher.LoftHpc, "compare", $"{TemporaryPath}/results", "--output", $"{TemporaryPath}/compared.csv", "--summary", summary]).MustSucceed();
         Assert.Equal([false, true], File.ReadLines(summary).Where(line => line.StartsWith("- MPI: ", StringComparison.Ordinal)).Select(line => line.EndsWith(", through mpi.net", StringComparison.Ordinal)).Order());
 
         static IEnumerable<CommunicationRow> Communication(RunFolder folder) => folder.Communication.Read().Select(row => row with { Seconds = 0 });

@@ -68,6 +68,8 @@ public sealed class CsvTableTests : IDisposable
         RoundTrip(Enum.GetValues<ArithmeticRepair>().Select(repair => new ResourcesRow(3, TrainingPhase.Retrain, 1, long.MaxValue, 0.1, 2, 3, 4, 5, 6, repair, 7, 0.25)).ToArray());
         RoundTrip(Enum.GetValues<ComparedMethod>().Select(m => new ComparisonRow(
             m, SampleSchedule.Published, 4, 3, 0.5, 0.1, 0.2, 0.3, 1, 2, 3, 4, 0.1, double.NaN, long.MaxValue, "loft-travel")).ToArray());
+        RoundTrip(Enum.GetValues<Verdict>().Select(verdict => new StatisticsRow(
+            "ranks=2; pretrain.loft.stages=[2, 3]", "seconds", BetterSide.Lower, 3, 0.1, 0.2, null, 0.3, true, 2, -0.0, null, 1e-9, 0.05, 1, null, 0.005, 0.025, verdict)).ToArray());
         RoundTrip(new SummaryRow(NetworkState.Pruned, 0.1, 2.302585092994046, 1, 2));
     }
 

@@ -27,6 +27,7 @@ public sealed class ResultsReadmeTests : IDisposable
         AssertExplained(run.Communication.Path, run.Communication.Columns);
         AssertExplained(run.Resources.Path, run.Resources.Columns);
         AssertExplained("comparison.csv", new CsvTable<ComparisonRow>("comparison.csv").Columns);
+        AssertExplained("statistics.csv", new CsvTable<StatisticsRow>("statistics.csv").Columns);
         AssertExplained(run.Ticket.Path, run.Ticket.Columns);
         AssertExplained(run.Summary.Path, run.Summary.Columns);
     }

@@ -61,15 +61,17 @@ public sealed class RunManifestTests : IDisposable
     }
 
     [Fact]
-    public void AManifestFromBeforeThereWasAChoiceOfPrecisionsAndMemoryFormatsSaysSo()
+    public void AManifestFromBeforePrecisionMemoryFormatAndDataWereWrittenSaysSo()
     {
-        RunManifest.Begin(Path, Launch("run") with { Precision = "tf32", MemoryFormat = "channels-last" });
+        RunManifest.Begin(Path, Launch("run") with { Precision = "tf32", MemoryFormat = "channels-last", DataHash = "train" });
         string text = File.ReadAllText(Path);
-        Assert.Equal(("tf32", "channels-last"), (RunManifest.Read(Path).Launches[0].Precision, RunManifest.Read(Path).Launches[0].MemoryFormat));
-        string before = System.Text.RegularExpressions.Regex.Replace(text, @",\s*""(precision|memory_format)"": ""(tf32|channels-last)""", "");
+        Assert.Equal(("tf32", "channels-last", "train"), Recorded());
+        string before = System.Text.RegularExpressions.Regex.Replace(text, @",\s*""(precision|memory_format|data_hash)"": ""(tf32|channels-last|train)""", "");
         Assert.DoesNotContain("channels-last", before, StringComparison.Ordinal);
         File.WriteAllText(Path, before);
-        Assert.Equal(("not recorded", "not recorded"), (RunManifest.Read(Path).Launches[0].Precision, RunManifest.Read(Path).Launches[0].MemoryFormat));
+        Assert.Equal(("not recorded", "not recorded", "not recorded"), Recorded());
+
+        (string, string, string) Recorded() => RunManifest.Read(Path).Launches[0] is var launch ? (launch.Precision, launch.MemoryFormat, launch.DataHash) : default;
     }
 
     [Theory]
