@@ -111,6 +111,7 @@ public static class TicketStart
 
     private static string FileIn(RunFolder source, RetrainSection config)
     {
+        if (!Directory.Exists(source.Path)) throw new UserError($"retrain.start: {source.Path} is not there, in which start {ConfigName.Of(config.Start)} looks for its weights{Where}");
         if (config.Start is RetrainStart.Initial)
         {
             return File.Exists(source.InitialWeights) ? source.InitialWeights

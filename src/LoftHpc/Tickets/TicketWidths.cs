@@ -120,7 +120,7 @@ public static class TicketWidths
         if (least - config.Budget > BudgetTolerance)
         {
             throw new UserError(string.Create(CultureInfo.InvariantCulture,
-                $"extract.budget: {config.Budget} of the {what} cannot be reached: with the narrowest blocks {least:0.0000} of them are left, since only filters inside a block are pruned; allowed: more than that, or extract.first_blocks true"));
+                $"extract.budget: {config.Budget} of the {what} cannot be reached: with the narrowest blocks {least:0.0000} of them are left, since only filters inside a block are pruned; allowed: more than that{(config.FirstBlocks ? "" : ", or extract.first_blocks true")}"));
         }
         return widths;
     }
