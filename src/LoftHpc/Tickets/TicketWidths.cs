@@ -52,11 +52,10 @@ public static class TicketWidths
     public static SortedDictionary<string, int> Global(IReadOnlyList<LayerScores> layers, ExtractSection config, bool comparable)
     {
         int removed = (int)decimal.Floor((decimal)config.Ratio * layers.Sum(layer => layer.Scores.Length));
-        Dictionary<int, int> gone =
-            (from candidate in layers.SelectMany((layer, number) => Candidates(layer, number))
-             // Of equal ones those of the first layer go first, and in a layer the last in position.
-             orderby candidate.Score, candidate.Number, candidate.Position descending
-             select candidate.Number).Take(removed).CountBy(number => number).ToDictionary();
+        // Of equal ones those of the first layer go first, and in a layer the last in position.
+        Dictionary<int, int> gone = layers.SelectMany((layer, number) => Candidates(layer, number))
+            .OrderBy(candidate => candidate.Score).ThenBy(candidate => candidate.Number).ThenByDescending(candidate => candidate.Position)
+            .Take(removed).CountBy(candidate => candidate.Number).ToDictionary();
         return new(layers.Select((layer, number) => (layer.Block.Inner, Width: layer.Scores.Length - gone.GetValueOrDefault(number)))
             .ToDictionary(layer => layer.Inner.Name, layer => Round(layer.Width, layer.Inner.Count, config.RoundTo)));
 
