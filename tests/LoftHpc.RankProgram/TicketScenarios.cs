@@ -37,7 +37,9 @@ internal static class TicketScenarios
                 if (slice.Spec.Role is TensorRole.NormBias or TensorRole.RunningMean) state[slice.Name].copy_(noise - 0.5);
             }
         }
+        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
         double[] all = Measure(world, network, state, blocks, data);
+        Check.True(DisposeScopeManager.Statistics.ThreadTotalLiveCount == before && before > 0, "tensors are left");
         using (ICommunicator some = world.Split(world.Rank == 0 ? 0 : 1, world.Rank))
         {
             Check.True(some.Size == (world.Rank == 0 ? 1 : world.Size - 1), "ranks of the part");

@@ -4,6 +4,7 @@ using LoftHpc.Networks;
 using LoftHpc.Results;
 using LoftHpc.Tests.Results;
 using LoftHpc.Tickets;
+using TorchSharp;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -114,6 +115,19 @@ public sealed class CriterionTests : IDisposable
         CsvTable<FilterNormRow> cut = Norms((0, [1, 2, 3]), (2, [1, 2, 3]), (4, [1, 2]));
         Assert.Equal($"{cut.Path}: layer layer1.1.conv1 has not one finite norm for each of its 3 filters at step 4", Message(cut));
         Assert.EndsWith("at step 2", Message(Norms((2, [1, double.NaN, 3]))));
+    }
+
+    [Fact]
+    public void No_criterion_leaves_tensors()
+    {
+        static Tensor Read(string name) => ones([.. Network.Tensors.Single(tensor => tensor.Name == name).Shape]);
+        long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
+        foreach (IFilterCriterion criterion in new IFilterCriterion[] { new L2Criterion(), new L1Criterion(), new SmallestCriterion(), new BatchNormScaleCriterion(), new GeometricMedianCriterion(), new LampCriterion() })
+            TicketSelector.Select(Network, new ExtractSection(), TicketWidths.Of(Network, 28, new ExtractSection()), criterion, Read);
+        Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
+        // They are counted.
+        using Tensor one = Read("conv1.weight");
+        Assert.Equal(before + 1, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
     }
 
     [Fact]

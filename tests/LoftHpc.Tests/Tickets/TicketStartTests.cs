@@ -1,6 +1,7 @@
 using LoftHpc.Configuration;
 using LoftHpc.Networks;
 using LoftHpc.Stages;
+using TorchSharp;
 using Xunit;
 using static TorchSharp.torch;
 
@@ -33,7 +34,9 @@ public sealed class TicketStartTests
         static ModelState Make(long startSeed)
         {
             ModelState state = Trained();
+            long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
             TicketStart.Reinitialise(state, Network, 7, startSeed);
+            Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
             return state;
         }
     }
@@ -57,7 +60,9 @@ public sealed class TicketStartTests
         static ModelState Make(long startSeed)
         {
             ModelState state = Trained();
+            long before = DisposeScopeManager.Statistics.ThreadTotalLiveCount;
             TicketStart.Shuffle(state, 7, startSeed);
+            Assert.Equal(before, DisposeScopeManager.Statistics.ThreadTotalLiveCount);
             return state;
         }
     }
