@@ -63,7 +63,8 @@ public static class Seeds
         NetworkSpec dense = Network.Describe();
         using ModelState state = ModelState.Initialize([.. dense.Tensors.Select(TensorSlice.Whole)], 1, ScalarType.Float32, CPU);
         WeightsFile.Save(run.DenseWeights, Network, 4, dense, state);
-        Ticket ticket = TicketSelector.Select(dense, Config.Extract.Ratio, Config.Extract.FirstBlocks, name => state[name].detach().clone());
+        Ticket ticket = TicketSelector.Select(
+            dense, Config.Extract, TicketWidths.Of(dense, Network.ImageSide, Config.Extract), new L2Criterion(), name => state[name].detach().clone());
         run.Ticket.Write(ticket.Rows);
         using ModelState pruned = ModelState.Load(ticket.Slices, tensor => state[tensor.Name].detach().clone(), ScalarType.Float32, CPU);
         foreach (string path in (string[])[run.PrunedWeights, run.TicketWeights])

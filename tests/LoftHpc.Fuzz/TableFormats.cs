@@ -17,7 +17,7 @@ internal sealed class CsvFormat : FuzzFormat
         Table.Of<FilterNormRow>("filter_norms", new(0, 0, "conv1", 0, 1.25), new(long.MaxValue, 0.1, "layer1.0.conv1", 511, 1e-9)),
         Table.Of<FilterDistanceRow>("filter_distance", new(5, 0, "conv1", 64, 8.3, 1.0000000000000002), new(5, 5, "conv1", 1, 0, null)),
         Table.Of<CommunicationRow>("communication", new(0, "pretrain", CommunicationPurpose.Step, "allreduce", 1, 2, 3, 4, 0.5), new(0, "a, \"b\"\nc", CommunicationPurpose.Save, "", 1, 2, 3, 4, 5)),
-        Table.Of<TicketRow>("ticket", new("conv1", 0, 1.5, 1, true), new("conv1", 1, -0.0, 2, false)),
+        Table.Of<TicketRow>("ticket", new("conv1", 0, 1.5, 1, true, 1.5), new("conv1", 1, -0.0, 2, false)),
         Table.Of<SummaryRow>("summary", new(NetworkState.Dense, 0.875, 1, 1, 1), new(NetworkState.Ticket, 0.75, 1, 1, 1)),
         Table.Of<ResourcesRow>("resources", new ResourcesRow(0, TrainingPhase.Pretrain, 16, 2_000_000_000, 4, 1, 2, 3, 4, 400_000_000, ArithmeticRepair.None, 0)),
         Table.Of<ComparisonRow>("comparison", new ComparisonRow(ComparedMethod.Loft, SampleSchedule.Published, 4, 3, 0.5, 0.1, 0.2, 0.3, 1, 2, 3, 4, 0.1, double.NaN, long.MaxValue, "loft-travel")),

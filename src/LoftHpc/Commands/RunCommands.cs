@@ -19,7 +19,7 @@ public static class RunCommands
     public static void Pretrain(Session session)
     {
         CheckMethod(session);
-        session.CheckArithmetic(pretraining: true, whole: null);
+        session.CheckArithmetic(pretraining: true);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () => Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder)));
         ShowSummary(session, folder);
@@ -45,12 +45,15 @@ public static class RunCommands
                 own.Communication.MustGiveRows();
                 own.Summary.MustTakeRows();
             }
+            if (!(session.Resumes && own.Holds(NetworkState.Pruned))) ExtractStage.MustHaveScores(session, source);
             if (from is not null && own.Contains(source))
                 throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
-        session.CheckArithmetic(pretraining: false, TicketOf(session, OnAllRanks(session, dense)));
+        WeightsIdentity whole = OnAllRanks(session, dense);
+        WeightsIdentity? shape = TicketOf(session, own, whole);
+        session.CheckArithmetic(pretraining: false, shape, ForScores(session, whole));
         RunFolder target = from is null ? own : CreateOrGoOn(session);
-        Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, source, target)));
+        Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, source, target, shape)));
         ShowSummary(session, target);
     }
 
@@ -66,6 +69,7 @@ public static class RunCommands
             using (SafetensorsFile weights = SafetensorsFile.Open(folder.PrunedWeights))
                 TicketCheck.MustMatch(folder.Ticket, folder.PrunedWeights, pruned.Unpruned().Describe(), pruned.InnerCounts, weights.Read);
             if (!session.Resumes && folder.Holds(NetworkState.Ticket)) folder.RefuseExisting("retrain", folder.TicketWeights);
+            if (!(session.Resumes && folder.Holds(NetworkState.Ticket))) TicketStart.Check(session, folder);
             folder.Metrics.MustGiveRows();
             folder.Resources.MustGiveRows();
             folder.Communication.MustGiveRows();
@@ -81,14 +85,16 @@ public static class RunCommands
         if (session.Config.Extract.From is not null)
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
         CheckMethod(session);
+        TicketStart.CheckTime(session.Config, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         session.OnRoot(Plots.CheckLibrary);
-        session.CheckArithmetic(pretraining: true, TicketOf(session, session.Dense));
+        WeightsIdentity? shape = TicketOf(session, Own(session), session.Dense);
+        session.CheckArithmetic(pretraining: true, shape, ForScores(session, session.Dense));
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
             if (Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder))) session.StopIfAsked();
-            if (Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder))) session.StopIfAsked();
+            if (Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder, shape))) session.StopIfAsked();
             Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
@@ -192,11 +198,35 @@ public static class RunCommands
         if (now != epochs && folder.Holds(made)) throw new UserError($"{stage}.epochs: {stage} is finished in {folder.Path}, after {epochs} epochs; allowed: {epochs}");
     }
 
-    /// <summary>The ticket that the config's extraction draws from a network, but for its filters.</summary>
-    private static WeightsIdentity TicketOf(Session session, WeightsIdentity dense) => dense with
+    /// <summary>
+    /// The ticket that the config's extraction draws from a network, but for its filters; null where its widths depend on the weights.
+    /// Collective.
+    /// </summary>
+    private static WeightsIdentity? TicketOf(Session session, RunFolder target, WeightsIdentity dense)
     {
-        InnerCounts = TicketSelector.InnerCounts(dense.Describe(), session.Config.Extract.Ratio, session.Config.Extract.FirstBlocks),
-    };
+        ExtractSection config = session.Config.Extract;
+        if (config.Like is null && TicketWidths.Of(dense.Describe(), dense.ImageSide, config) is { } widths) return dense with { InnerCounts = widths };
+        WeightsIdentity? ticket = null;
+        session.OnRoot(() =>
+        {
+            // What a finished one was drawn like need not be there any more.
+            if (session.Resumes && target.Holds(NetworkState.Pruned))
+            {
+                using SafetensorsFile file = SafetensorsFile.Open(target.PrunedWeights);
+                ticket = WeightsIdentity.Of(file, target.PrunedWeights);
+            }
+            else if (config.Like is not null)
+            {
+                ticket = dense with { InnerCounts = TicketWidths.Like(config.Like, dense, config.FirstBlocks) };
+            }
+        });
+        string text = session.World.Broadcast(ticket?.ToJson() ?? "", 0);
+        return text == "" ? null : WeightsIdentity.Parse(text);
+    }
+
+    /// <summary>The dense network, where extraction computes it on every rank; else null.</summary>
+    private static WeightsIdentity? ForScores(Session session, WeightsIdentity dense) =>
+        session.Config.Extract.Criterion is FilterCriterion.Taylor ? dense : null;
 
     /// <summary>What rank 0 has read, on every rank. Collective.</summary>
     private static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>

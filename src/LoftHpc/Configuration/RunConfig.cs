@@ -271,7 +271,57 @@ public sealed record ExtractSection
     public bool FirstBlocks { get; init; }
     /// <summary>Run folder whose dense weights are read; null: this run's own.</summary>
     public string? From { get; init; }
+    /// <summary>By what the filters of a layer are ranked.</summary>
+    public FilterCriterion Criterion { get; init; } = FilterCriterion.L2;
+    /// <summary>Of criterion random.</summary>
+    public long Seed { get; init; } = 1;
+    /// <summary>Of criterion rank-stability: the last so many measurements count.</summary>
+    [Range(1, 1_000_000)]
+    public int StabilityMeasurements { get; init; } = 5;
+    /// <summary>Of criterion taylor: training images whose gradients are taken.</summary>
+    [Range(1, 10_000_000)]
+    public int TaylorImages { get; init; } = 2000;
+    /// <summary>Of criterion taylor: images of each gradient.</summary>
+    [Range(1, 1_000_000)]
+    public int TaylorBatch { get; init; } = 100;
+    /// <summary>How many filters of each layer stay.</summary>
+    public ExtractScope Scope { get; init; } = ExtractScope.Layer;
+    /// <summary>Of scope global: the fraction of each layer's filters that stays whatever their scores.</summary>
+    [Range(0.0, 1.0)]
+    public double LayerFloor { get; init; } = 0.1;
+    /// <summary>Of scopes flops and parameters: the fraction of the dense network's that is left.</summary>
+    [Range(0.0, 1.0, MinimumIsExclusive = true)]
+    public double Budget { get; init; } = 0.5;
+    /// <summary>Of scope layer-ratios: what <see cref="Ratio"/> is for all, for each prunable block in the order of the network.</summary>
+    [Range(0.0, 1.0, MaximumIsExclusive = true)]
+    public IReadOnlyList<double> LayerRatios { get; init; } = [];
+    /// <summary>Weights, or the run folder, of a ticket whose widths are taken instead; null: those of <see cref="Scope"/>.</summary>
+    public string? Like { get; init; }
+    /// <summary>Widths are rounded to multiples of this.</summary>
+    [Range(1, 4096)]
+    public int RoundTo { get; init; } = 1;
 }
+
+/// <summary>By what the filters of a layer are ranked; the first is the published one.</summary>
+public enum FilterCriterion
+{
+    L2,
+    L1,
+    BatchNormScale,
+    GeometricMedian,
+    Lamp,
+    RankStability,
+    Taylor,
+
+    /// <summary>A control.</summary>
+    Random,
+
+    /// <summary>A control: the inverse of the first.</summary>
+    Smallest,
+}
+
+/// <summary>How it is found how many filters of each layer stay; the first is the published one.</summary>
+public enum ExtractScope { Layer, Global, Flops, Parameters, LayerRatios }
 
 public enum BatchNormScope { Synchronised, PerRank }
 
@@ -283,6 +333,32 @@ public sealed record RetrainSection
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
+    /// <summary>The weights that retraining starts from.</summary>
+    public RetrainStart Start { get; init; } = RetrainStart.Pretrained;
+    /// <summary>Of start rewind: the time of pre-training after which the weights were saved (pretrain.snapshots).</summary>
+    [Range(1, 1_000_000_000)]
+    public TrainingTime Rewind { get; init; } = TrainingTime.Epochs(1);
+    /// <summary>Of starts reinitialised and shuffled.</summary>
+    public long StartSeed { get; init; } = 1;
+}
+
+/// <summary>What retraining starts from, always in the shape of the ticket and with the momentum at zero; the first is the published one.</summary>
+public enum RetrainStart
+{
+    /// <summary>The weights at the end of pre-training.</summary>
+    Pretrained,
+
+    /// <summary>Those of a snapshot.</summary>
+    Rewind,
+
+    /// <summary>Those before the first step.</summary>
+    Initial,
+
+    /// <summary>Weights that are drawn anew.</summary>
+    Reinitialised,
+
+    /// <summary>The pre-trained weights, permuted within each layer.</summary>
+    Shuffled,
 }
 
 public enum DataSplit { Train, Test }

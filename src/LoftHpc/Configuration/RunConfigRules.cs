@@ -27,7 +27,7 @@ public static class RunConfigRules
     internal static IEnumerable<BrokenRule> Broken(RunConfig config) =>
     [
         .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Data), .. BrokenBy(config.Pretrain), .. BrokenBy(config.Distance, config.Network),
-        .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
+        .. BrokenBy(config.Extract, config.Network), .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
     ];
 
     private static IEnumerable<BrokenRule> BrokenBy(RunSection run)
@@ -120,6 +120,22 @@ public static class RunConfigRules
                 Invariant($"{pretrain.Gpipe.MicroBatches} parts of a batch of {pretrain.Batch}; allowed: from 1 to {pretrain.Batch} (pretrain.batch)"),
                 "pretrain.gpipe.micro_batches", "pretrain.batch");
         }
+    }
+
+    private static IEnumerable<BrokenRule> BrokenBy(ExtractSection extract, NetworkSection network)
+    {
+        string[] blocks = [.. NetworkStages.Of(network).SelectMany((stage, number) =>
+            Enumerable.Range(0, stage.Blocks).Where(block => extract.FirstBlocks || block > 0).Select(block => $"layer{number + 1}.{block}"))];
+        if (extract.Scope is ExtractScope.LayerRatios && extract.LayerRatios.Count != blocks.Length)
+        {
+            yield return new BrokenRule(
+                $"{extract.LayerRatios.Count} ratios; allowed: one for each prunable block, of which there are {blocks.Length} ({string.Join(", ", blocks)})",
+                "extract.layer_ratios", "extract.scope", "extract.first_blocks", "network.depth", "network.family");
+        }
+        if (extract.Like is not null && extract.Scope is not ExtractScope.Layer)
+            yield return new BrokenRule($"the widths of another ticket leave nothing to extract.scope {ConfigName.Of(extract.Scope)}; allowed: one of the two", "extract.like", "extract.scope");
+        if (extract.Like is not null && extract.RoundTo != 1)
+            yield return new BrokenRule($"the widths of another ticket are not rounded to multiples of {extract.RoundTo} (extract.round_to); allowed: one of the two", "extract.like", "extract.round_to");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(string section, OptimizerSection optimizer)

@@ -134,6 +134,9 @@ public sealed record NetworkSpec(
         return [unit == 0 ? Stem.Out.Count : Blocks[unit - 1].Conv2.Out.Count, side, side];
     }
 
+    /// <summary>The norm between the two convolutions of a block, which is cut with its first one.</summary>
+    public NormSpec InnerNorm(BlockSpec block) => PreActivation ? block.Norm2 : block.Norm1;
+
     /// <summary>Trained values.</summary>
     public long ParameterCount => Tensors.Where(tensor => tensor.IsParameter).Sum(tensor => tensor.Count);
 

@@ -72,10 +72,11 @@ public sealed partial record CommunicationRow(
 
 /// <summary>A row of ticket.csv: one filter of a prunable layer.</summary>
 /// <param name="Filter">Of the dense network, from 0, in the order of the saved weights.</param>
-/// <param name="Norm">l2 norm by which the filters were ranked.</param>
-/// <param name="Position">From 1, the largest norm of the layer.</param>
+/// <param name="Norm">l2 norm of the filter's weights.</param>
+/// <param name="Position">From 1, the largest score of the layer.</param>
+/// <param name="Score">By which the filters were ranked (extract.criterion); null in tables of versions that knew the norm alone.</param>
 [CsvRecord]
-public sealed partial record TicketRow(string Layer, int Filter, double Norm, int Position, bool Kept);
+public sealed partial record TicketRow(string Layer, int Filter, double Norm, int Position, bool Kept, double? Score = null);
 
 /// <summary>A row of summary.csv.</summary>
 /// <param name="Parameters">Trainable numbers, batch norm and head included.</param>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using LoftHpc.Configuration;
 
 namespace LoftHpc.Results;
@@ -37,6 +38,11 @@ public sealed class RunFolder
 
     /// <summary>Weights after so many epochs of pre-training.</summary>
     public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
+
+    /// <summary>The epochs after which there are weights (<see cref="SnapshotWeights"/>), ascending.</summary>
+    public IEnumerable<int> Snapshots() => Directory.EnumerateFiles(Path, "epoch-*.safetensors")
+        .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)["epoch-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int epoch) ? epoch : -1)
+        .Where(epoch => epoch > 0 && File.Exists(SnapshotWeights(epoch))).Order();
 
     /// <summary>What a rank has to say that gets no further; there for some seconds, before the job is ended.</summary>
     public string StallOf(int rank) => DurableFile.Aside(In(Path, $"stall-{rank}.json"));

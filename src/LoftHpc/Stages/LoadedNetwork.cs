@@ -3,6 +3,7 @@ using LoftHpc.Data;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Results;
+using LoftHpc.Tickets;
 using LoftHpc.Training;
 using static TorchSharp.torch;
 
@@ -18,7 +19,8 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
     /// </summary>
     /// <exception cref="UserError">Rank 0 cannot read it, the network or images are not the config's, or a number is not finite; on all ranks.</exception>
     /// <param name="trained">Whether it is to be trained on.</param>
-    public static LoadedNetwork Read(Session session, string path, bool trained = false)
+    /// <param name="ticket">On rank 0: of the file's dense network only what this ticket keeps is taken; null: all is.</param>
+    public static LoadedNetwork Read(Session session, string path, bool trained = false, Ticket? ticket = null)
     {
         RankContext context = session.Context;
         using IDisposable purpose = context.Ledger.For(CommunicationPurpose.Save);
@@ -30,6 +32,7 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
             WeightsIdentity found = WeightsIdentity.Of(file, path);
             found.MustFit(session.Config, session.Data, path);
             WeightsIdentity.MustBeFinite(file, path);
+            if (ticket is not null) found = found with { InnerCounts = ticket.InnerCounts };
             (identityText, step) = (found.ToJson(), WeightsIdentity.StepOf(file, path));
         });
         using (file)
@@ -38,9 +41,11 @@ public sealed record LoadedNetwork(WeightsIdentity Identity, NetworkSpec Network
             session.World.Broadcast(new Span<long>(ref step), 0);
             NetworkSpec network = identity.Describe();
             TensorSlice[] whole = [.. network.Tensors.Select(TensorSlice.Whole)];
+            Dictionary<string, TensorSlice>? kept = ticket?.Slices.ToDictionary(slice => slice.Name);
             Tensor Receive(TensorSpec tensor)
             {
-                Tensor values = (file?.Read(tensor.Name) ?? empty([.. tensor.Shape])).to(float32);
+                Tensor values = file is null ? empty([.. tensor.Shape]) : kept is null ? file.Read(tensor.Name) : kept[tensor.Name].Take(file.Read(tensor.Name));
+                values = values.to(float32);
                 context.Communicator.Broadcast(MpiBuffer.Of(values), 0);
                 return values;
             }

@@ -4,18 +4,18 @@ using LoftHpc.Training;
 
 namespace LoftHpc.Stages;
 
-/// <summary>Trains the ticket, data-parallel over all ranks, from the pruned pre-trained weights (no rewind).</summary>
+/// <summary>Trains the ticket, data-parallel over all ranks, from the pruned pre-trained weights (no rewind) or another start (<see cref="TicketStart"/>).</summary>
 public static class RetrainStage
 {
-    /// <summary>Reads the pruned weights of a run and writes the ticket's into the same folder. Collective.</summary>
+    /// <summary>Reads the ticket of a run and writes the ticket's into the same folder. Collective.</summary>
     public static void Run(Session session, RunFolder folder)
     {
         RetrainSection config = session.Config.Retrain;
         session.Context.Ledger.Phase = "retrain";
         session.Context.Channels.ReleaseBuffers();
-        using LoadedNetwork pruned = LoadedNetwork.Read(session, folder.PrunedWeights, trained: true);
+        using LoadedNetwork start = TicketStart.Load(session, folder);
         using var method = new DataParallelTraining(
-            session.Context, pruned.Network, pruned.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
+            session.Context, start.Network, start.State, config.Batch, config.BatchNorm, config.Optimizer, session.TrainImages);
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
@@ -38,10 +38,10 @@ public static class RetrainStage
             });
         }
         StepTotals tested = loop.Run(session.Reporter);
-        session.OnAllRanks(() => method.Save(folder.TicketWeights, pruned.Identity, pruned.Step + ((long)config.Epochs * method.StepsPerEpoch)));
+        session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(pruned.Identity.Summarize(NetworkState.Ticket, tested)));
+        session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested)));
         StageCheckpoints.Remove(session, folder, "retrain");
     }
 }

@@ -64,9 +64,9 @@ public sealed class Session : Launch
     /// to repair something, one warning says so. Collective.
     /// </summary>
     /// <param name="pretraining">Whether the config's pre-training is to be done.</param>
-    /// <param name="whole">A network that every rank is to compute whole; null: none.</param>
+    /// <param name="whole">Networks that every rank is to compute whole; null: none.</param>
     /// <exception cref="UserError">A rank computes something wrongly, and no repair helps; on all ranks.</exception>
-    public void CheckArithmetic(bool pretraining, WeightsIdentity? whole)
+    public void CheckArithmetic(bool pretraining, params ReadOnlySpan<WeightsIdentity?> whole)
     {
         LayerShapes layers = new();
         void Add(WeightsIdentity identity, IEnumerable<TensorSlice> held) =>
@@ -75,7 +75,10 @@ public sealed class Session : Launch
         {
             foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
         }
-        if (whole is not null) Add(whole, whole.Describe().Tensors.Select(TensorSlice.Whole));
+        foreach (WeightsIdentity? network in whole)
+        {
+            if (network is not null) Add(network, network.Describe().Tensors.Select(TensorSlice.Whole));
+        }
         Stopwatch clock = Stopwatch.StartNew();
         Agree.OnAllRanks(World, () => ArithmeticCheck.Run(layers, Context.Layout, Context.Device));
         Reporter.Verbose(string.Create(

@@ -11,6 +11,28 @@ public static class TicketCheck
     /// <summary>What float64 sums of the same numbers may differ by where they are added in another order.</summary>
     private const double Tolerance = 1e-9;
 
+    /// <summary>Compares the norms of all filters of a table with those of the dense weights that it was drawn from.</summary>
+    /// <param name="weights">Name of the dense weights file, for errors.</param>
+    /// <param name="read">The whole weight of this name; disposed here.</param>
+    /// <exception cref="UserError">They differ.</exception>
+    public static void MustBeDrawnFrom(CsvTable<TicketRow> table, string weights, NetworkSpec dense, Func<string, Tensor> read)
+    {
+        Dictionary<string, ConvSpec> layers = dense.Blocks.ToDictionary(block => block.Conv1.Name, block => block.Conv1);
+        foreach (IGrouping<string, TicketRow> rows in table.Read().GroupBy(row => row.Layer))
+        {
+            if (!layers.TryGetValue(rows.Key, out ConvSpec? layer)) throw new UserError($"{table.Path}: layer {PlainText.Of(rows.Key)} is none that can be pruned");
+            using Tensor weight = read($"{layer.Name}.weight");
+            double[] norms = FilterNorms.OfRows(weight, columns: null);
+            if (rows.FirstOrDefault(row => row.Filter < 0 || row.Filter >= norms.Length || !IsSame(norms[row.Filter], row.Norm)) is TicketRow other)
+            {
+                throw new UserError(FormattableString.Invariant(
+                    $"{table.Path}: filter {other.Filter} of layer {layer.Name} has norm {other.Norm:R}, and in {weights} another one: the ticket was not drawn from this run"));
+            }
+        }
+    }
+
+    private static bool IsSame(double norm, double noted) => Math.Abs(norm - noted) <= Tolerance * noted;
+
     /// <summary>Compares layers, numbers of filters, and the norms of the filters that stayed.</summary>
     /// <param name="weights">Name of the weights file, for errors.</param>
     /// <param name="dense">The network that the ticket was drawn from.</param>
@@ -35,7 +57,7 @@ public static class TicketCheck
                 throw new UserError($"{table.Path}: layer {name} keeps {kept.Length} filters, and {weights} has {innerCounts[block.Inner.Name]}");
             using Tensor weight = read($"{name}.weight");
             double[] norms = FilterNorms.OfRows(weight, columns: null);
-            int other = Enumerable.Range(0, norms.Length).FirstOrDefault(i => !(Math.Abs(norms[i] - kept[i].Norm) <= Tolerance * kept[i].Norm), -1);
+            int other = Enumerable.Range(0, norms.Length).FirstOrDefault(i => !IsSame(norms[i], kept[i].Norm), -1);
             if (other >= 0)
             {
                 throw new UserError(FormattableString.Invariant(

@@ -1,3 +1,4 @@
+using LoftHpc.Configuration;
 using LoftHpc.Distances;
 using LoftHpc.Networks;
 using LoftHpc.Results;
@@ -19,13 +20,20 @@ public sealed record Ticket(NetworkSpec Dense, IReadOnlyList<TicketRow> Rows, IR
     /// <summary>The tensors of the ticket as parts of the dense network's, for <see cref="ModelState.Load"/>.</summary>
     public IReadOnlyList<TensorSlice> Slices => [.. Dense.Tensors.Select(tensor => new TensorSlice(tensor, KeptOf(tensor.Axis0), KeptOf(tensor.Axis1)))];
 
+    /// <summary>The ticket that a table describes, which fits its network (<see cref="TicketCheck"/>).</summary>
+    public static Ticket Of(NetworkSpec dense, IReadOnlyList<TicketRow> rows)
+    {
+        ILookup<string, TicketRow> layers = rows.ToLookup(row => row.Layer);
+        return new Ticket(dense, rows, dense.Blocks.Where(block => layers.Contains(block.Conv1.Name)).ToDictionary(
+            block => block.Inner.Name, block => (int[])[.. layers[block.Conv1.Name].Where(row => row.Kept).Select(row => row.Filter).Order()]));
+    }
+
     private int[]? KeptOf(ChannelSpace? space) => space is null ? null : Kept.GetValueOrDefault(space.Name);
 }
 
 /// <summary>
-/// Draws a ticket by the norms of the filters (Wang et al. 2023): of the first convolution of each prunable block the
-/// filters of smallest l2 norm go, and with them the entries of the batch norm that follows and the input channels of
-/// the second convolution.
+/// Draws a ticket (Wang et al. 2023): of the first convolution of each prunable block the filters of smallest score go, and with
+/// them the entries of the batch norm that follows and the input channels of the second convolution.
 /// </summary>
 public static class TicketSelector
 {
@@ -33,29 +41,23 @@ public static class TicketSelector
     public static IEnumerable<BlockSpec> PrunableBlocks(NetworkSpec network, bool firstBlocks) =>
         network.Blocks.Where(block => firstBlocks || block.Index > 0);
 
-    /// <summary>How many of n filters go: floor(ratio * n), and at least one stays.</summary>
-    // As decimals: 0.29 * 100 is below 29 in binary.
-    public static int RemovedCount(double ratio, int filters) => Math.Min(filters - 1, (int)decimal.Floor((decimal)ratio * filters));
-
-    /// <summary>Channels that are left inside each pruned block, by name of the space, whatever the norms are.</summary>
-    public static SortedDictionary<string, int> InnerCounts(NetworkSpec dense, double ratio, bool firstBlocks) => new(
-        PrunableBlocks(dense, firstBlocks).ToDictionary(block => block.Inner.Name, block => block.Inner.Count - RemovedCount(ratio, block.Inner.Count)));
-
+    /// <param name="widths">How many filters stay, by name of the space (<see cref="TicketWidths.Of"/>); null: scope global finds them from the scores.</param>
     /// <param name="read">The whole weight of this name; disposed here.</param>
-    public static Ticket Select(NetworkSpec dense, double ratio, bool firstBlocks, Func<string, Tensor> read)
+    public static Ticket Select(
+        NetworkSpec dense, ExtractSection config, IReadOnlyDictionary<string, int>? widths, IFilterCriterion criterion, Func<string, Tensor> read)
     {
-        List<TicketRow> rows = [];
-        Dictionary<string, int[]> kept = [];
-        SortedDictionary<string, int> counts = InnerCounts(dense, ratio, firstBlocks);
-        foreach (BlockSpec block in PrunableBlocks(dense, firstBlocks))
+        List<LayerScores> layers = [];
+        List<double[]> norms = [];
+        foreach (BlockSpec block in PrunableBlocks(dense, config.FirstBlocks))
         {
-            using Tensor weight = read($"{block.Conv1.Name}.weight");
-            double[] norms = FilterNorms.OfRows(weight, columns: null);
-            int[] positions = FilterDistance.Positions(norms);
-            int staying = counts[block.Inner.Name];
-            kept[block.Inner.Name] = [.. Enumerable.Range(0, norms.Length).Where(filter => positions[filter] <= staying)];
-            rows.AddRange(norms.Select((norm, filter) => new TicketRow(block.Conv1.Name, filter, norm, positions[filter], positions[filter] <= staying)));
+            using (Tensor weight = read($"{block.Conv1.Name}.weight")) norms.Add(FilterNorms.OfRows(weight, columns: null));
+            double[] scores = criterion.Scores(dense, block, read);
+            layers.Add(new LayerScores(block, scores, FilterDistance.Positions(scores)));
         }
-        return new Ticket(dense, rows, kept);
+        widths ??= TicketWidths.Global(layers, config, criterion.ComparesLayers);
+        return Ticket.Of(dense, [.. layers.Zip(norms).SelectMany(layer => Rows(layer.First, layer.Second, widths[layer.First.Block.Inner.Name]))]);
     }
+
+    private static IEnumerable<TicketRow> Rows(LayerScores layer, double[] norms, int width) => norms.Select((norm, filter) =>
+        new TicketRow(layer.Block.Conv1.Name, filter, norm, layer.Positions[filter], layer.Positions[filter] <= width, layer.Scores[filter]));
 }

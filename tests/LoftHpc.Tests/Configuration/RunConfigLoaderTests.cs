@@ -18,6 +18,14 @@ public sealed class RunConfigLoaderTests
     public void An_empty_file_gives_the_defaults() => AssertEqual(new RunConfig(), Parse(""));
 
     [Fact]
+    public void The_widths_of_another_ticket_are_a_path_that_the_dump_keeps()
+    {
+        RunConfig config = Parse("extract: { like: results/other }");
+        Assert.Equal("results/other", config.Extract.Like);
+        Assert.Equal("results/other", Parse(RunConfigLoader.ToYaml(config)).Extract.Like);
+    }
+
+    [Fact]
     public void Values_of_every_kind_are_read()
     {
         RunConfig config = Parse("""
@@ -106,6 +114,15 @@ public sealed class RunConfigLoaderTests
     [InlineData("extract: { ratio: 1 }", "a.yaml:1: extract.ratio: found 1; allowed: a number from 0 to below 1")]
     [InlineData("extract: { ratio: .nan }", "a.yaml:1: extract.ratio: found .nan")]
     [InlineData("extract:\n  ratio: 0,5", "a.yaml:2: extract.ratio: found 0,5")]
+    [InlineData("extract: { criterion: l3 }", "a.yaml:1: extract.criterion: found l3; allowed: l2, l1, batch-norm-scale, geometric-median, lamp, rank-stability, taylor, random, smallest")]
+    [InlineData("extract: { scope: network }", "a.yaml:1: extract.scope: found network; allowed: layer, global, flops, parameters, layer-ratios")]
+    [InlineData("extract: { budget: 0 }", "a.yaml:1: extract.budget: found 0; allowed: a number above 0 to 1")]
+    [InlineData("extract: { scope: layer-ratios, layer_ratios: [0.5, 1] }", "a.yaml:1: extract.layer_ratios: found 1; allowed: a list")]
+    [InlineData("extract: { scope: layer-ratios, layer_ratios: [0.5, 0] }", "a.yaml:1: extract.layer_ratios: 2 ratios; allowed: one for each prunable block, of which there are 4 (layer1.1, layer2.1, layer3.1, layer4.1)")]
+    [InlineData("extract:\n  scope: layer-ratios\n  first_blocks: true", "a.yaml:2: extract.layer_ratios: 0 ratios; allowed: one for each prunable block, of which there are 8 (layer1.0, layer1.1, layer2.0, ")]
+    [InlineData("extract: { like: results/a, scope: global }", "a.yaml:1: extract.like: the widths of another ticket leave nothing to extract.scope global; allowed: one of the two")]
+    [InlineData("extract: { like: results/a, round_to: 8 }", "a.yaml:1: extract.like: the widths of another ticket are not rounded to multiples of 8 (extract.round_to); allowed: one of the two")]
+    [InlineData("retrain: { start: rewound }", "a.yaml:1: retrain.start: found rewound; allowed: pretrained, rewind, initial, reinitialised, shuffled")]
     [InlineData("run: { name: .. }", "a.yaml:1: run.name: .. is not the plain name of a folder")]
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
@@ -241,7 +258,7 @@ public sealed class RunConfigLoaderTests
                 string path = prefix + key.Name;
                 if (key.IsSection) Walk(key.Type, path + ".");
                 else if ((key.Type == typeof(int) || key.Type == typeof(double) || key.Type == typeof(TrainingTime)) && ++numbers > 0) Check(key, path);
-                else if (key.Type == typeof(long)) Assert.Equal("run.seed", path);
+                else if (key.Type == typeof(long)) Assert.EndsWith("seed", path);
             }
         }
 
@@ -353,8 +370,33 @@ public sealed class RunConfigLoaderTests
                 Optimizer = optimizer,
             },
             Distance = new() { Every = TrainingTime.Steps(2), PairsMax = 5 },
-            Extract = new() { Ratio = 0.7, FirstBlocks = true, From = "results/é \"x\"" },
-            Retrain = new() { Epochs = 1, Batch = 2, BatchNorm = BatchNormScope.PerRank, Optimizer = optimizer with { Milestones = [TrainingTime.Epochs(2)] } },
+            Extract = new()
+            {
+                Ratio = 0.7,
+                FirstBlocks = true,
+                From = "results/é \"x\"",
+                Criterion = FilterCriterion.BatchNormScale,
+                Seed = -2,
+                StabilityMeasurements = 3,
+                TaylorImages = 11,
+                TaylorBatch = 12,
+                Scope = ExtractScope.LayerRatios,
+                LayerFloor = 0.25,
+                Budget = 0.75,
+                // All twelve blocks of a wide-resnet-28.
+                LayerRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0 / 3],
+                RoundTo = 4,
+            },
+            Retrain = new()
+            {
+                Epochs = 1,
+                Batch = 2,
+                BatchNorm = BatchNormScope.PerRank,
+                Optimizer = optimizer with { Milestones = [TrainingTime.Epochs(2)] },
+                Start = RetrainStart.Rewind,
+                Rewind = TrainingTime.Steps(7),
+                StartSeed = 5,
+            },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
             Checkpoint = new() { Every = new CheckpointInterval(3, IntervalUnit.Epochs), Keep = 4 },
             Limits = new() { Minutes = 90.5, MinutesBeforeEnd = 3, StopFile = "enough", CollectiveSeconds = 60 },
@@ -392,8 +434,8 @@ public sealed class RunConfigLoaderTests
         {
             object? a = property.GetValue(changed), b = property.GetValue(original);
             string key = path + property.Name;
-            // The first has one value; the second has one beside a wide-resnet, and the third beside run.resume.
-            if (key is "Pretrain.Method" or "Network.Form" or "Run.Overwrite") continue;
+            // The first has one value; the second has one beside a wide-resnet, the third beside run.resume, and the last beside extract.scope.
+            if (key is "Pretrain.Method" or "Network.Form" or "Run.Overwrite" or "Extract.Like") continue;
             if (property.PropertyType.Name.EndsWith("Section", StringComparison.Ordinal)) AssertEachKeyDiffers(a!, b!, key + ".");
             else Assert.False(Equals(a, b), $"{key} has its default value in this test");
         }

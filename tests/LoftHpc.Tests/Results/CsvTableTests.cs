@@ -20,7 +20,7 @@ public sealed class CsvTableTests : IDisposable
         Assert.StartsWith("step,epoch,layer,filter,norm", Header<FilterNormRow>());
         Assert.StartsWith("step,reference_step,layer,filters,distance,normalized_distance", Header<FilterDistanceRow>());
         Assert.StartsWith("rank,phase,purpose,collective,calls,messages,bytes_sent,bytes_received,seconds", Header<CommunicationRow>());
-        Assert.StartsWith("layer,filter,norm,position,kept", Header<TicketRow>());
+        Assert.StartsWith("layer,filter,norm,position,kept,score", Header<TicketRow>());
         Assert.StartsWith("method,schedule,ranks,seed,ratio,pretrained_accuracy,pruned_accuracy,retrained_accuracy,samples,flops,bytes,", Header<ComparisonRow>());
         Assert.StartsWith("network,test_accuracy,test_loss,parameters,flops", Header<SummaryRow>());
     }
@@ -32,8 +32,8 @@ public sealed class CsvTableTests : IDisposable
         Assert.Equal("phase,epoch,split,loss,accuracy,learning_rate,images_per_second,seconds,images\npretrain,1,test,0.1,0.5,0.1,1234.5,2,2469\n", Text());
         Write(new CommunicationRow(3, "retrain", CommunicationPurpose.RunningStatistics, "allreduce", 1, 2, 1L << 40, 4, 0.25));
         Assert.EndsWith("\n3,retrain,running-statistics,allreduce,1,2,1099511627776,4,0.25\n", Text());
-        Write(new TicketRow("layer1.0.conv1", 0, 1.5, 1, true), new TicketRow("layer1.0.conv1", 1, 0.5, 2, false));
-        Assert.EndsWith("\nlayer1.0.conv1,0,1.5,1,true\nlayer1.0.conv1,1,0.5,2,false\n", Text());
+        Write(new TicketRow("layer1.0.conv1", 0, 1.5, 1, true, 2.25), new TicketRow("layer1.0.conv1", 1, 0.5, 2, false));
+        Assert.EndsWith("\nlayer1.0.conv1,0,1.5,1,true,2.25\nlayer1.0.conv1,1,0.5,2,false,\n", Text());
         Write(new FilterDistanceRow(5, 0, "conv1", 1, 0, null));
         Assert.EndsWith("\n5,0,conv1,1,0,\n", Text());
         Write(new SummaryRow(NetworkState.Dense, double.NaN, double.PositiveInfinity, 11_172_170, 1));
@@ -54,6 +54,10 @@ public sealed class CsvTableTests : IDisposable
         Assert.Equal([$"{before},repair,repaired_convolutions,data_seconds", "1,pretrain,2,3,4.5,5,6,7,8,9,none,0,0"], File.ReadAllLines(path));
         table.Append(row with { Phase = TrainingPhase.Retrain });
         Assert.Equal(2, table.Read().Count);
+
+        string ticket = _folder.File("ticket.csv");
+        File.WriteAllText(ticket, "layer,filter,norm,position,kept\nlayer1.1.conv1,0,1.5,1,true\n");
+        Assert.Equal(new TicketRow("layer1.1.conv1", 0, 1.5, 1, true), Assert.Single(new CsvTable<TicketRow>(ticket).Read()));
     }
 
     [Fact]

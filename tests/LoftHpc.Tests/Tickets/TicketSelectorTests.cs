@@ -11,18 +11,6 @@ public class TicketSelectorTests
 {
     private static readonly NetworkSpec PreAct = NetworkCatalog.Create(new NetworkSection { Depth = 18, Width = 8 }, 1, 10);
 
-    [Theory]
-    [InlineData(0.5, 8, 4)]
-    [InlineData(0.5, 7, 3)]
-    [InlineData(0.29, 100, 29)] // 0.29 * 100 is 28.999999999999996 in binary
-    [InlineData(0.8, 64, 51)]
-    [InlineData(0.99, 8, 7)]
-    [InlineData(0.999, 1000, 999)]
-    [InlineData(0.9, 1, 0)]
-    [InlineData(0, 8, 0)]
-    public void Floor_of_ratio_times_n_goes_and_one_stays(double ratio, int filters, int removed) =>
-        Assert.Equal(removed, TicketSelector.RemovedCount(ratio, filters));
-
     [Fact]
     public void All_blocks_but_each_stages_first_are_pruned_stage_one_included()
     {
@@ -43,7 +31,7 @@ public class TicketSelectorTests
             for (int filter = 0; filter < tensor.Shape[0]; filter++) weight[filter, 0, 0, 0] = -(1 + ((filter + shift) % tensor.Shape[0]));
             return weight;
         }
-        Ticket ticket = TicketSelector.Select(PreAct, 0.5, false, Weights);
+        Ticket ticket = Select(PreAct, false, Weights);
         // Layer k: filter f has norm 1 + (f + k) mod n, so the n/2 largest are those with (f + k) mod n >= n/2.
         foreach ((int stage, int filters) in new[] { (1, 8), (2, 16), (3, 32), (4, 64) })
         {
@@ -65,7 +53,7 @@ public class TicketSelectorTests
         using IDisposable frozen = no_grad();
         NetworkSpec dense = NetworkCatalog.Create(new NetworkSection { Family = family, Depth = depth, Width = 6, WidenFactor = family is NetworkFamily.WideResnet ? 2 : 1 }, 1, 10);
         using ModelState state = Trained(dense);
-        Ticket ticket = TicketSelector.Select(dense, 0.5, firstBlocks, name => state[name].detach().clone());
+        Ticket ticket = Select(dense, firstBlocks, name => state[name].detach().clone());
         using ModelState small = ModelState.Load(ticket.Slices, tensor => state[tensor.Name].detach().clone(), ScalarType.Float32, CPU);
         Tensor images = randn(5, 1, 28, 28);
         Tensor pruned = new ResidualNetwork(ticket.Pruned, small, new SerialExchange()).Forward(images, training: false);
@@ -83,6 +71,13 @@ public class TicketSelectorTests
         // The mask must matter, or the comparison says nothing.
         Assert.True(Distance(whole, masked) > 1e-2);
         Assert.Equal(ticket.Pruned.ParameterCount, small.Parameters.Sum(p => small[p.Name].numel()));
+    }
+
+    /// <summary>The published ticket of half of the filters.</summary>
+    private static Ticket Select(NetworkSpec dense, bool firstBlocks, Func<string, Tensor> read)
+    {
+        ExtractSection config = new() { FirstBlocks = firstBlocks };
+        return TicketSelector.Select(dense, config, TicketWidths.Of(dense, 28, config), new L2Criterion(), read);
     }
 
     private static double Distance(Tensor a, Tensor b) => ((a - b).norm() / b.norm()).ToDouble();

@@ -100,7 +100,8 @@ public sealed class PublishedFaultsTests : IDisposable
     private static Ticket Select(Func<int, int, double> norm)
     {
         string[] blocks = [.. TicketSelector.PrunableBlocks(Network, firstBlocks: false).Select(block => block.Conv1.Name)];
-        return TicketSelector.Select(Network, 0.5, firstBlocks: false, name =>
+        ExtractSection config = new();
+        return TicketSelector.Select(Network, config, TicketWidths.Of(Network, 28, config), new L2Criterion(), name =>
         {
             long[] shape = [.. Network.Tensors.Single(tensor => tensor.Name == name).Shape];
             using var scope = NewDisposeScope();
