@@ -1,10 +1,8 @@
 using LoftHpc.Arithmetic;
-using LoftHpc.Commands;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Networks;
-using LoftHpc.Output;
 using LoftHpc.Stages;
 using LoftHpc.Training;
 using TorchSharp;
@@ -18,17 +16,7 @@ public static class ArithmeticScenarios
     /// <summary>Arguments: command, config, settings. The command meets no convolution that its check at the start has not met.</summary>
     public static void NothingUnchecked(ICommunicator world, string[] arguments)
     {
-        using Session session = new(Program.Runtime!, new LaunchOptions(arguments[0], arguments[1], arguments[2..], Verbosity.Quiet));
-        Action<Session> command = arguments[0] switch
-        {
-            "run" => RunCommands.Run,
-            "pretrain" => RunCommands.Pretrain,
-            "extract" => RunCommands.Extract,
-            "retrain" => RunCommands.Retrain,
-            "evaluate" => RunCommands.Evaluate,
-            string other => throw new ArgumentException(other),
-        };
-        command(session);
+        using Session session = CommandScenarios.Do(arguments);
         int known = session.Record.Arithmetic!.Single(record => record.Rank == world.Rank).Checked;
         Check.True(known > 5 && Convolution.Known == known, $"{known} convolutions checked at the start, {Convolution.Known} in the end");
     }

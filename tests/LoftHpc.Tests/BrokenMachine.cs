@@ -23,12 +23,15 @@ internal static class BrokenMachine
     }
 
     /// <summary>Skips a test, with the reason, where the sizes of the caches cannot be taken from oneDNN, or do not matter to it.</summary>
-    public static void SkipUnlessCachesMatter()
+    public static void SkipUnlessCachesMatter() => Skip.If(WhyCachesDoNotMatter() is not null, WhyCachesDoNotMatter());
+
+    /// <summary>Null where the sizes of the caches can be taken from oneDNN, and matter to it.</summary>
+    public static string? WhyCachesDoNotMatter()
     {
         string library = Path.Combine(TorchLibrary.Load().Folder, "libtorch_cpu.so");
         FileInfo file = new(library);
         long bytes = ((file.ResolveLinkTarget(returnFinalTarget: true) as FileInfo) ?? file).Length;
-        Skip.If(bytes != global::LoftHpc.BrokenMachine.Faults.KnownLibraryBytes, $"{library} is not libtorch 2.10.0 for the CPU");
-        Skip.IfNot(Avx2.IsSupported, "oneDNN blocks channels with AVX2 and AVX-512 only");
+        if (bytes != global::LoftHpc.BrokenMachine.Faults.KnownLibraryBytes) return $"{library} is not libtorch 2.10.0 for the CPU";
+        return Avx2.IsSupported ? null : "oneDNN blocks channels with AVX2 and AVX-512 only";
     }
 }

@@ -11,7 +11,7 @@ public sealed class TestScriptTests : IDisposable
     public void Dispose() => _programs.Dispose();
 
     [Theory]
-    // Two test projects are added up.
+    // Groups of tests are added up.
     [InlineData(0, "10 9 9 0|5 5 5 0", 0, "14 passed, 0 failed, 1 skipped")]
     [InlineData(1, "10 10 8 2", 1, "8 passed, 2 failed, 0 skipped")]
     // dotnet is content, but nothing ran, or nothing was written.
@@ -55,12 +55,47 @@ public sealed class TestScriptTests : IDisposable
         Assert.Equal((expectedStatus, lastLine), (exitCode, LastLine(output)));
     }
 
-    /// <summary>A dotnet that writes result files; <paramref name="results"/> are "total executed passed failed|...".</summary>
+    /// <summary>Each test belongs to one group of the script, and to all tests where there is a filter.</summary>
+    [Fact]
+    public void Every_test_is_run_once()
+    {
+        _programs.Add("dotnet", $$"""
+            [[ $1 == test ]] || exit 0
+            while (($#)); do [[ $1 == --filter ]] && echo "$2" >>{{_programs.Path}}/filters; shift; done
+            """);
+        Repository.Run(Repository.File("build", "test.sh"), [], Environment());
+        string[][] groups = [.. File.ReadLines(Path.Combine(_programs.Path, "filters")).Select(filter => filter.Split('&'))];
+        Assert.InRange(groups.Length, 2, 20);
+        string[] tests = [.. from type in typeof(TestScriptTests).Assembly.GetTypes()
+                             from method in type.GetMethods()
+                             where method.IsDefined(typeof(FactAttribute), inherit: true)
+                             select $"{type.FullName}.{method.Name}"];
+        bool IsIn(string[] group, string test) => group.All(term => term.Split('~') switch
+        {
+            ["FullyQualifiedName", string part] => test.Contains(part, StringComparison.Ordinal),
+            ["FullyQualifiedName!", string part] => !test.Contains(part, StringComparison.Ordinal),
+            _ => throw new FormatException(term),
+        });
+        Assert.All(tests, test => Assert.Single(groups, group => IsIn(group, test)));
+        Assert.All(groups, group => Assert.Contains(tests, test => IsIn(group, test)));
+
+        File.Delete(Path.Combine(_programs.Path, "filters"));
+        Repository.Run(Repository.File("build", "test.sh"), [], new Dictionary<string, string?>(Environment()) { ["FILTER"] = "Slurm" });
+        Assert.Equal("FullyQualifiedName~Slurm", Assert.Single(File.ReadLines(Path.Combine(_programs.Path, "filters"))));
+    }
+
+    /// <summary>
+    /// A dotnet that writes result files; <paramref name="results"/> are "total executed passed failed|...", one for each call until
+    /// there are no more. The last of these ends with <paramref name="testStatus"/>.
+    /// </summary>
     private void Dotnet(int buildStatus, int testStatus, string results)
     {
         string body = $$"""
             [[ $1 == build || $1 == publish ]] && exit {{buildStatus}}
             while (($#)); do [[ $1 == --results-directory ]] && folder=$2; shift; done
+            call=0
+            until mkdir {{_programs.Path}}/call-$call 2>/dev/null; do ((++call)); done
+            mkdir -p "$folder"
 
             """;
         string[] files = results.Split('|', StringSplitOptions.RemoveEmptyEntries);
@@ -68,7 +103,7 @@ public sealed class TestScriptTests : IDisposable
         {
             string[] n = files[i].Split(' ');
             body += string.Create(CultureInfo.InvariantCulture, $"""
-                cat >"$folder/{i}.trx" <<'TRX'
+                [[ $call != {i} ]] || cat >"$folder/{i}.trx" <<'TRX'
                 <UnitTestResult executionId="1" testName="A.Test" computerName="c" outcome="NotExecuted">
                   <Message>no GPU</Message>
                 </UnitTestResult>
@@ -77,7 +112,7 @@ public sealed class TestScriptTests : IDisposable
 
                 """);
         }
-        _programs.Add("dotnet", $"{body}exit {testStatus}");
+        _programs.Add("dotnet", $"{body}[[ $call != {Math.Max(0, files.Length - 1)} ]] || exit {testStatus}");
     }
 
     private Dictionary<string, string?> Environment() => new() { ["PATH"] = _programs.First, ["FILTER"] = null };

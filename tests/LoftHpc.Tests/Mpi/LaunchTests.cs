@@ -55,6 +55,19 @@ public class LaunchTests
         Assert.Contains("Launch.LastRankThrows(", result.Error);
     }
 
+    /// <summary>Scenarios that are run in the same ranks: the one that fails is named, and none that follows is begun.</summary>
+    [SkippableTheory]
+    [InlineData(MpiFamily.OpenMpi)]
+    [InlineData(MpiFamily.Mpich)]
+    public void Of_several_scenarios_the_one_that_fails_is_named(MpiFamily family)
+    {
+        LaunchResult result = MpiLauncher.RunScenarios(family, 2, [["Launch.World"], ["Launch.World", "again"], ["Launch.LastRankThrows", "third"], ["Launch.World"]]);
+        MustFail(result);
+        Assert.Equal(2, result.Output.Split($"world 2 {family} 1\n").Length - 1);
+        Assert.Contains("in scenario Launch.LastRankThrows third:", result.Error, StringComparison.Ordinal);
+        Assert.Contains("marker of the failure", result.Error, StringComparison.Ordinal);
+    }
+
     [SkippableTheory]
     [InlineData(MpiFamily.OpenMpi, "signal 9 (Killed)")]
     [InlineData(MpiFamily.Mpich, "Killed (signal 9)")]

@@ -57,6 +57,14 @@ public static class MpiLauncher
     public static LaunchResult RunScenario(MpiFamily family, int ranks, params string[] scenario) =>
         Run(family, ranks, [RankProgram, .. scenario]);
 
+    /// <summary>
+    /// Runs several scenarios one after the other in the same ranks, which saves what the start of ranks takes; each is "Class.Method" and
+    /// its arguments. The first that fails ends the job, and is named in what the job printed.
+    /// </summary>
+    public static LaunchResult RunScenarios(
+        MpiFamily family, int ranks, IEnumerable<string[]> scenarios, IReadOnlyDictionary<string, string>? environment = null) =>
+        Run(family, ranks, [RankProgram, .. scenarios.SelectMany(scenario => (string[])["+", .. scenario]).Skip(1)], environment: environment);
+
     /// <summary>Runs a command on so many ranks; skips the test where the family is not installed.</summary>
     /// <param name="timeout">Then the whole process tree is killed; 5 minutes where not given.</param>
     /// <param name="environment">Variables on top of those of this process.</param>

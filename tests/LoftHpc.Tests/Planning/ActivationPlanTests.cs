@@ -36,7 +36,7 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
         ["MALLOC_TRIM_THRESHOLD_"] = "131072",
     };
 
-    public static TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision, MemoryFormat> Runs
+    private static IEnumerable<(string Method, int Ranks, string Setting)> Runs
     {
         get
         {
@@ -50,35 +50,39 @@ public partial class ActivationPlanTests(ITestOutputHelper output)
             foreach (string method in new[] { "filter-parallel", "data-parallel", "loft" }) runs.Add((method, 4, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar));
             foreach (string method in new[] { "filter-parallel-local", "gpipe" }) runs.Add((method, 2, NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar));
             foreach (string method in new[] { "filter-parallel", "data-parallel-per-rank" }) runs.Add((method, 2, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet));
-            TheoryData<string, int, NetworkFamily, int, int, NetworkForm, Precision, MemoryFormat> all = [];
-            foreach ((string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form) in runs) all.Add(method, ranks, family, depth, width, form, Precision.Float32, MemoryFormat.Contiguous);
-            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
-            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Bfloat16, MemoryFormat.Contiguous);
-            foreach (string method in new[] { "filter-parallel", "data-parallel", "gpipe" }) all.Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
-            all.Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
-            foreach (string method in new[] { "filter-parallel", "gpipe" }) all.Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Float32, MemoryFormat.ChannelsLast);
-            all.Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Float32, MemoryFormat.ChannelsLast);
-            all.Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.ChannelsLast);
+            List<(string, int, string)> all = [];
+            void Add(string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form, Precision precision, MemoryFormat format) =>
+                all.Add((method, ranks, $"{family} {depth} {width} {form} 32 {precision} {format}"));
+            foreach ((string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form) in runs) Add(method, ranks, family, depth, width, form, Precision.Float32, MemoryFormat.Contiguous);
+            Add("dense", 1, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Bfloat16, MemoryFormat.Contiguous);
+            foreach (string method in new[] { "filter-parallel", "data-parallel", "gpipe" }) Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.Contiguous);
+            foreach (string method in new[] { "filter-parallel", "gpipe" }) Add(method, 2, NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar, Precision.Float32, MemoryFormat.ChannelsLast);
+            Add("dense", 1, NetworkFamily.PreactResnet, 18, 32, NetworkForm.Imagenet, Precision.Float32, MemoryFormat.ChannelsLast);
+            Add("data-parallel", 2, NetworkFamily.Resnet, 18, 18, NetworkForm.Cifar, Precision.Bfloat16, MemoryFormat.ChannelsLast);
             return all;
         }
     }
 
     /// <summary>To 5 %, on every rank (the scenario throws where a rank is further off).</summary>
     [SkippableTheory]
-    [MemberData(nameof(Runs))]
-    public void A_step_holds_the_activations_that_are_planned(string method, int ranks, NetworkFamily family, int depth, int width, NetworkForm form, Precision precision, MemoryFormat format) =>
-        output.WriteLine(MpiLauncher.RunScenario(
-            MpiFamily.OpenMpi, ranks, "MemoryScenarios.Activations", method, $"{family}", $"{depth}", $"{width}", $"{form}", "32", $"{precision}", $"{format}").MustSucceed().Output);
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public void A_step_holds_the_activations_that_are_planned(int ranks)
+    {
+        string[][] scenarios = [.. Runs.Where(run => run.Ranks == ranks).Select(run => (string[])["MemoryScenarios.Activations", run.Method, .. run.Setting.Split(' ')])];
+        Assert.True(scenarios.Length > 3, $"{scenarios.Length} runs");
+        output.WriteLine(MpiLauncher.RunScenarios(MpiFamily.OpenMpi, ranks, scenarios).MustSucceed().Output);
+    }
 
     /// <summary>What needs no exchange within the network: pipeline stages, and the narrow network of a rank.</summary>
-    [SkippableTheory]
-    [InlineData(NetworkFamily.PreactResnet, 18, 16, NetworkForm.Cifar)]
-    [InlineData(NetworkFamily.Resnet, 34, 16, NetworkForm.Cifar)]
-    [InlineData(NetworkFamily.WideResnet, 10, 8, NetworkForm.Cifar)]
-    [InlineData(NetworkFamily.PreactResnet, 18, 48, NetworkForm.Imagenet)]
-    public void Parts_of_a_network_hold_the_activations_that_are_planned(NetworkFamily family, int depth, int width, NetworkForm form) =>
-        output.WriteLine(MpiLauncher.RunScenario(
-            MpiLauncher.AnyFamily(), 1, "MemoryScenarios.PartsOfANetwork", $"{family}", $"{depth}", $"{width}", $"{form}", "32", "3").MustSucceed().Output);
+    [SkippableFact]
+    public void Parts_of_a_network_hold_the_activations_that_are_planned() => output.WriteLine(MpiLauncher.RunScenarios(
+        MpiLauncher.AnyFamily(), 1,
+        from network in (string[])["PreactResnet 18 16 Cifar", "Resnet 34 16 Cifar", "WideResnet 10 8 Cifar", "PreactResnet 18 48 Imagenet"]
+        select (string[])["MemoryScenarios.PartsOfANetwork", .. network.Split(' '), "32", "3"]).MustSucceed().Output);
 
     /// <summary>It is gathered tensor by tensor, where all ranks measure it or one saves it, and never else.</summary>
     [SkippableTheory]

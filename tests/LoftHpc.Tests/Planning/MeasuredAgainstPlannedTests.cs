@@ -26,66 +26,64 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
 
     private readonly TemporaryFolder _folder = new();
 
-    public static TheoryData<int, string> Runs
-    {
-        get
-        {
-            (PretrainMethod Method, string Overrides)[] methods =
-            [
-                (PretrainMethod.FilterParallel, ""),
-                (PretrainMethod.FilterParallel, "pretrain.backward=local pretrain.assignment=random network.width=3"),
-                (PretrainMethod.FilterParallel, "network.family=resnet"),
-                (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
-                (PretrainMethod.Gpipe, "run.precision=bfloat16"),
-                (PretrainMethod.FilterParallel, "run.memory_format=channels-last"),
-                (PretrainMethod.DataParallel, ""),
-                (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
-                (PretrainMethod.LocalSgd, ""),
-                (PretrainMethod.LocalSgd, "pretrain.samples=shard"),
-                (PretrainMethod.Loft, ""),
-                (PretrainMethod.Loft, "pretrain.samples=shard pretrain.loft.running_statistics=average network.family=resnet"),
-                (PretrainMethod.Loft, "pretrain.loft.momentum=travel pretrain.loft.warmup_rounds=1 pretrain.loft.first_blocks=true"),
-                // More ranks than filters.
-                (PretrainMethod.Loft, "network.family=wide-resnet network.depth=16 network.width=1 pretrain.loft.stages=[1,2,3]"),
-                // Widths that the ranks divide: shares then have the same sizes, whoever gets which filter.
-                (PretrainMethod.Loft, "pretrain.loft.deal=norm network.width=4"),
-                (PretrainMethod.Gpipe, ""),
-                (PretrainMethod.Gpipe, "pretrain.gpipe.micro_batches=5 network.family=resnet"),
-            ];
-            TheoryData<int, string> runs = new() { { 1, Row(PretrainMethod.Dense, "") }, { 1, Row(PretrainMethod.Loft, "") }, { 1, Row(PretrainMethod.Gpipe, "") } };
-            foreach ((PretrainMethod method, string overrides) in methods)
-            {
-                foreach (int ranks in new[] { 2, 4 }) runs.Add(ranks, Row(method, overrides));
-            }
-            return runs;
-        }
-    }
+    /// <summary>At 2 and at 4 ranks.</summary>
+    private static readonly (PretrainMethod Method, string Overrides)[] Methods =
+    [
+        (PretrainMethod.FilterParallel, ""),
+        (PretrainMethod.FilterParallel, "pretrain.backward=local pretrain.assignment=random network.width=3"),
+        (PretrainMethod.FilterParallel, "network.family=resnet"),
+        (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
+        (PretrainMethod.Gpipe, "run.precision=bfloat16"),
+        (PretrainMethod.FilterParallel, "run.memory_format=channels-last"),
+        (PretrainMethod.DataParallel, ""),
+        (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
+        (PretrainMethod.LocalSgd, ""),
+        (PretrainMethod.LocalSgd, "pretrain.samples=shard"),
+        (PretrainMethod.Loft, ""),
+        (PretrainMethod.Loft, "pretrain.samples=shard pretrain.loft.running_statistics=average network.family=resnet"),
+        (PretrainMethod.Loft, "pretrain.loft.momentum=travel pretrain.loft.warmup_rounds=1 pretrain.loft.first_blocks=true"),
+        // More ranks than filters.
+        (PretrainMethod.Loft, "network.family=wide-resnet network.depth=16 network.width=1 pretrain.loft.stages=[1,2,3]"),
+        // Widths that the ranks divide: shares then have the same sizes, whoever gets which filter.
+        (PretrainMethod.Loft, "pretrain.loft.deal=norm network.width=4"),
+        (PretrainMethod.Gpipe, ""),
+        (PretrainMethod.Gpipe, "pretrain.gpipe.micro_batches=5 network.family=resnet"),
+    ];
 
     public void Dispose() => _folder.Dispose();
 
     [SkippableTheory]
-    [MemberData(nameof(Runs))]
-    public void Communication_memory_and_work_are_those_that_were_planned(int ranks, string overrides) => Compare(ranks, overrides, ExchangeCut.Host);
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(4)]
+    public void Communication_memory_and_work_are_those_that_were_planned(int ranks) => Compare(
+        ranks, ranks == 1
+            ? [Row(PretrainMethod.Dense, ""), Row(PretrainMethod.Loft, ""), Row(PretrainMethod.Gpipe, "")]
+            : [.. Methods.Select(method => Row(method.Method, method.Overrides))],
+        ExchangeCut.Host);
 
     /// <summary>Pieces so small that most exchanges have several, some ranks nothing in some of them.</summary>
     [SkippableTheory]
     [InlineData(2, "pretrain.method=filter-parallel")]
-    [InlineData(3, "pretrain.method=filter-parallel run.precision=bfloat16 run.memory_format=channels-last")]
-    [InlineData(3, "pretrain.method=data-parallel")]
-    [InlineData(4, "pretrain.method=local-sgd")]
-    [InlineData(3, "pretrain.method=loft")]
-    [InlineData(4, "pretrain.method=gpipe")]
-    public void So_are_those_of_staged_exchanges(int ranks, string overrides) =>
-        Compare(ranks, $"{overrides} pretrain.epochs=1 pretrain.snapshots=[] data.train_images=40 data.test_images=30", ExchangeCut.Staged with { PieceBytes = 5000 });
+    [InlineData(3, "pretrain.method=filter-parallel run.precision=bfloat16 run.memory_format=channels-last", "pretrain.method=data-parallel", "pretrain.method=loft")]
+    [InlineData(4, "pretrain.method=local-sgd", "pretrain.method=gpipe")]
+    public void So_are_those_of_staged_exchanges(int ranks, params string[] runs) => Compare(
+        ranks, [.. runs.Select(run => $"{run} pretrain.epochs=1 pretrain.snapshots=[] data.train_images=40 data.test_images=30")], ExchangeCut.Staged with { PieceBytes = 5000 });
 
-    private void Compare(int ranks, string overrides, ExchangeCut cut)
+    /// <summary>All runs in the same ranks, one after the other.</summary>
+    /// <param name="runs">Settings of each.</param>
+    private void Compare(int ranks, string[] runs, ExchangeCut cut)
     {
         string file = Path.Combine(_folder.Path, "test.yaml");
         File.WriteAllText(file, Config);
-        string[] settings = [.. overrides.Split(' ', StringSplitOptions.RemoveEmptyEntries), $"run.folder={_folder.Path}/results"];
-        MpiLauncher.Run(MpiLauncher.AnyFamily(), ranks, [MpiLauncher.LoftHpc, "pretrain", "--config", file, .. settings], environment: Environment(cut)).MustSucceed();
-        RunFolder folder = RunFolder.At(Path.Combine(_folder.Path, "results", "a"));
-        RunConfig config = RunConfigLoader.Load(file, settings);
+        string[][] settings = [.. runs.Select((run, i) => (string[])[.. run.Split(' ', StringSplitOptions.RemoveEmptyEntries), $"run.folder={_folder.Path}/results", $"run.name=run-{i}"])];
+        MpiLauncher.RunScenarios(
+            MpiLauncher.AnyFamily(), ranks, settings.Select(each => (string[])["CommandScenarios.Command", "pretrain", file, .. each]), Environment(cut)).MustSucceed();
+        for (int i = 0; i < runs.Length; i++) Compare(ranks, runs[i], RunConfigLoader.Load(file, settings[i]), RunFolder.At(Path.Combine(_folder.Path, "results", $"run-{i}")), cut);
+    }
+
+    private static void Compare(int ranks, string run, RunConfig config, RunFolder folder, ExchangeCut cut)
+    {
         PretrainPlan plan = PretrainPlan.Of(PlanSetting.Of(config, ranks) with { Cut = cut });
         bool average = config.Pretrain is { Method: PretrainMethod.Loft, Loft.Deal: DealKind.Norm };
 
@@ -96,17 +94,17 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
         string Lines(IEnumerable<CommunicationRow> rows) => string.Join('\n', rows.Select(row => Comparable(row).ToString()).Order(StringComparer.Ordinal));
         IReadOnlyList<CommunicationRow> measured = folder.Communication.Read();
         IEnumerable<CommunicationRow> planned = plan.Whole.Rows;
-        Assert.True(Lines(planned) == Lines(measured), $"planned\n{Lines(planned)}\nbut measured\n{Lines(measured)}");
-        if (!average) Assert.Equal(planned.Sum(row => row.BytesSent), measured.Sum(row => row.BytesSent));
-        Assert.Equal(measured.Sum(row => row.BytesSent), measured.Sum(row => row.BytesReceived));
+        Assert.True(Lines(planned) == Lines(measured), $"{run}: planned\n{Lines(planned)}\nbut measured\n{Lines(measured)}");
+        if (!average) Assert.Equal((run, planned.Sum(row => row.BytesSent)), (run, measured.Sum(row => row.BytesSent)));
+        Assert.Equal((run, measured.Sum(row => row.BytesSent)), (run, measured.Sum(row => row.BytesReceived)));
 
         IReadOnlyList<ResourcesRow> resources = folder.Resources.Read();
-        Assert.Equal(ranks, resources.Count);
+        Assert.Equal((run, ranks), (run, resources.Count));
         foreach (ResourcesRow row in resources)
         {
             Assert.Equal(
-                plan.Memory(row.Rank), new TrainingMemory(row.WeightBytes, row.GradientBytes, row.OptimizerBytes, row.ExchangeBytes));
-            Assert.Equal(plan.Work(row.Rank), new TrainingWork(row.Images, row.Flops));
+                (run, plan.Memory(row.Rank)), (run, new TrainingMemory(row.WeightBytes, row.GradientBytes, row.OptimizerBytes, row.ExchangeBytes)));
+            Assert.Equal((run, plan.Work(row.Rank)), (run, new TrainingWork(row.Images, row.Flops)));
         }
     }
 

@@ -39,23 +39,27 @@ public sealed class SelfTestTests : ProgramTests
     }
 
     /// <summary>
-    /// With the fault made, every method has the gradients that one process has in float64 by convolutions that are written out.
+    /// With the fault made, every method has the gradients that one process has in float64 by convolutions that are written out. This is
+    /// also the scenario of the broken exchanges and slices below with nothing broken: it does not fail by itself. Where the fault cannot
+    /// be made the scenario is run without it.
     /// </summary>
     [SkippableTheory]
     [InlineData(1)]
     [InlineData(3)]
     public void Every_method_is_right_on_a_machine_whose_convolutions_are_wrong(int ranks)
     {
-        BrokenMachine.SkipUnlessCachesMatter();
+        string? sound = BrokenMachine.WhyCachesDoNotMatter();
         foreach (string part in new[] { "training methods", "rounds of loft and local-sgd" })
         {
             LaunchResult result = MpiLauncher.Run(
-                MpiLauncher.AnyFamily(), ranks, [MpiLauncher.RankProgram, "SelfTestScenarios.Broken", "None", "none", part], environment: BrokenMachine.With("caches")).MustSucceed();
+                MpiLauncher.AnyFamily(), ranks, [MpiLauncher.RankProgram, "SelfTestScenarios.Broken", "None", "none", part],
+                environment: sound is null ? BrokenMachine.With("caches") : null).MustSucceed();
             Assert.EndsWith("self-test passed: True", result.Output.TrimEnd(), StringComparison.Ordinal);
             (long checks, long failed) = Numbers(result.Output, part);
             Assert.True(checks > 1000 && failed == 0, result.Output);
-            Assert.Matches("(?m)^repaired on rank.*: channels-padded, [0-9]+ convolutions$", result.Output);
+            if (sound is null) Assert.Matches("(?m)^repaired on rank.*: channels-padded, [0-9]+ convolutions$", result.Output);
         }
+        Skip.If(sound is not null, sound);
     }
 
     /// <summary>In bfloat16, in which oneDNN gets more convolutions wrong: what is there is seen, repaired, and then right.</summary>
@@ -109,17 +113,6 @@ public sealed class SelfTestTests : ProgramTests
         Assert.Matches($"(?m)^failed: rank [0-2]: ({message})", result.Output);
         Assert.True(Numbers(result.Output, failing).Failed > 0, result.Output);
         Assert.Matches("(?m)^[0-9]+ of [0-9]+ checks FAILED", result.Output);
-    }
-
-    /// <summary>The scenario of the broken ones, with nothing broken.</summary>
-    [SkippableTheory]
-    [InlineData("training methods")]
-    [InlineData("rounds of loft and local-sgd")]
-    public void It_passes_where_the_same_is_not_broken(string part)
-    {
-        LaunchResult result = MpiLauncher.RunScenario(MpiLauncher.AnyFamily(), 3, "SelfTestScenarios.Broken", "None", "none", part).MustSucceed();
-        Assert.EndsWith("self-test passed: True", result.Output.TrimEnd(), StringComparison.Ordinal);
-        Assert.Equal(0, Numbers(result.Output, part).Failed);
     }
 
     [Fact]

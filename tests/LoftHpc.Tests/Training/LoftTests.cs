@@ -14,43 +14,50 @@ namespace LoftHpc.Tests.Training;
 /// </summary>
 public class LoftTests
 {
-    [SkippableTheory]
-    [InlineData(1, 2)] // rounds end in the middle of an epoch, and the last one is short
-    [InlineData(2, 2)]
-    [InlineData(3, 2)]
-    [InlineData(4, 2)]
-    [InlineData(2, 5)] // an epoch is shorter than a round
-    [InlineData(3, 3)] // as long
-    [InlineData(4, 20)] // one round, never whole
-    public void Ranks_do_as_the_replay(int ranks, int localSteps) =>
-        Run(MpiFamily.OpenMpi, ranks, "Replay", "PreactResnet", "18", "5", "Cifar", "method=loft", $"local_steps={localSteps}");
+    /// <summary>By ranks. Rounds of 2 steps end in the middle of an epoch, and the last one is short.</summary>
+    private static readonly ILookup<int, string> Replays = new (int, string)[]
+    {
+        (1, "PreactResnet 18 5 Cifar method=loft local_steps=2"),
+        (2, "PreactResnet 18 5 Cifar method=loft local_steps=2"),
+        (3, "PreactResnet 18 5 Cifar method=loft local_steps=2"),
+        (4, "PreactResnet 18 5 Cifar method=loft local_steps=2"),
+        // An epoch is shorter than a round, or as long; or there is one round that is never whole.
+        (2, "PreactResnet 18 5 Cifar method=loft local_steps=5"),
+        (3, "PreactResnet 18 5 Cifar method=loft local_steps=3"),
+        (4, "PreactResnet 18 5 Cifar method=loft local_steps=20"),
+        // Stages of more than two blocks.
+        (2, "PreactResnet 34 3 Cifar method=loft local_steps=4 loft.momentum=travel"),
+        (3, "Resnet 34 2 Cifar method=loft local_steps=4 samples=shard"),
+        // A stem that pools.
+        (2, "PreactResnet 18 3 Imagenet method=loft local_steps=4 samples=shard"),
+        // More ranks than filters.
+        (4, "WideResnet 16 1 Cifar method=loft local_steps=4 loft.stages=[1,2,3]"),
+        (3, "PreactResnet 18 4 Cifar method=loft local_steps=4 loft.first_blocks=true"),
+        (1, "PreactResnet 18 4 Cifar method=local-sgd samples=whole local_steps=2"),
+        (2, "PreactResnet 18 4 Cifar method=local-sgd samples=whole local_steps=4"),
+        (3, "PreactResnet 18 4 Cifar method=local-sgd samples=shard local_steps=2"),
+        (4, "PreactResnet 18 4 Cifar method=local-sgd samples=whole local_steps=5"),
+    }
+    .ToLookup(replay => replay.Item1, replay => replay.Item2);
 
     [SkippableTheory]
-    [InlineData(2, "loft.momentum=travel", "loft.running_statistics=average")]
-    [InlineData(3, "loft.momentum=travel", "loft.running_statistics=average", "loft.deal=norm", "samples=shard")]
-    [InlineData(4, "loft.deal=norm", "samples=shard", "loft.warmup_rounds=1")]
-    [InlineData(2, "loft.warmup_rounds=2", "loft.momentum=travel", "loft.running_statistics=per-batch")]
-    [InlineData(2, "loft.running_statistics=average", "loft.deal=norm", "samples=shard")]
-    [InlineData(2, "loft.statistics_images=6")] // a batch of 4 and one of 2
-    public void Options_do_as_in_the_replay(int ranks, params string[] options) =>
-        Run(MpiFamily.Mpich, ranks, "Replay", ["Resnet", "18", "5", "Cifar", "method=loft", "local_steps=2", .. options]);
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(4)]
+    public void Ranks_do_as_the_replay(int ranks) =>
+        MpiLauncher.RunScenarios(MpiFamily.OpenMpi, ranks, Replays[ranks].Select(replay => (string[])["LoftScenarios.Replay", .. replay.Split(' ')])).MustSucceed();
 
+    /// <summary>Of 6 images for statistics there are a batch of 4 and one of 2.</summary>
     [SkippableTheory]
-    [InlineData(2, "PreactResnet", 34, 3, NetworkForm.Cifar, "loft.momentum=travel")] // stages of more than two blocks
-    [InlineData(3, "Resnet", 34, 2, NetworkForm.Cifar, "samples=shard")]
-    [InlineData(2, "PreactResnet", 18, 3, NetworkForm.Imagenet, "samples=shard")] // a stem that pools
-    [InlineData(4, "WideResnet", 16, 1, NetworkForm.Cifar, "loft.stages=[1,2,3]")] // more ranks than filters
-    [InlineData(3, "PreactResnet", 18, 4, NetworkForm.Cifar, "loft.first_blocks=true")]
-    public void Other_networks_and_blocks(int ranks, string family, int depth, int width, NetworkForm form, string option) =>
-        Run(MpiFamily.OpenMpi, ranks, "Replay", family, $"{depth}", $"{width}", $"{form}", "method=loft", "local_steps=4", option);
-
-    [SkippableTheory]
-    [InlineData(1, "whole", 2)]
-    [InlineData(2, "whole", 4)]
-    [InlineData(3, "shard", 2)]
-    [InlineData(4, "whole", 5)]
-    public void Local_SGD_does_as_the_replay(int ranks, string samples, int localSteps) =>
-        Run(MpiFamily.OpenMpi, ranks, "Replay", "PreactResnet", "18", "4", "Cifar", "method=local-sgd", $"samples={samples}", $"local_steps={localSteps}");
+    [InlineData(
+        2, "loft.momentum=travel loft.running_statistics=average", "loft.warmup_rounds=2 loft.momentum=travel loft.running_statistics=per-batch",
+        "loft.running_statistics=average loft.deal=norm samples=shard", "loft.statistics_images=6")]
+    [InlineData(3, "loft.momentum=travel loft.running_statistics=average loft.deal=norm samples=shard")]
+    [InlineData(4, "loft.deal=norm samples=shard loft.warmup_rounds=1")]
+    public void Options_do_as_in_the_replay(int ranks, params string[] options) => MpiLauncher.RunScenarios(
+        MpiFamily.Mpich, ranks,
+        options.Select(option => (string[])["LoftScenarios.Replay", "Resnet", "18", "5", "Cifar", "method=loft", "local_steps=2", .. option.Split(' ')])).MustSucceed();
 
     [SkippableTheory]
     [InlineData(2, "PreactResnet", 18, 5)]
@@ -59,13 +66,12 @@ public class LoftTests
     public void A_local_step_has_the_gradient_of_the_narrow_network(int ranks, string family, int depth, int width) =>
         Run(MpiFamily.OpenMpi, ranks, "NarrowStep", family, $"{depth}", $"{width}");
 
-    [SkippableTheory]
-    [InlineData(MomentumKind.Restart, RunningStatisticsKind.Recompute)]
-    [InlineData(MomentumKind.Travel, RunningStatisticsKind.Recompute)]
-    [InlineData(MomentumKind.Restart, RunningStatisticsKind.Average)]
-    [InlineData(MomentumKind.Travel, RunningStatisticsKind.Average)]
-    public void One_rank_is_momentum_SGD_to_the_last_bit(MomentumKind momentum, RunningStatisticsKind statistics) =>
-        Run(MpiFamily.OpenMpi, 1, "OneRank", $"{momentum}", $"{statistics}");
+    [SkippableFact]
+    public void One_rank_is_momentum_SGD_to_the_last_bit() => MpiLauncher.RunScenarios(
+        MpiFamily.OpenMpi, 1,
+        from momentum in (MomentumKind[])[MomentumKind.Restart, MomentumKind.Travel]
+        from statistics in (RunningStatisticsKind[])[RunningStatisticsKind.Recompute, RunningStatisticsKind.Average]
+        select (string[])["LoftScenarios.OneRank", $"{momentum}", $"{statistics}"]).MustSucceed();
 
     [SkippableTheory]
     [InlineData(MpiFamily.OpenMpi, 1, "PreactResnet", 18, 5)]

@@ -17,35 +17,43 @@ namespace LoftHpc.Tests.Training;
 public class ParallelTrainingTests
 {
     [SkippableTheory]
-    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Contiguous)]
-    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, AssignmentKind.Random)]
-    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random)]
-    [AtOneToFourRanks(NetworkFamily.WideResnet, 10, 3, NetworkForm.Cifar, AssignmentKind.Contiguous)]
-    public void Filter_parallel_ranks_train_the_network_of_one_rank(
-        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, AssignmentKind assignment) =>
-        Run(MpiFamily.OpenMpi, ranks, "FilterParallel", family, depth, width, form, assignment, BackwardKind.Exact);
+    [AtOneToFourRanks]
+    public void Filter_parallel_ranks_train_the_network_of_one_rank(int ranks) => Run(
+        MpiFamily.OpenMpi, ranks,
+        ["FilterParallel", NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Contiguous, BackwardKind.Exact],
+        ["FilterParallel", NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Exact],
+        ["FilterParallel", NetworkFamily.Resnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Exact],
+        ["FilterParallel", NetworkFamily.WideResnet, 10, 3, NetworkForm.Cifar, AssignmentKind.Contiguous, BackwardKind.Exact]);
+
+    /// <summary>
+    /// One under MPICH. The others not: its ranks keep a core while they wait, so that more of them than there are cores take many times as
+    /// long; of MPICH with 3 and 4 ranks the tests of memory formats, bfloat16 and pipelines have enough.
+    /// </summary>
+    [SkippableFact]
+    public void Other_networks()
+    {
+        Run(
+            MpiFamily.OpenMpi, 3,
+            ["FilterParallel", NetworkFamily.PreactResnet, 34, 3, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Exact],
+            ["FilterParallel", NetworkFamily.PreactResnet, 18, 5, NetworkForm.Imagenet, AssignmentKind.Random, BackwardKind.Exact]);
+        Run(MpiFamily.OpenMpi, 4, ["FilterParallel", NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Exact]);
+        // More ranks than filters.
+        Run(MpiFamily.Mpich, 4, ["FilterParallel", NetworkFamily.PreactResnet, 18, 2, NetworkForm.Imagenet, AssignmentKind.Random, BackwardKind.Exact]);
+    }
 
     [SkippableTheory]
-    [InlineData(3, NetworkFamily.PreactResnet, 34, 3, NetworkForm.Cifar)]
-    [InlineData(3, NetworkFamily.PreactResnet, 18, 5, NetworkForm.Imagenet)]
-    [InlineData(4, NetworkFamily.PreactResnet, 18, 2, NetworkForm.Imagenet)] // more ranks than filters
-    [InlineData(4, NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar)]
-    public void Other_networks_under_MPICH(int ranks, NetworkFamily family, int depth, int width, NetworkForm form) =>
-        Run(MpiFamily.Mpich, ranks, "FilterParallel", family, depth, width, form, AssignmentKind.Random, BackwardKind.Exact);
+    [AtOneToFourRanks]
+    public void Local_backward_has_the_gradient_of_a_graph_cut_between_the_ranks(int ranks) => Run(
+        MpiFamily.OpenMpi, ranks,
+        ["FilterParallel", NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Local],
+        ["FilterParallel", NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar, AssignmentKind.Contiguous, BackwardKind.Local]);
 
     [SkippableTheory]
-    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random)]
-    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 3, NetworkForm.Cifar, AssignmentKind.Contiguous)]
-    public void Local_backward_has_the_gradient_of_a_graph_cut_between_the_ranks(
-        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, AssignmentKind assignment) =>
-        Run(MpiFamily.OpenMpi, ranks, "FilterParallel", family, depth, width, form, assignment, BackwardKind.Local);
-
-    [SkippableTheory]
-    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised)]
-    [AtOneToFourRanks(NetworkFamily.Resnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised)]
-    public void Data_parallel_ranks_with_synchronised_batch_norm_train_the_network_of_one_rank(
-        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, BatchNormScope batchNorm) =>
-        Run(MpiFamily.OpenMpi, ranks, "DataParallel", family, depth, width, form, batchNorm);
+    [AtOneToFourRanks]
+    public void Data_parallel_ranks_with_synchronised_batch_norm_train_the_network_of_one_rank(int ranks) => Run(
+        MpiFamily.OpenMpi, ranks,
+        ["DataParallel", NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised],
+        ["DataParallel", NetworkFamily.Resnet, 18, 4, NetworkForm.Cifar, BatchNormScope.Synchronised]);
 
     /// <summary>One value a channel over all ranks has no unbiased variance: the running variance stays as it is, and nothing becomes NaN.</summary>
     [Fact]
@@ -68,21 +76,20 @@ public class ParallelTrainingTests
     }
 
     [SkippableTheory]
-    [AtOneToFourRanks(NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.PerRank)]
-    public void Data_parallel_ranks_with_batch_norm_per_rank_do_as_a_loop_over_the_shards(
-        int ranks, NetworkFamily family, int depth, int width, NetworkForm form, BatchNormScope batchNorm) =>
-        Run(MpiFamily.Mpich, ranks, "DataParallel", family, depth, width, form, batchNorm);
-
-    /// <summary>Counted messages and bytes of a step against the closed formula, on every rank.</summary>
-    [SkippableTheory]
-    [AtOneToFourRanks(BackwardKind.Exact)]
-    [AtOneToFourRanks(BackwardKind.Local)]
-    public void A_step_sends_what_the_formula_says(int ranks, BackwardKind backward) =>
-        Run(MpiFamily.OpenMpi, ranks, "StepCommunication", backward);
+    [AtOneToFourRanks]
+    public void Data_parallel_ranks_with_batch_norm_per_rank_do_as_a_loop_over_the_shards(int ranks) =>
+        Run(MpiFamily.Mpich, ranks, ["DataParallel", NetworkFamily.PreactResnet, 18, 4, NetworkForm.Cifar, BatchNormScope.PerRank]);
 
     [SkippableTheory]
     [AtOneToFourRanks]
-    public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) => Run(MpiFamily.Mpich, ranks, "ExchangeInPieces", "cpu");
+    public void Tensors_larger_than_a_piece_are_gathered_and_reduced(int ranks) =>
+        Run(ranks > 2 ? MpiFamily.OpenMpi : MpiFamily.Mpich, ranks, ["ExchangeInPieces", "cpu"]);
+
+    /// <summary>Counted messages and bytes of a step against the closed formula, on every rank; and rankings and distances against those of one rank.</summary>
+    [SkippableTheory]
+    [AtOneToFourRanks]
+    public void A_step_sends_what_the_formula_says_and_distances_are_those_of_one_rank(int ranks) => Run(
+        MpiFamily.OpenMpi, ranks, ["StepCommunication", BackwardKind.Exact], ["StepCommunication", BackwardKind.Local], ["Distances"]);
 
     /// <summary>The code of GPUs, with copies done as late as they may be.</summary>
     [SkippableTheory]
@@ -96,41 +103,38 @@ public class ParallelTrainingTests
     public void Tensors_on_a_GPU_are_gathered_and_reduced_through_pinned_memory()
     {
         Skip.IfNot(TorchSharp.torch.cuda.is_available(), "libtorch sees no GPU here");
-        Run(MpiFamily.OpenMpi, 2, "ExchangeInPieces", "cuda");
+        Run(MpiFamily.OpenMpi, 2, ["ExchangeInPieces", "cuda"]);
     }
 
-    [SkippableTheory]
-    [InlineData(1, "method=filter-parallel")]
-    [InlineData(2, "method=filter-parallel")]
-    [InlineData(2, "method=data-parallel")]
-    [InlineData(2, "method=data-parallel", "batch_norm=per-rank")]
-    [InlineData(2, "method=local-sgd")]
-    [InlineData(3, "method=gpipe", "gpipe.micro_batches=3")]
-    [InlineData(1, "method=loft", "local_steps=3")]
-    [InlineData(2, "method=loft", "local_steps=3", "loft.deal=norm", "epochs=100")]
-    [InlineData(2, "method=loft", "local_steps=3", "loft.momentum=travel", "loft.running_statistics=average", "epochs=100")]
-    public void A_hundred_steps_leave_as_many_live_tensors_as_one(int ranks, params string[] method) =>
-        Run(MpiFamily.OpenMpi, ranks, "LiveTensors", method);
-
-    [SkippableTheory]
-    [InlineData(2, "method=data-parallel")]
-    [InlineData(1, "method=gpipe", "gpipe.micro_batches=3")]
-    public void So_do_a_hundred_steps_on_batches_that_are_prepared_ahead(int ranks, params string[] method) =>
-        Run(MpiFamily.OpenMpi, ranks, "LiveTensorsOfPreparedBatches", method);
+    [SkippableFact]
+    public void A_hundred_steps_leave_as_many_live_tensors_as_one()
+    {
+        Run(
+            MpiFamily.OpenMpi, 1,
+            ["LiveTensors", "method=filter-parallel"],
+            ["LiveTensors", "method=loft", "local_steps=3"],
+            ["LiveTensorsOfPreparedBatches", "method=gpipe", "gpipe.micro_batches=3"]);
+        Run(
+            MpiFamily.OpenMpi, 2,
+            ["LiveTensors", "method=filter-parallel"],
+            ["LiveTensors", "method=data-parallel"],
+            ["LiveTensors", "method=data-parallel", "batch_norm=per-rank"],
+            ["LiveTensors", "method=local-sgd"],
+            ["LiveTensors", "method=loft", "local_steps=3", "loft.deal=norm", "epochs=100"],
+            ["LiveTensors", "method=loft", "local_steps=3", "loft.momentum=travel", "loft.running_statistics=average", "epochs=100"],
+            ["LiveTensorsOfPreparedBatches", "method=data-parallel"]);
+        Run(MpiFamily.OpenMpi, 3, ["LiveTensors", "method=gpipe", "gpipe.micro_batches=3"]);
+    }
 
     [SkippableTheory]
     [InlineData(2)]
     [InlineData(3)]
-    public void However_images_are_loaded_the_saved_network_is_the_same(int ranks) => Run(MpiFamily.OpenMpi, ranks, "ImagesByAllWays");
+    public void However_images_are_loaded_the_saved_network_is_the_same(int ranks) => Run(MpiFamily.OpenMpi, ranks, ["ImagesByAllWays"]);
 
-    [SkippableTheory]
-    [AtOneToFourRanks]
-    public void Rankings_and_distances_are_those_of_one_rank(int ranks) => Run(MpiFamily.OpenMpi, ranks, "Distances");
+    private static void Run(MpiFamily family, int ranks, params object[][] scenarios) => MpiLauncher.RunScenarios(
+        family, ranks, scenarios.Select(scenario => (string[])[$"TrainingScenarios.{scenario[0]}", .. scenario[1..].Select(argument => argument.ToString()!)])).MustSucceed();
 
-    private static void Run(MpiFamily family, int ranks, string scenario, params object[] arguments) => MpiLauncher.RunScenario(
-        family, ranks, [$"TrainingScenarios.{scenario}", .. arguments.Select(argument => argument.ToString()!)]).MustSucceed();
-
-    /// <summary>The arguments at 1, 2, 3 and 4 ranks.</summary>
+    /// <summary>1, 2, 3 and 4 ranks, with the same arguments.</summary>
     [AttributeUsage(AttributeTargets.Method, AllowMultiple = true)]
     private sealed class AtOneToFourRanksAttribute(params object[] arguments) : Xunit.Sdk.DataAttribute
     {

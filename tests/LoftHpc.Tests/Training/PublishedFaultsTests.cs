@@ -72,11 +72,9 @@ public sealed class PublishedFaultsTests : IDisposable
     }
 
     /// <summary>4. The loss is divided by 4 and the optimizer steps in every batch: the replay steps by the whole gradient.</summary>
-    [SkippableTheory]
-    [InlineData(MomentumKind.Restart)]
-    [InlineData(MomentumKind.Travel)]
-    public void Fault_4_a_step_takes_the_gradient_of_the_mean_loss(MomentumKind momentum) =>
-        LoftTests.Run(MpiFamily.OpenMpi, 1, "OneRank", $"{momentum}", "Average");
+    [SkippableFact]
+    public void Fault_4_a_step_takes_the_gradient_of_the_mean_loss() => MpiLauncher.RunScenarios(
+        MpiFamily.OpenMpi, 1, [["LoftScenarios.OneRank", $"{MomentumKind.Restart}", "Average"], ["LoftScenarios.OneRank", $"{MomentumKind.Travel}", "Average"]]).MustSucceed();
 
     /// <summary>5. Only rank 0's updates of partitioned filters are kept: the replay has those of every rank.</summary>
     [SkippableFact]
