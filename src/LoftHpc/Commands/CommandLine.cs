@@ -64,6 +64,7 @@ public sealed class CommandLine
         Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", RunCommands.Run),
         Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", RunCommands.Evaluate),
         Compare(),
+        ConfigText(),
         Plan(),
         CommunicationTable(),
         Doctor(),
@@ -162,6 +163,20 @@ public sealed class CommandLine
     private static (Option<string>, Argument<string[]>) Config(bool required = true) => (
         new Option<string>("--config") { Description = required ? "The YAML file of the run." : "A YAML file of a run; defaults without.", Required = required, HelpName = "FILE" },
         new Argument<string[]>("section.key=value") { Description = "Settings that win over the file's.", Arity = ArgumentArity.ZeroOrMore });
+
+    private Command ConfigText()
+    {
+        (Option<string> config, Argument<string[]> overrides) = Config(required: false);
+        Option<bool> reference = new("--reference") { Description = "Print the table of all keys in Markdown instead." };
+        Command command = new("config", "Print a config with every key: what it means, what is allowed, its default. Needs no ranks, MPI, GPU or data.") { config, reference, overrides };
+        command.SetAction(parsed => OnFirstRank(reporter =>
+        {
+            string[] settings = parsed.GetValue(overrides) ?? [];
+            RunConfig resolved = parsed.GetValue(config) is string path ? RunConfigLoader.Load(path, settings) : RunConfigLoader.Parse("", "no file", settings);
+            reporter.Result((parsed.GetValue(reference) ? ConfigReference.Table() : ConfigReference.Commented(resolved)).TrimEnd('\n'));
+        }));
+        return command;
+    }
 
     private Command Plan()
     {

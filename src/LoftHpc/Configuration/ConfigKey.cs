@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
 using System.Globalization;
 using System.Reflection;
@@ -59,6 +60,19 @@ internal sealed class ConfigKey
     }
 
     public string Name { get; }
+
+    /// <summary>In words.</summary>
+    public string Meaning => _property.GetCustomAttribute<DescriptionAttribute>()?.Description ?? "";
+
+    /// <summary>Its value in a section, in one line.</summary>
+    public string Text(object section) => Get(section) switch
+    {
+        System.Collections.IEnumerable items when IsList => $"[{string.Join(", ", from object? item in items select Write(item).Text)}]",
+        var value => Write(value).Text,
+    };
+
+    /// <summary>What is allowed, as a table says it.</summary>
+    public string BrieflyAllowed => (IsList ? "a list of " : "") + (_scalarType == typeof(string) ? "text" : AllowedScalar) + (_nullable ? $", or {_nullWord}" : "");
 
     public bool IsList { get; }
 

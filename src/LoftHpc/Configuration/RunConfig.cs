@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.ComponentModel.DataAnnotations;
 
 namespace LoftHpc.Configuration;
@@ -54,38 +55,40 @@ public enum MpiBinding { Native, [WrittenAs("mpi.net")] MpiNet }
 
 public sealed record RunSection
 {
-    /// <summary>Name of the run folder, inside <see cref="Folder"/>.</summary>
+    [Description("Name of the run folder, inside run.folder. An existing one is refused.")]
     public string Name { get; init; } = "run";
-    /// <summary>Parent of the run folder.</summary>
+    [Description("Parent of the run folder.")]
     public string Folder { get; init; } = "results";
-    /// <summary>True: an existing run folder of this name is replaced.</summary>
+    [Description("Replace an existing run folder of this name.")]
     public bool Overwrite { get; init; }
-    /// <summary>Auto: an existing run folder of this name is gone on with; --resume auto means the same.</summary>
+    [Description("auto: go on with an existing run folder of this name. --resume auto means the same.")]
     public ResumeChoice Resume { get; init; } = ResumeChoice.Never;
+    [Description("Every random draw is a function of it, of its purpose and of an index.")]
     public long Seed { get; init; } = 1;
+    [Description("What ranks compute on. auto: a GPU where the build and the host have one.")]
     public DeviceChoice Device { get; init; } = DeviceChoice.Auto;
-    /// <summary>Threads a rank; null (auto) shares out the host's cores over its ranks.</summary>
+    [Description("Threads of a rank. auto: OMP_NUM_THREADS where that is set, else the rank's share of its host's cores.")]
     [Range(1, 1024), WrittenAs("auto")]
     public int? Threads { get; init; }
-    /// <summary>Null (auto): float32 on the CPU, tf32 on a GPU.</summary>
+    [Description("What convolutions are computed in. auto: float32 on the CPU, tf32 on a GPU.")]
     [WrittenAs("auto")]
     public Precision? Precision { get; init; }
-    /// <summary>Null (auto): channels-last on a GPU in tf32 and bfloat16, else contiguous.</summary>
+    [Description("How activations lie in memory. auto: channels-last on a GPU in tf32 and bfloat16, else contiguous.")]
     [WrittenAs("auto")]
     public MemoryFormat? MemoryFormat { get; init; }
-    /// <summary>What the ranks communicate through: the program's own binding, or the MPI.NET package, under the MPICH family only.</summary>
+    [Description("What ranks communicate through: our own binding, or the package MPI.NET, under the MPICH family only.")]
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
-    /// <summary>True: CUDA tensors go to MPI directly where the library says that it is CUDA-aware; never through MPI.NET.</summary>
+    [Description("Hand GPU memory to MPI where the library says that it is CUDA-aware. Never to MPI.NET.")]
     public bool CudaAwareMpi { get; init; }
 }
 
 /// <summary>What is kept of a training that may be stopped.</summary>
 public sealed record CheckpointSection
 {
-    /// <summary>Time between two checkpoints of a training; null (never): there are none.</summary>
+    [Description("Time between two checkpoints of a training.")]
     [Range(1, 1_000_000_000), WrittenAs("never")]
     public CheckpointInterval? Every { get; init; } = new CheckpointInterval(10, IntervalUnit.Minutes);
-    /// <summary>Checkpoints of a training that are kept until it is finished.</summary>
+    [Description("Checkpoints of a training that are kept until it is finished.")]
     [Range(2, 1000)]
     public int Keep { get; init; } = 2;
 }
@@ -93,15 +96,15 @@ public sealed record CheckpointSection
 /// <summary>When a launch stops by itself.</summary>
 public sealed record LimitsSection
 {
-    /// <summary>Minutes after which a launch stops as by a signal; null (never): it goes on to the end.</summary>
+    [Description("Minutes after which a launch stops as by a signal.")]
     [Range(0.0, 1e6), WrittenAs("never")]
     public double? Minutes { get; init; }
-    /// <summary>Minutes before the end of its Slurm job at which a launch stops; null (auto): what a checkpoint takes, and some more.</summary>
+    [Description("Minutes before the end of its Slurm job at which a launch stops. auto: what a checkpoint takes, and some more.")]
     [Range(0.0, 1e6), WrittenAs("auto")]
     public double? MinutesBeforeEnd { get; init; }
-    /// <summary>A launch stops when a file of this name is in its run folder, and removes it.</summary>
+    [Description("A launch stops when a file of this name is in its run folder, and removes it.")]
     public string StopFile { get; init; } = "stop";
-    /// <summary>Seconds after which a rank that waits in MPI ends the job and says for whom it waits.</summary>
+    [Description("Seconds for which ranks wait for one that does not come, before they end the job and name it; at least twice the longest step. A rank that still does steps, in a long round, is waited for.")]
     [Range(1, 1_000_000)]
     public int CollectiveSeconds { get; init; } = 600;
 }
@@ -112,16 +115,18 @@ public enum NetworkForm { Cifar, Imagenet }
 
 public sealed record NetworkSection
 {
+    [Description("Kind of residual network.")]
     public NetworkFamily Family { get; init; } = NetworkFamily.PreactResnet;
-    /// <summary>18 or 34; for wide-resnet 6n+4.</summary>
+    [Description("18 or 34; of wide-resnet 6n+4.")]
     [Range(10, 1000)]
     public int Depth { get; init; } = 18;
-    /// <summary>Filters of the stem (and of the first stage, but for wide-resnet).</summary>
+    [Description("Filters of the stem, and of the first stage but for wide-resnet.")]
     [Range(1, 4096)]
     public int Width { get; init; } = 64;
-    /// <summary>Stage widths of a wide-resnet are width, 2 width and 4 width times this.</summary>
+    [Description("Of wide-resnet: its stages have width, 2 width and 4 width times this.")]
     [Range(1, 1000)]
     public int WidenFactor { get; init; } = 1;
+    [Description("cifar: a stem of 3x3. imagenet: a stem of 7x7 and max pool.")]
     public NetworkForm Form { get; init; } = NetworkForm.Cifar;
 }
 
@@ -129,19 +134,20 @@ public enum DataSetName { FashionMnist, Mnist, Cifar10, Cifar100, Synthetic }
 
 public sealed record DataSection
 {
+    [Description("Images. make cifar10 and make cifar100 fetch those files.")]
     public DataSetName Set { get; init; } = DataSetName.FashionMnist;
-    /// <summary>Folder of the data files; null: where the set-up puts them.</summary>
+    [Description("Where the files lie. null: where the set-up puts them (.data/).")]
     public string? Folder { get; init; }
-    /// <summary>Number of training images used, the first ones of the files; null: all, and then the files must be whole.</summary>
+    [Description("Training images used, the first ones of the files. all: the files must be whole.")]
     [Range(1, 10_000_000), WrittenAs("all")]
     public int? TrainImages { get; init; }
-    /// <summary>Number of test images used, likewise.</summary>
+    [Description("Test images used, likewise.")]
     [Range(1, 10_000_000), WrittenAs("all")]
     public int? TestImages { get; init; }
-    /// <summary>Random crop after padding by this many pixels on each side; 0: none.</summary>
+    [Description("Training images are padded by so many pixels on each side and cut at random. 0: not.")]
     [Range(0, 28)]
     public int CropPadding { get; init; } = 4;
-    /// <summary>Random horizontal flip.</summary>
+    [Description("Training images are mirrored at random.")]
     public bool Flip { get; init; } = true;
     /// <summary>Shape of synthetic images.</summary>
     public SyntheticSection Synthetic { get; init; } = new();
@@ -152,10 +158,13 @@ public sealed record SyntheticSection
     /// <summary>What <c>all</c> means of synthetic images, as for CIFAR.</summary>
     public const int AllTrainImages = 50_000, AllTestImages = 10_000;
 
+    [Description("Of synthetic images.")]
     [Range(1, 1000)]
     public int Channels { get; init; } = 3;
+    [Description("Height and width of synthetic images in pixels.")]
     [Range(28, 1000)]
     public int Size { get; init; } = 32;
+    [Description("Of synthetic images.")]
     [Range(2, 256)]
     public int Classes { get; init; } = 10;
 }
@@ -163,15 +172,19 @@ public sealed record SyntheticSection
 public sealed record OptimizerSection
 {
     // So wide that a rate that destroys the weights is seen for what it is.
+    [Description("Of SGD, before the first milestone.")]
     [Range(0.0, 1e28)]
     public double LearningRate { get; init; } = 0.1;
+    [Description("Of SGD.")]
     [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Momentum { get; init; } = 0.9;
+    [Description("Of SGD, added to the gradient.")]
     [Range(0.0, 1e6)]
     public double WeightDecay { get; init; } = 5e-4;
-    /// <summary>The learning rate is multiplied by <see cref="Decay"/> when training reaches each of these times.</summary>
+    [Description("The learning rate is multiplied by decay when training reaches each of these times.")]
     [Range(1, 1_000_000_000)]
     public IReadOnlyList<TrainingTime> Milestones { get; init; } = [];
+    [Description("See milestones.")]
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Decay { get; init; } = 0.1;
 }
@@ -193,21 +206,21 @@ public enum DealKind { Random, Norm }
 /// <summary>What method loft alone has.</summary>
 public sealed record LoftSection
 {
-    /// <summary>Stages (from 1) whose blocks are partitioned, as published.</summary>
+    [Description("Stages whose blocks are partitioned. The default is the published one.")]
     [Range(1, 4)]
     public IReadOnlyList<int> Stages { get; init; } = [2, 3, 4];
-    /// <summary>True: the first block of these stages is partitioned too.</summary>
+    [Description("Partition the first block of these stages too.")]
     public bool FirstBlocks { get; init; }
-    /// <summary>Momentum at the start of a round: zero (published), or that of before; a filter's goes with it.</summary>
+    [Description("At the start of a round. restart: zero (published). travel: a filter's goes with it, a shared parameter's stays on its rank.")]
     public MomentumKind Momentum { get; init; } = MomentumKind.Restart;
-    /// <summary>Where the full network's running statistics come from when it is evaluated or saved.</summary>
+    [Description("Of the full network. recompute: on training images, before every evaluation and save. average: with the shared parameters. per-batch: evaluation goes by each batch's own, and saved ones are recomputed.")]
     public RunningStatisticsKind RunningStatistics { get; init; } = RunningStatisticsKind.Recompute;
-    /// <summary>Training images on which they are recomputed.</summary>
+    [Description("Training images on which they are recomputed.")]
     [Range(1, 10_000_000)]
     public int StatisticsImages { get; init; } = 2000;
-    /// <summary>How filters are dealt to the ranks in each round.</summary>
+    [Description("How filters are dealt to the ranks in each round. norm: by norm, from the second partitioned round on.")]
     public DealKind Deal { get; init; } = DealKind.Random;
-    /// <summary>First rounds in which every rank trains the full network (local SGD).</summary>
+    [Description("First rounds, of local SGD on the full network.")]
     [Range(0, 1_000_000)]
     public int WarmupRounds { get; init; }
 }
@@ -215,89 +228,88 @@ public sealed record LoftSection
 /// <summary>What method gpipe alone has.</summary>
 public sealed record GpipeSection
 {
-    /// <summary>Parts into which a batch is cut.</summary>
+    [Description("Parts into which a batch is cut.")]
     [Range(1, 1_000_000)]
     public int MicroBatches { get; init; } = 4;
-    /// <summary>The first block (or linear, the head) of each stage but the first; empty: balanced by FLOPs.</summary>
+    [Description("The first block (or linear, the head) of each stage but the first, as [layer2.0, layer4.0]. []: balanced by FLOPs.")]
     public IReadOnlyList<string> Cuts { get; init; } = [];
 }
 
 public sealed record PretrainSection
 {
+    [Description("How ranks train together (methods.md). dense is for one rank.")]
     public PretrainMethod Method { get; init; } = PretrainMethod.FilterParallel;
-    /// <summary>Of filter-parallel.</summary>
+    [Description("Of filter-parallel: exact gradients, or those through the own filters alone (methods.md).")]
     public BackwardKind Backward { get; init; } = BackwardKind.Exact;
-    /// <summary>Of filter-parallel.</summary>
+    [Description("Of filter-parallel: which rank owns which filters.")]
     public AssignmentKind Assignment { get; init; } = AssignmentKind.Contiguous;
-    /// <summary>Of data-parallel.</summary>
+    [Description("Of data-parallel: statistics of the whole batch, or of each rank's share.")]
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
-    /// <summary>Of loft and local-sgd: optimizer steps of a round, after which the ranks exchange.</summary>
+    [Description("Of loft and local-sgd: optimizer steps of a round, after which the ranks exchange.")]
     [Range(1, 1_000_000)]
     public int LocalSteps { get; init; } = 15;
-    /// <summary>
-    /// Of loft and local-sgd: every rank walks the whole set in an order of its own, with batches of <see cref="Batch"/>
-    /// (published); or takes its share of each batch.
-    /// </summary>
+    [Description("Of loft and local-sgd. whole: every rank walks the whole set in an order of its own, with batches of its own (published). shard: it takes its share of each batch.")]
     public SampleScope Samples { get; init; } = SampleScope.Whole;
     public LoftSection Loft { get; init; } = new();
     public GpipeSection Gpipe { get; init; } = new();
+    [Description("Passes over the training images.")]
     [Range(0, 1_000_000)]
     public int Epochs { get; init; } = 20;
-    /// <summary>Images a step, over all ranks; of each rank where every rank walks the whole set.</summary>
+    [Description("Images of a step, over all ranks; of each rank with samples: whole.")]
     [Range(1, 1_000_000)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
-    /// <summary>Epochs after which the weights are saved as epoch-N.safetensors.</summary>
+    [Description("Epochs after which the weights are saved as epoch-N.safetensors.")]
     [Range(1, 1_000_000)]
     public IReadOnlyList<int> Snapshots { get; init; } = [];
 }
 
 public sealed record DistanceSection
 {
-    /// <summary>Filter distances are measured before the first step and then every so often.</summary>
+    [Description("Rankings are measured before the first step and then every so often.")]
     [Range(1, 1_000_000_000)]
     public TrainingTime Every { get; init; } = TrainingTime.Epochs(1);
-    /// <summary>Most measurements that are compared pair by pair; above, an evenly spaced subset with the first and the last.</summary>
+    [Description("Most measurements that are compared pair by pair. Of more an evenly spaced part, with the first and the last.")]
     [Range(2, 1000)]
     public int PairsMax { get; init; } = 100;
 }
 
 public sealed record ExtractSection
 {
-    /// <summary>Fraction of the filters of each prunable convolution that is removed, in [0, 1).</summary>
+    [Description("Fraction of the filters that goes: of each prunable convolution (scope layer), or of all together (global).")]
     [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public double Ratio { get; init; } = 0.5;
-    /// <summary>True: the first block of every stage is pruned too.</summary>
+    [Description("Prune the first block of every stage too.")]
     public bool FirstBlocks { get; init; }
-    /// <summary>Run folder whose dense weights are read; null: this run's own.</summary>
+    [Description("Run folder whose dense weights are read. null: this run's own.")]
     public string? From { get; init; }
-    /// <summary>By what the filters of a layer are ranked.</summary>
+    [Description("By what the filters of a layer are ranked (tickets.md). random and smallest are controls.")]
     public FilterCriterion Criterion { get; init; } = FilterCriterion.L2;
-    /// <summary>Of criterion random.</summary>
+    [Description("Of criterion random.")]
     public long Seed { get; init; } = 1;
-    /// <summary>Of criterion rank-stability: the last so many measurements count.</summary>
+    [Description("Of criterion rank-stability: the last so many measurements count.")]
     [Range(1, 1_000_000)]
     public int StabilityMeasurements { get; init; } = 5;
-    /// <summary>Of criterion taylor: training images whose gradients are taken.</summary>
+    [Description("Of criterion taylor: training images whose gradients are taken.")]
     [Range(1, 10_000_000)]
     public int TaylorImages { get; init; } = 2000;
-    /// <summary>Of criterion taylor: images of each gradient.</summary>
+    [Description("Of criterion taylor: images of each gradient.")]
     [Range(1, 1_000_000)]
     public int TaylorBatch { get; init; } = 100;
-    /// <summary>How many filters of each layer stay.</summary>
+    [Description("How many filters of each layer stay (tickets.md).")]
     public ExtractScope Scope { get; init; } = ExtractScope.Layer;
-    /// <summary>Of scope global: the fraction of each layer's filters that stays whatever their scores.</summary>
+    [Description("Of scope global: the fraction of each layer's filters that stays whatever their scores.")]
     [Range(0.0, 1.0)]
     public double LayerFloor { get; init; } = 0.1;
-    /// <summary>Of scopes flops and parameters: the fraction of the dense network's that is left.</summary>
+    [Description("Of scopes flops and parameters: the fraction of the dense network's that is left.")]
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Budget { get; init; } = 0.5;
-    /// <summary>Of scope layer-ratios: what <see cref="Ratio"/> is for all, for each prunable block in the order of the network.</summary>
+    [Description("Of scope layer-ratios: what ratio is for all, for each prunable block in the order of the network.")]
     [Range(0.0, 1.0, MaximumIsExclusive = true)]
     public IReadOnlyList<double> LayerRatios { get; init; } = [];
-    /// <summary>Weights, or the run folder, of a ticket whose widths are taken instead; null: those of <see cref="Scope"/>.</summary>
+    [Description("Weights, or the run folder, of a ticket whose widths are taken instead. null: those of scope.")]
     public string? Like { get; init; }
-    /// <summary>Widths are rounded to multiples of this.</summary>
+    [Description("Widths are rounded to multiples of this.")]
     [Range(1, 4096)]
     public int RoundTo { get; init; } = 1;
 }
@@ -327,18 +339,21 @@ public enum BatchNormScope { Synchronised, PerRank }
 
 public sealed record RetrainSection
 {
+    [Description("Passes over the training images.")]
     [Range(0, 1_000_000)]
     public int Epochs { get; init; } = 90;
+    [Description("Images of a step, over all ranks.")]
     [Range(1, 1_000_000)]
     public int Batch { get; init; } = 128;
     public OptimizerSection Optimizer { get; init; } = new();
+    [Description("Statistics of the whole batch, or of each rank's share.")]
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
-    /// <summary>The weights that retraining starts from.</summary>
+    [Description("The weights that retraining starts from, with the momentum at zero (tickets.md).")]
     public RetrainStart Start { get; init; } = RetrainStart.Pretrained;
-    /// <summary>Of start rewind: the time of pre-training after which the weights were saved (pretrain.snapshots).</summary>
+    [Description("Of start rewind: the time of pre-training after which the weights were saved (pretrain.snapshots).")]
     [Range(1, 1_000_000_000)]
     public TrainingTime Rewind { get; init; } = TrainingTime.Epochs(1);
-    /// <summary>Of starts reinitialised and shuffled.</summary>
+    [Description("Of starts reinitialised and shuffled.")]
     public long StartSeed { get; init; } = 1;
 }
 
@@ -365,29 +380,31 @@ public enum DataSplit { Train, Test }
 
 public sealed record EvaluateSection
 {
-    /// <summary>Weights file; null: ticket.safetensors of the run folder, else its dense.safetensors.</summary>
+    [Description("Weights file that the command evaluate measures. null: the run folder's ticket.safetensors, else its dense.safetensors.")]
     public string? Weights { get; init; }
+    [Description("On which images the command evaluate measures.")]
     public DataSplit Split { get; init; } = DataSplit.Test;
+    [Description("Images of a forward pass in evaluation.")]
     [Range(1, 1_000_000)]
     public int Batch { get; init; } = 500;
 }
 
 public sealed record PlotSection
 {
-    /// <summary>Layers whose heat-map is drawn; empty: all.</summary>
+    [Description("Layers whose heat-map is drawn. []: all.")]
     public IReadOnlyList<string> Layers { get; init; } = [];
 }
 
 /// <summary>What command plan alone has.</summary>
 public sealed record PlanSection
 {
-    /// <summary>Numbers of ranks that are planned for.</summary>
+    [Description("Numbers of ranks that the command plan plans for.")]
     [Range(1, 1024), MaxLength(16)]
     public IReadOnlyList<int> Ranks { get; init; } = [1, 2, 4];
-    /// <summary>Time that a message takes whatever its size.</summary>
+    [Description("Of command plan: microseconds that a message takes whatever its size.")]
     [Range(0.0, 1e9)]
     public double LatencyMicroseconds { get; init; } = 2;
-    /// <summary>10^9 bytes a second that a rank sends.</summary>
+    [Description("Of command plan: 10^9 bytes a second that a rank sends.")]
     [Range(1e-3, 1e6)]
     public double BandwidthGigabytesPerSecond { get; init; } = 10;
 }

@@ -118,9 +118,7 @@ public static class RunConfigLoader
             }
             else
             {
-                yield return (prefix + key.Name, key.IsList
-                    ? $"[{string.Join(", ", from object? item in (System.Collections.IEnumerable)value! select key.Write(item).Text)}]"
-                    : key.Write(value).Text);
+                yield return (prefix + key.Name, key.Text(section));
             }
         }
     }
