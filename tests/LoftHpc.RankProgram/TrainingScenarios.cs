@@ -138,6 +138,21 @@ internal static class TrainingScenarios
         if (!ones.eq(world.Size * (world.Size + 1) / 2).all().item<bool>()) throw new InvalidOperationException("summed wrongly");
     }
 
+    /// <summary>Nesterov and label smoothing in every method, against one process.</summary>
+    public static void OptimizerOptions(ICommunicator world, string[] arguments)
+    {
+        (NetworkSpec network, BatchLoader data) = Setting(["PreactResnet", "18", "3", "Cifar"]);
+        Findings findings = new();
+        MethodChecks checks = new(world, CPU, direct: false, findings) { Options = new OptimizerSection { Nesterov = true, LabelSmoothing = 0.2 } };
+        checks.FilterParallel("filter-parallel", network, data, AssignmentKind.Random, BackwardKind.Exact);
+        checks.DataParallel("data-parallel", network, data, BatchNormScope.Synchronised);
+        checks.Gpipe("gpipe", network, data, new GpipeSection { MicroBatches = 3 });
+        string[] options = ["epochs=1", "local_steps=2", "optimizer.nesterov=true", "optimizer.label_smoothing=0.2"];
+        checks.Rounds("loft", network, data, MethodChecks.Pretrain(["method=loft", .. options]));
+        checks.Rounds("local-sgd", network, data, MethodChecks.Pretrain(["method=local-sgd", .. options]));
+        Check.Passed(findings);
+    }
+
     /// <summary>
     /// Arguments: memory format. Every method against one rank, where each exchange is made of many pieces of staging memory (the
     /// variable of <see cref="ExchangeCut.TestVariable"/> must be set), and tensors of odd shapes through all exchanges.

@@ -169,6 +169,8 @@ public sealed record SyntheticSection
     public int Classes { get; init; } = 10;
 }
 
+public enum ScheduleKind { Step, Cosine, OneCycle }
+
 public sealed record OptimizerSection
 {
     // So wide that a rate that destroys the weights is seen for what it is.
@@ -187,6 +189,16 @@ public sealed record OptimizerSection
     [Description("See milestones.")]
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Decay { get; init; } = 0.1;
+    [Description("How the learning rate goes. step: by milestones. cosine: down to zero. one-cycle: up from a 25th in the first three tenths of the steps, and down to nearly nothing, as PyTorch's OneCycleLR.")]
+    public ScheduleKind Schedule { get; init; } = ScheduleKind.Step;
+    [Description("Of schedules step and cosine: the time in which the learning rate rises in a straight line.")]
+    [Range(1, 1_000_000_000), WrittenAs("none")]
+    public TrainingTime? Warmup { get; init; }
+    [Description("Momentum by Nesterov, as in PyTorch's SGD.")]
+    public bool Nesterov { get; init; }
+    [Description("Share of the target that is spread over all classes, in the loss of training; that of an evaluation has none.")]
+    [Range(0.0, 1.0, MaximumIsExclusive = true)]
+    public double LabelSmoothing { get; init; }
 }
 
 public enum PretrainMethod { FilterParallel, Loft, Dense, DataParallel, LocalSgd, Gpipe }

@@ -147,6 +147,12 @@ public static class RunConfigRules
                 $"{List(optimizer.Milestones)}; allowed: times that are all in epochs or all in steps, each once, in ascending order",
                 $"{section}.milestones");
         }
+        if (optimizer.Schedule is not ScheduleKind.Step && optimizer.Milestones.Count > 0)
+            yield return new BrokenRule($"schedule {ConfigName.Of(optimizer.Schedule)} has none; allowed: [], or {section}.schedule step", $"{section}.milestones", $"{section}.schedule");
+        if (optimizer.Schedule is ScheduleKind.OneCycle && optimizer.Warmup is not null)
+            yield return new BrokenRule($"schedule one-cycle has its own; allowed: none, or {section}.schedule step or cosine", $"{section}.warmup", $"{section}.schedule");
+        if (optimizer.Nesterov && optimizer.Momentum == 0)
+            yield return new BrokenRule($"without momentum there is nothing to do by Nesterov; allowed: false, or {section}.momentum above 0", $"{section}.nesterov", $"{section}.momentum");
     }
 
     private static string List<T>(IEnumerable<T> items) => PlainText.Of($"[{string.Join(", ", items)}]");
@@ -164,13 +170,15 @@ public static class RunConfigRules
 
     /// <summary>
     /// The keys in which the launches of one run must not differ and do, for example "network.width is 8 and 16". There may be more epochs
-    /// than before: what is done in a step does not depend on how many follow.
+    /// than before, by schedule step: there what is done in a step does not depend on how many follow.
     /// </summary>
     public static IEnumerable<string> DifferencesOfRuns(RunConfig before, RunConfig now) => DifferencesBelow("", before, now with
     {
-        Pretrain = now.Pretrain with { Epochs = now.Pretrain.Epochs > before.Pretrain.Epochs ? before.Pretrain.Epochs : now.Pretrain.Epochs },
-        Retrain = now.Retrain with { Epochs = now.Retrain.Epochs > before.Retrain.Epochs ? before.Retrain.Epochs : now.Retrain.Epochs },
+        Pretrain = now.Pretrain with { Epochs = FewestOf(now.Pretrain.Optimizer, before.Pretrain.Epochs, now.Pretrain.Epochs) },
+        Retrain = now.Retrain with { Epochs = FewestOf(now.Retrain.Optimizer, before.Retrain.Epochs, now.Retrain.Epochs) },
     });
+
+    private static int FewestOf(OptimizerSection optimizer, int before, int now) => optimizer.Schedule is ScheduleKind.Step && now > before ? before : now;
 
     private static IEnumerable<string> DifferencesBelow(string prefix, object before, object now)
     {

@@ -67,6 +67,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     /// <summary>What methods are checked in; bfloat16 only where it is asked for.</summary>
     public IReadOnlyList<CheckedIn> In { get; init; } = [CheckedIn.Float32, CheckedIn.Float64];
 
+    /// <summary>Nesterov and label smoothing of the optimizer.</summary>
+    public OptimizerSection Options { get; init; } = new();
+
     /// <summary>How activations lie in memory. The reference has its own.</summary>
     public MemoryFormat Format { get; init; }
 
@@ -317,7 +320,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
             (int steps, double decay) = type is CheckedIn.Float64 ? (Steps64, 5e-4) : (1, 0.0);
             Action<ModelState> initial = inBfloat16 ? Bfloat16Error.Prepare(network) : prepare ?? Vary;
             using DisposeScope scope = NewDisposeScope();
-            OptimizerSection optimizer = new() { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
+            OptimizerSection optimizer = Options with { LearningRate = LearningRate, Momentum = 0.9, WeightDecay = decay };
             using TensorTransport transport = TensorTransport.For(device, direct);
             RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), device, TypeOf(type)) { Precision = PrecisionOf(type), MemoryFormat = Format };
             (ITrainingMethod method, ModelState state) = create(context, optimizer);
@@ -401,7 +404,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
         Shard[] parts = [.. Enumerable.Range(0, reference.Parts).Select(part => new Shard(part, reference.Parts))];
         optim.Optimizer sgd = optim.SGD(
             serial.Tensors.Values.OfType<Parameter>().ToArray(),
-            optimizer.LearningRate, optimizer.Momentum, weight_decay: optimizer.WeightDecay);
+            optimizer.LearningRate, optimizer.Momentum, weight_decay: optimizer.WeightDecay, nesterov: optimizer.Nesterov);
         string[] statistics = reference.OwnStatistics ? [.. serial.Tensors.Keys.Except(serial.ParameterNames)] : [];
         Dictionary<string, Tensor[]> byPart = statistics.ToDictionary(name => name, name => parts.Select(_ => serial.Tensors[name].clone()).ToArray());
         long[] seen = new long[parts.Length];
@@ -414,7 +417,7 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
                 Batch part = batches.Load(step / batches.StepsPerEpoch, step % batches.StepsPerEpoch, parts[p], context);
                 if (part.Count == 0) continue;
                 foreach (string name in statistics) serial.Tensors[name].copy_(byPart[name][p]);
-                Tensor logits = serial.Forward(part.Images), loss = nn.functional.cross_entropy(logits, part.Labels, reduction: nn.Reduction.Sum);
+                Tensor logits = serial.Forward(part.Images), loss = nn.functional.cross_entropy(logits, part.Labels, reduction: nn.Reduction.Sum, label_smoothing: optimizer.LabelSmoothing);
                 (loss / batches.SizeOf(step % batches.StepsPerEpoch)).backward();
                 lossSum += loss.to(float64).item<double>();
                 correct += logits.argmax(1).eq(part.Labels).sum().item<long>();

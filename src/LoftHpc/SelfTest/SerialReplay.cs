@@ -162,7 +162,7 @@ internal sealed class SerialReplay : IDisposable
     {
         using SerialReference? reference = _byDefinition ? new(_network, state) : null;
         Tensor logits = reference?.Forward(batch.Images) ?? new ResidualNetwork(_network, state, new SerialExchange(), _layout).Forward(batch.Images, training: true);
-        nn.functional.cross_entropy(logits, batch.Labels).backward();
+        nn.functional.cross_entropy(logits, batch.Labels, label_smoothing: _config.Optimizer.LabelSmoothing).backward();
         using IDisposable frozen = no_grad();
         foreach (string name in reference?.Tensors.Keys ?? Enumerable.Empty<string>())
         {
@@ -175,7 +175,15 @@ internal sealed class SerialReplay : IDisposable
             velocity.mul_(_config.Optimizer.Momentum);
             velocity.add_(state.Gradient(parameter.Name));
             velocity.add_(weight, alpha: _config.Optimizer.WeightDecay);
-            weight.add_(velocity, alpha: -MethodChecks.LearningRate);
+            if (_config.Optimizer.Nesterov)
+            {
+                // Gradient, decay and momentum once more.
+                weight.add_(state.Gradient(parameter.Name) + (_config.Optimizer.WeightDecay * weight) + (_config.Optimizer.Momentum * velocity), alpha: -MethodChecks.LearningRate);
+            }
+            else
+            {
+                weight.add_(velocity, alpha: -MethodChecks.LearningRate);
+            }
             state.Gradient(parameter.Name).zero_();
         }
     }

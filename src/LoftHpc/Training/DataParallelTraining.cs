@@ -71,7 +71,7 @@ public sealed class DataParallelTraining : ITrainingMethod
         Batch shard = Load(epoch, step);
 
         Tensor logits = _network.Forward(shard.Images, training: true);
-        Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum);
+        Tensor lossSum = nn.functional.cross_entropy(logits, shard.Labels, reduction: nn.Reduction.Sum, label_smoothing: _optimizer.LabelSmoothing);
         _watch.Forward(lossSum, again => again.Forward(Load(epoch, step).Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(lossSum / _batches.SizeOf(step));

@@ -65,7 +65,7 @@ public sealed class FilterParallelTraining : ITrainingMethod
         Batch batch = Load(epoch, step);
 
         Tensor logits = _network.Forward(batch.Images, training: true);
-        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels, label_smoothing: _config.Optimizer.LabelSmoothing);
         _watch.Forward(loss, again => again.Forward(Load(epoch, step).Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);

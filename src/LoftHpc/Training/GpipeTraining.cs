@@ -187,7 +187,7 @@ public sealed class GpipeTraining : ITrainingMethod
         if (IsLast)
         {
             Tensor labels = _batches.LoadLabels(epoch, step, part, _context);
-            Tensor lossSum = nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum);
+            Tensor lossSum = nn.functional.cross_entropy(output, labels, reduction: nn.Reduction.Sum, label_smoothing: _config.Optimizer.LabelSmoothing);
             _totals.Add(output, labels, lossSum);
             output = lossSum / _batches.SizeOf(step);
         }

@@ -57,7 +57,7 @@ public sealed class LocalSteps : IDisposable
             return;
         }
         Tensor logits = _network.Forward(batch.Images, training: true);
-        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels);
+        Tensor loss = nn.functional.cross_entropy(logits, batch.Labels, label_smoothing: _optimizer.LabelSmoothing);
         Watch.Forward(loss, again => again.Forward(Load().Images, training: true));
         _context.AfterForward?.Invoke();
         _exchange.Backward(loss);

@@ -6,7 +6,8 @@ using static TorchSharp.torch;
 namespace LoftHpc.Training;
 
 /// <summary>
-/// SGD with momentum and weight decay as PyTorch defines it: v = momentum * v + (gradient + decay * w); w -= rate * v.
+/// SGD with momentum and weight decay as PyTorch defines it: g = gradient + decay * w; v = momentum * v + g; w -= rate * v, or by
+/// Nesterov's w -= rate * (g + momentum * v).
 /// The velocity lives in the <see cref="ModelState"/>, as the weights do.
 /// </summary>
 public static class MomentumSgd
@@ -30,9 +31,18 @@ public static class MomentumSgd
             using DisposeScope scope = NewDisposeScope();
             long count = Math.Min(together, all - start);
             Tensor weights = state.Weights.narrow(0, start, count), velocity = state.Momenta.narrow(0, start, count), gradients = state.Gradients.narrow(0, start, count);
-            velocity.mul_(optimizer.Momentum).add_(gradients);
-            if (optimizer.WeightDecay != 0) velocity.add_(weights, alpha: optimizer.WeightDecay);
-            weights.add_(velocity, alpha: -learningRate);
+            if (optimizer.Nesterov)
+            {
+                if (optimizer.WeightDecay != 0) gradients.add_(weights, alpha: optimizer.WeightDecay);
+                velocity.mul_(optimizer.Momentum).add_(gradients);
+                weights.add_(gradients, alpha: -learningRate).add_(velocity, alpha: -learningRate * optimizer.Momentum);
+            }
+            else
+            {
+                velocity.mul_(optimizer.Momentum).add_(gradients);
+                if (optimizer.WeightDecay != 0) velocity.add_(weights, alpha: optimizer.WeightDecay);
+                weights.add_(velocity, alpha: -learningRate);
+            }
             gradients.zero_();
         }
     }
@@ -43,9 +53,19 @@ public static class MomentumSgd
         using DisposeScope scope = NewDisposeScope();
         (Tensor weights, Tensor velocity, Tensor gradients) = (state.Weights, state.Momenta, state.Gradients);
         Tensor Number(double value) => full([], value, state.Type, weights.device);
-        velocity.mul_(where(go, Number(optimizer.Momentum), Number(1))).add_(where(go, gradients, Number(0)));
-        if (optimizer.WeightDecay != 0) velocity.add_(weights, alpha: optimizer.WeightDecay);
-        weights.addcmul_(velocity, where(go, Number(-learningRate), Number(0)), 1);
+        Tensor Rate(double rate) => where(go, Number(-rate), Number(0));
+        Tensor own = where(go, gradients, Number(0));
+        if (optimizer.Nesterov && optimizer.WeightDecay != 0) own.add_(weights, alpha: optimizer.WeightDecay);
+        velocity.mul_(where(go, Number(optimizer.Momentum), Number(1))).add_(own);
+        if (optimizer.Nesterov)
+        {
+            weights.addcmul_(own, Rate(learningRate), 1).addcmul_(velocity, Rate(learningRate * optimizer.Momentum), 1);
+        }
+        else
+        {
+            if (optimizer.WeightDecay != 0) velocity.add_(weights, alpha: optimizer.WeightDecay);
+            weights.addcmul_(velocity, Rate(learningRate), 1);
+        }
         gradients.masked_fill_(go, 0);
     }
 }

@@ -74,7 +74,8 @@ public sealed class TrainingLoop(
     /// <exception cref="UserError">The loss is no longer a finite number, or the ranks were asked to stop; on all ranks.</exception>
     public StepTotals Run(IReporter reporter)
     {
-        var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch);
+        long last = (long)epochs * method.StepsPerEpoch;
+        var schedule = new LearningRateSchedule(optimizer, method.StepsPerEpoch, last);
         using IEpochProgress progress = reporter.BeginEpochs(phase, epochs, method.StepsPerEpoch, _step);
         Signals.CanGoOn = Checkpoint is not null;
         if (epochs == 0)
@@ -82,7 +83,6 @@ public sealed class TrainingLoop(
             _tested = method.Evaluate(test, testBatch);
             _tested.MustBeFinite(Stage, "on the test images", context.Rank, found => Kept(method.Explain(found)));
         }
-        long last = (long)epochs * method.StepsPerEpoch;
         if (!_isDone) EndStep(last, schedule, progress);
         while (_step < last)
         {

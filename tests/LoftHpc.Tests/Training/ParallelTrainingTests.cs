@@ -43,6 +43,10 @@ public class ParallelTrainingTests
 
     [SkippableTheory]
     [AtOneToFourRanks]
+    public void With_nesterov_and_label_smoothing_every_method_trains_the_same(int ranks) => Run(MpiFamily.OpenMpi, ranks, ["OptimizerOptions"]);
+
+    [SkippableTheory]
+    [AtOneToFourRanks]
     public void Local_backward_has_the_gradient_of_a_graph_cut_between_the_ranks(int ranks) => Run(
         MpiFamily.OpenMpi, ranks,
         ["FilterParallel", NetworkFamily.PreactResnet, 18, 5, NetworkForm.Cifar, AssignmentKind.Random, BackwardKind.Local],
