@@ -122,20 +122,16 @@ public sealed class CommandLine
         Argument<string> folder = new("FOLDER") { Description = "A run folder." };
         Argument<string[]> overrides = new("data.key=value") { Description = "For --images: where the data lie by now, or how many.", Arity = ArgumentArity.ZeroOrMore };
         Option<string> to = new("--to") { Description = "For what.", Required = true, HelpName = "pytorch" };
-        to.AcceptOnlyFromAmong("pytorch");
         Option<string> weights = new("--weights") { Description = "Which weights of the run: ticket, pruned, dense, initial or epoch-N.", HelpName = "NAME", DefaultValueFactory = _ => PyTorchExport.DefaultWeights };
         Option<string?> output = new("--output") { Description = "A new folder; default: pytorch-NAME in the run folder.", HelpName = "DIR" };
-        Option<DataSplit?> images = new("--images") { Description = "Write the images and labels of this split too.", HelpName = "train|test" };
+        Option<string?> images = new("--images") { Description = "Write the images and labels of this split too.", HelpName = "train|test" };
         Command command = new("export", "Write a network of a run for PyTorch: model.safetensors, architecture.json and a model.py that needs PyTorch alone.")
         {
             folder, to, weights, output, images, overrides,
         };
-        command.SetAction(parsed => OnFirstRank(reporter =>
-        {
-            foreach (string file in PyTorchExport.Write(
-                RunFolder.At(parsed.GetRequiredValue(folder)), parsed.GetRequiredValue(weights), parsed.GetValue(output), parsed.GetValue(images), parsed.GetValue(overrides) ?? []))
-                reporter.Result(file);
-        }));
+        command.SetAction(parsed => OnFirstRank(reporter => ExportCommand.Export(
+            parsed.GetRequiredValue(folder), parsed.GetRequiredValue(to), parsed.GetRequiredValue(weights), parsed.GetValue(output), parsed.GetValue(images),
+            parsed.GetValue(overrides) ?? [], reporter)));
         return command;
     }
 
