@@ -26,7 +26,9 @@ public sealed class ImportTests : ProgramTests
         MustBeOneLine(Alone("import", bare, "run.name=b", "network.width=4"), ExitCodes.Configuration, $"{bare}: not the weights of the config's network", "conv1.weight [3, 1, 3, 3] for [4, 1, 3, 3]");
         Assert.False(Directory.Exists(Folder("b").Path));
 
-        Start(family, 2, "import", bare, "--initial", Folder("a").InitialWeights, "run.name=b").MustSucceed();
+        MpiLauncher.Run(
+            family, 2,
+            [MpiLauncher.LoftHpc, "import", bare, "--initial", Folder("a").InitialWeights, "--config", ConfigFile, "run.name=b", $"run.folder={TemporaryPath}/results"]).MustSucceed();
         Assert.Equal(
             ["communication.csv", "config.yaml", "dense.safetensors", "initial.safetensors", "manifest.json", "metrics.csv", "resources.csv", "summary.csv"], Files("b"));
         MustBeOneLine(Alone("import", bare, "run.name=b"), ExitCodes.Configuration, $"{Folder("b").Path} exists already");

@@ -22,17 +22,18 @@ public sealed class PyTorchExportTests : IDisposable
 
     public void Dispose() => _folder.Dispose();
 
-    /// <summary>Every family in both forms, dense and pruned to a width of its own in each block: PyTorch classifies every image alike.</summary>
+    /// <summary>Every network that a config can name, dense and pruned to a width of its own in each block: PyTorch classifies every image alike.</summary>
     [SkippableFact]
     public void PyTorch_hits_the_same_images_with_every_exported_network()
     {
         Skip.IfNot(File.Exists(Python) && Run("-c", "import torch").ExitCode == 0, $"{Python} has no torch (Debian: python3-torch)");
         List<Case> cases = [];
-        foreach (NetworkFamily family in Enum.GetValues<NetworkFamily>())
-        {
-            foreach (NetworkForm form in Enum.GetValues<NetworkForm>()) cases.AddRange(Export(family, form));
-        }
-        Assert.Equal(12, cases.Count);
+        cases.AddRange(Export(NetworkFamily.Resnet, NetworkForm.Cifar));
+        cases.AddRange(Export(NetworkFamily.PreactResnet, NetworkForm.Cifar));
+        cases.AddRange(Export(NetworkFamily.PreactResnet, NetworkForm.Imagenet));
+        cases.AddRange(Export(NetworkFamily.WideResnet, NetworkForm.Cifar));
+        // The others have no form for ImageNet.
+        Assert.Equal(Enum.GetValues<NetworkFamily>().Length + 1, cases.Count / 2);
         (int exitCode, string output) = Run([Path.Combine(AppContext.BaseDirectory, "PyTorch", "check_exports.py"), .. cases.Select(one => one.Folder)]);
         Assert.True(exitCode == 0, output);
         string[] lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
