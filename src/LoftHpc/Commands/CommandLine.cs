@@ -100,7 +100,7 @@ public sealed class CommandLine
 
     private Command Import()
     {
-        Argument<string> weights = new("FILE") { Description = "A state_dict of the config's dense network: .safetensors." };
+        Argument<string> weights = new("FILE") { Description = "A state_dict of the config's dense network: .safetensors, or .pt, of which nothing is executed." };
         Option<string?> initial = new("--initial") { Description = "The same network's state_dict of before its training, for retrain.start=initial.", HelpName = "FILE" };
         Command command = OnRanks(
             "import", "Make a run folder of a network that was pre-trained in PyTorch, for extract, retrain and compare.", configRequired: true,

@@ -9,7 +9,8 @@ namespace LoftHpc.PyTorch;
 
 /// <summary>
 /// The state_dict of a whole network that was trained in PyTorch, under our names. Prefixes that wrappers put before every name
-/// (DataParallel, torch.compile) are taken off, and torchvision's names of head and shortcut are known.
+/// (DataParallel, torch.compile) are taken off, and torchvision's names of head and shortcut are known. The file is safetensors, or
+/// what torch.save writes (<see cref="StateDictPickle"/>).
 /// </summary>
 public sealed class PyTorchWeights : IDisposable
 {
@@ -29,8 +30,7 @@ public sealed class PyTorchWeights : IDisposable
     /// <exception cref="UserError">The file cannot be read, or does not hold this network, with finite numbers.</exception>
     public static PyTorchWeights Open(string path, WeightsIdentity identity)
     {
-        MustBeSafetensors(path);
-        SafetensorsFile file = SafetensorsFile.Open(path);
+        SafetensorsFile file = IsFromTorchSave(path) ? OpenConverted(path) : SafetensorsFile.Open(path);
         try
         {
             Dictionary<string, string> names = Names(file, path);
@@ -50,8 +50,9 @@ public sealed class PyTorchWeights : IDisposable
 
     public void Dispose() => _file.Dispose();
 
-    /// <summary>What torch.save writes is a program for Python's pickle, and reading it would run that program.</summary>
-    private static void MustBeSafetensors(string path)
+    /// <summary>Whether a file is what torch.save writes: an archive.</summary>
+    /// <exception cref="UserError">It cannot be read, or is the pickle that torch.save wrote before PyTorch 1.6.</exception>
+    private static bool IsFromTorchSave(string path)
     {
         Span<byte> start = stackalloc byte[4];
         int read;
@@ -65,11 +66,23 @@ public sealed class PyTorchWeights : IDisposable
             string reason = error is FileNotFoundException or DirectoryNotFoundException ? "there is no such file" : PlainText.Of(error.Message);
             throw new UserError($"{path}: weights cannot be read: {reason}", error);
         }
-        if (read == start.Length && (start.SequenceEqual("PK\x03\x04"u8) || (start[0] == 0x80 && start[1] is >= 2 and <= 5)))
+        if (read == start.Length && start[0] == 0x80 && start[1] is >= 2 and <= 5)
+            throw new UserError($"{path}: a bare pickle, as torch.save wrote it before PyTorch 1.6, is not read; torch.save(torch.load('old.pt'), 'model.pt') makes another file of it");
+        return start.SequenceEqual("PK\x03\x04"u8);
+    }
+
+    /// <summary>The same tensors in a safetensors file whose name is gone already.</summary>
+    private static SafetensorsFile OpenConverted(string path)
+    {
+        string converted = Path.Combine(Path.GetTempPath(), $"lofthpc-{Guid.NewGuid():N}.safetensors");
+        try
         {
-            throw new UserError(
-                $"{path}: what torch.save wrote is not read, since it can hold any program; make a .safetensors of it: " +
-                "python3 -c \"import torch, safetensors.torch as s; s.save_file(torch.load('model.pt', map_location='cpu'), 'model.safetensors')\"");
+            StateDictPickle.ToSafetensors(path, converted);
+            return SafetensorsFile.Open(converted);
+        }
+        finally
+        {
+            DurableFile.Remove(converted);
         }
     }
 

@@ -39,6 +39,7 @@ public sealed class PyTorchExportTests : IDisposable
         string[] lines = output.Split('\n', StringSplitOptions.RemoveEmptyEntries);
         Assert.Equal(cases.Count, lines.Length);
         foreach ((Case expected, string line) in cases.Zip(lines)) MustBeAlike(expected, JsonDocument.Parse(line).RootElement);
+        MustBeRefused(cases[0]);
         // A network that takes all images for one class would hit as many with other weights.
         Assert.Contains(cases, one => one.Predicted.Distinct().Count() > 1);
     }
@@ -87,9 +88,34 @@ public sealed class PyTorchExportTests : IDisposable
         if (expected.Identity.InnerCounts is not null) return;
         using DisposeScope scope = NewDisposeScope();
         using SafetensorsFile own = SafetensorsFile.Open(Path.Combine(name, "model.safetensors"));
-        using PyTorchWeights back = PyTorchWeights.Open(Path.Combine(name, "parallel.safetensors"), expected.Identity);
-        Assert.Equal(17, back.Step);
-        foreach (TensorSpec tensor in expected.Identity.Describe().Tensors) Assert.True(own.Read(tensor.Name).equal(back.Read(tensor)).all().ToBoolean(), tensor.Name);
+        foreach (string file in new[] { "parallel.safetensors", "saved.pt" })
+        {
+            using PyTorchWeights back = PyTorchWeights.Open(Path.Combine(name, file), expected.Identity);
+            Assert.Equal(17, back.Step);
+            foreach (TensorSpec tensor in expected.Identity.Describe().Tensors) Assert.True(own.Read(tensor.Name).equal(back.Read(tensor)).all().ToBoolean(), $"{file}: {tensor.Name}");
+        }
+    }
+
+    /// <summary>What torch.save writes of anything but a state_dict, and pickles that call functions.</summary>
+    private static void MustBeRefused(Case exported)
+    {
+        foreach ((string file, string expected) in new[]
+        {
+            ("model.pt", "not a plain state_dict as torch.save writes it: "),
+            ("checkpoint.pt", "state_dict is no tensor"),
+            ("half.pt", "it has numbers of torch.HalfStorage; torch.FloatStorage, torch.DoubleStorage, torch.LongStorage are read"),
+            ("program.pt", "it calls posix.mkdir, which is not done"),
+            ("old.pt", "a bare pickle, as torch.save wrote it before PyTorch 1.6"),
+        })
+        {
+            string path = Path.Combine(exported.Folder, file);
+            Assert.True(File.Exists(path), path);
+            string message = Assert.Throws<UserError>(() => PyTorchWeights.Open(path, exported.Identity)).Message;
+            Assert.StartsWith($"{path}: ", message, StringComparison.Ordinal);
+            Assert.Contains(expected, message, StringComparison.Ordinal);
+            Assert.DoesNotContain('\n', message);
+        }
+        Assert.False(Path.Exists(Path.Combine(exported.Folder, "executed")));
     }
 
     /// <summary>A run folder with a dense network and a ticket of one family and form, both exported with their test images.</summary>

@@ -1,3 +1,5 @@
+using System.IO.Compression;
+using System.Text;
 using LoftHpc.Configuration;
 using LoftHpc.Networks;
 using LoftHpc.PyTorch;
@@ -99,14 +101,75 @@ public sealed class PyTorchWeightsTests : IDisposable
         Assert.DoesNotContain('\n', message);
     }
 
+    /// <summary>Pickles written by hand: a state_dict of one tensor, and what a file can hold in its place.</summary>
     [Theory]
-    [InlineData(new byte[] { (byte)'P', (byte)'K', 3, 4 })]
-    [InlineData(new byte[] { 0x80, 2, 0x8a, 10 })]
-    public void What_torch_save_wrote_is_refused_with_the_way_to_make_a_safetensors_of_it(byte[] start)
+    [InlineData(null, "missing: conv1.weight")]
+    [InlineData("", "its data.pkl is no whole pickle")]
+    [InlineData("}", "its data.pkl is no whole pickle")]
+    [InlineData("N.", "it holds no dictionary")]
+    [InlineData("}K\u0001K\u0002s.", "a key is no text")]
+    [InlineData("cos\nsystem\nX\u0002\0\0\0ls\u0085R.", "it calls os.system, which is not done")]
+    [InlineData("c__builtin__\nset\n)R.", "it calls __builtin__.set, which is not done")]
+    [InlineData("NR.", "its data.pkl is no whole pickle")]
+    [InlineData("h\u0005.", "its data.pkl is no whole pickle")]
+    [InlineData("](.", "instruction 0x5d at byte 0 of data.pkl")]
+    [InlineData("X\u00ff\u00ff\u00ff\u007f.", "its data.pkl is no whole pickle")]
+    [InlineData("X\u00ff\u00ff\u00ff\u00ff.", "its data.pkl is no whole pickle")]
+    [InlineData("}(K\u0001u.", "a key has no value")]
+    [InlineData("K\u0001Q.", "it refers to something that is no storage")]
+    public void A_pickle_that_is_no_state_dict_is_refused_and_nothing_of_it_is_done(string? program, string expected) => Refused(program ?? Pickle(2, 0, 2, 1), expected);
+
+    [Theory]
+    [InlineData(2, 0, 3, 1)]
+    [InlineData(2, 1, 2, 1)]
+    [InlineData(2, 0, 2, 2)]
+    [InlineData(2, -1, 2, 1)]
+    [InlineData(2, 0, 2, -1)]
+    [InlineData(2, 0, -2, 1)]
+    public void A_tensor_that_does_not_lie_in_its_numbers_is_refused(int elements, int offset, int size, int step) =>
+        Refused(Pickle(elements, offset, size, step), $"from {offset} on does not lie in its {elements} numbers");
+
+    [Theory]
+    [InlineData(3, "the numbers of w have 8 bytes in it, not 12")]
+    [InlineData(int.MaxValue, "the numbers of w have 8 bytes in it, not 8589934588")]
+    public void Numbers_that_are_not_there_are_missed_before_memory_is_asked_for(int elements, string expected) => Refused(Pickle(elements, 0, 2, 1), expected);
+
+    [Fact]
+    public void An_archive_of_something_else_is_refused()
     {
         string path = _folder.File("model.pt");
-        File.WriteAllBytes(path, [.. start, 1, 2, 3]);
-        Assert.Contains("s.save_file(torch.load('model.pt', map_location='cpu'), 'model.safetensors')", Assert.Throws<UserError>(() => PyTorchWeights.Open(path, Identity)).Message, StringComparison.Ordinal);
+        File.WriteAllBytes(path, [(byte)'P', (byte)'K', 3, 4, 0, 0]);
+        Assert.Contains("not a plain state_dict", Assert.Throws<UserError>(() => PyTorchWeights.Open(path, Identity)).Message, StringComparison.Ordinal);
+        File.WriteAllBytes(path, [0x80, 2, 0x8a, 10]);
+        Assert.Contains("before PyTorch 1.6", Assert.Throws<UserError>(() => PyTorchWeights.Open(path, Identity)).Message, StringComparison.Ordinal);
+    }
+
+    private void Refused(string program, string expected)
+    {
+        string path = _folder.File("model.pt");
+        using (ZipArchive archive = new(File.Create(path), ZipArchiveMode.Create))
+        {
+            Put("model/data.pkl", Encoding.Latin1.GetBytes(program));
+            Put("model/data/0", new byte[8]);
+
+            void Put(string name, byte[] bytes)
+            {
+                using Stream stream = archive.CreateEntry(name, CompressionLevel.NoCompression).Open();
+                stream.Write(bytes);
+            }
+        }
+        string message = Assert.Throws<UserError>(() => PyTorchWeights.Open(path, Identity)).Message;
+        Assert.StartsWith($"{path}: ", message, StringComparison.Ordinal);
+        Assert.Contains(expected, message, StringComparison.Ordinal);
+    }
+
+    /// <summary>{'w': a tensor of one dimension in a storage of floats}, in the instructions of protocol 2.</summary>
+    private static string Pickle(int elements, int offset, int size, int step)
+    {
+        static string Number(int value) => "J" + Encoding.Latin1.GetString(BitConverter.GetBytes(value));
+        static string Words(string value) => "X" + Encoding.Latin1.GetString(BitConverter.GetBytes(value.Length)) + value;
+        string storage = $"({Words("storage")}ctorch\nFloatStorage\n{Words("0")}{Words("cpu")}{Number(elements)}tQ";
+        return $"\u0080\u0002}}{Words("w")}ctorch._utils\n_rebuild_tensor_v2\n({storage}{Number(offset)}{Number(size)}\u0085{Number(step)}\u0085\u0089ccollections\nOrderedDict\n)RtRs.";
     }
 
     /// <summary>The network's tensors, each with numbers of its own.</summary>

@@ -12,10 +12,18 @@ import sys
 
 import torch
 
+
+class Program:
+    def __reduce__(self):
+        return os.mkdir, (os.path.join(folders[0], "executed"),)
+
+
+folders = sys.argv[1:]
 torch.set_num_threads(1)
-for number, folder in enumerate(sys.argv[1:]):
+for number, folder in enumerate(folders):
     spec = importlib.util.spec_from_file_location("model%d" % number, os.path.join(folder, "model.py"))
     model = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = model
     spec.loader.exec_module(model)
     files = [os.path.join(folder, name) for name in ("test-images-idx4-ubyte", "test-labels-idx1-ubyte")]
     images, labels = model.read_images(files)
@@ -29,6 +37,15 @@ for number, folder in enumerate(sys.argv[1:]):
     parallel = torch.nn.DataParallel(network).state_dict()
     assert all(name.startswith("module.") for name in parallel)
     model.write_safetensors(parallel, os.path.join(folder, "parallel.safetensors"))
+
+    # And by torch.save, with weights in another order in memory.
+    torch.save(network.to(memory_format=torch.channels_last).state_dict(), os.path.join(folder, "saved.pt"))
+    if number == 0:
+        torch.save(network, os.path.join(folder, "model.pt"))
+        torch.save({"state_dict": network.state_dict(), "epoch": 3}, os.path.join(folder, "checkpoint.pt"))
+        torch.save({"conv1.weight": Program()}, os.path.join(folder, "program.pt"))
+        torch.save(network.state_dict(), os.path.join(folder, "old.pt"), _use_new_zipfile_serialization=False)
+        torch.save(network.half().state_dict(), os.path.join(folder, "half.pt"))
 
     # The same images in other files.
     for others in (["batch.bin"], ["images.gz", "labels.gz"]):
