@@ -93,7 +93,10 @@ public static class PyTorchExport
     {
         Dictionary<string, string> files = new()
         {
-            ["ticket"] = folder.TicketWeights, ["pruned"] = folder.PrunedWeights, ["dense"] = folder.DenseWeights, ["initial"] = folder.InitialWeights,
+            ["ticket"] = folder.TicketWeights,
+            ["pruned"] = folder.PrunedWeights,
+            ["dense"] = folder.DenseWeights,
+            ["initial"] = folder.InitialWeights,
         };
         foreach (int epoch in folder.Snapshots()) files[Path.GetFileNameWithoutExtension(folder.SnapshotWeights(epoch))] = folder.SnapshotWeights(epoch);
         if (files.TryGetValue(weights, out string? path) && File.Exists(path)) return path;

@@ -19,7 +19,9 @@ internal sealed class StateDictPickle
 
     private static readonly Dictionary<string, torch.ScalarType> Storages = new()
     {
-        ["torch.FloatStorage"] = torch.ScalarType.Float32, ["torch.DoubleStorage"] = torch.ScalarType.Float64, ["torch.LongStorage"] = torch.ScalarType.Int64,
+        ["torch.FloatStorage"] = torch.ScalarType.Float32,
+        ["torch.DoubleStorage"] = torch.ScalarType.Float64,
+        ["torch.LongStorage"] = torch.ScalarType.Int64,
     };
 
     private readonly byte[] _program;
@@ -64,6 +66,8 @@ internal sealed class StateDictPickle
             {
                 using DisposeScope scope = torch.NewDisposeScope();
                 ZipArchiveEntry data = archive.GetEntry($"{root}data/{view.Storage.Key}") ?? throw new InvalidDataException($"the numbers of {name} are not in it");
+                // The archive's list may name any size.
+                if (data.Length > file.Length) throw new InvalidDataException($"the numbers of {name} are cut");
                 writer.Write(name, Read(data, view, name));
             }
             writer.Complete();
@@ -86,8 +90,7 @@ internal sealed class StateDictPickle
     private static torch.Tensor Read(ZipArchiveEntry entry, View view, string name)
     {
         long bytes = checked(view.Storage.Elements * Safetensors.ElementBytes(view.Storage.Type));
-        // The size in the archive's list is what the file has room for, so that no size is believed that is not there.
-        if (entry.Length != bytes || (entry.CompressedLength != bytes)) throw new InvalidDataException($"the numbers of {name} have {entry.Length} bytes in it, not {bytes}");
+        if (entry.Length != bytes || entry.CompressedLength != bytes) throw new InvalidDataException($"the numbers of {name} have {entry.Length} bytes in it, not {bytes}");
         torch.Tensor storage = torch.empty([view.Storage.Elements], view.Storage.Type);
         using (Stream stream = entry.Open()) Safetensors.ForEachPiece(storage, stream.ReadExactly);
         return storage.as_strided(view.Shape, view.Strides, view.Offset).contiguous();

@@ -128,7 +128,9 @@ public sealed class PyTorchExportTests : IDisposable
             Network = new NetworkSection { Family = family, Form = form, Depth = wide ? 10 : 18, Width = 4, WidenFactor = wide ? 2 : 1 },
             Data = new DataSection
             {
-                Set = DataSetName.Synthetic, TrainImages = 1, TestImages = 40,
+                Set = DataSetName.Synthetic,
+                TrainImages = 1,
+                TestImages = 40,
                 Synthetic = new SyntheticSection { Channels = form is NetworkForm.Cifar ? 1 : 3, Size = form is NetworkForm.Cifar ? 28 : 37, Classes = 4 },
             },
         };

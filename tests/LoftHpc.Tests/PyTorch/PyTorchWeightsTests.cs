@@ -1,6 +1,6 @@
-using System.IO.Compression;
 using System.Text;
 using LoftHpc.Configuration;
+using LoftHpc.Fuzz;
 using LoftHpc.Networks;
 using LoftHpc.PyTorch;
 using LoftHpc.Results;
@@ -117,7 +117,7 @@ public sealed class PyTorchWeightsTests : IDisposable
     [InlineData("X\u00ff\u00ff\u00ff\u00ff.", "its data.pkl is no whole pickle")]
     [InlineData("}(K\u0001u.", "a key has no value")]
     [InlineData("K\u0001Q.", "it refers to something that is no storage")]
-    public void A_pickle_that_is_no_state_dict_is_refused_and_nothing_of_it_is_done(string? program, string expected) => Refused(program ?? Pickle(2, 0, 2, 1), expected);
+    public void A_pickle_that_is_no_state_dict_is_refused_and_nothing_of_it_is_done(string? program, string expected) => Refused(program ?? StateDictFormat.Pickle(2, 0, 2, 1), expected);
 
     [Theory]
     [InlineData(2, 0, 3, 1)]
@@ -127,12 +127,12 @@ public sealed class PyTorchWeightsTests : IDisposable
     [InlineData(2, 0, 2, -1)]
     [InlineData(2, 0, -2, 1)]
     public void A_tensor_that_does_not_lie_in_its_numbers_is_refused(int elements, int offset, int size, int step) =>
-        Refused(Pickle(elements, offset, size, step), $"from {offset} on does not lie in its {elements} numbers");
+        Refused(StateDictFormat.Pickle(elements, offset, size, step), $"from {offset} on does not lie in its {elements} numbers");
 
     [Theory]
     [InlineData(3, "the numbers of w have 8 bytes in it, not 12")]
     [InlineData(int.MaxValue, "the numbers of w have 8 bytes in it, not 8589934588")]
-    public void Numbers_that_are_not_there_are_missed_before_memory_is_asked_for(int elements, string expected) => Refused(Pickle(elements, 0, 2, 1), expected);
+    public void Numbers_that_are_not_there_are_missed_before_memory_is_asked_for(int elements, string expected) => Refused(StateDictFormat.Pickle(elements, 0, 2, 1), expected);
 
     [Fact]
     public void An_archive_of_something_else_is_refused()
@@ -147,29 +147,10 @@ public sealed class PyTorchWeightsTests : IDisposable
     private void Refused(string program, string expected)
     {
         string path = _folder.File("model.pt");
-        using (ZipArchive archive = new(File.Create(path), ZipArchiveMode.Create))
-        {
-            Put("model/data.pkl", Encoding.Latin1.GetBytes(program));
-            Put("model/data/0", new byte[8]);
-
-            void Put(string name, byte[] bytes)
-            {
-                using Stream stream = archive.CreateEntry(name, CompressionLevel.NoCompression).Open();
-                stream.Write(bytes);
-            }
-        }
+        File.WriteAllBytes(path, StateDictFormat.Archive(Encoding.Latin1.GetBytes(program), 8));
         string message = Assert.Throws<UserError>(() => PyTorchWeights.Open(path, Identity)).Message;
         Assert.StartsWith($"{path}: ", message, StringComparison.Ordinal);
         Assert.Contains(expected, message, StringComparison.Ordinal);
-    }
-
-    /// <summary>{'w': a tensor of one dimension in a storage of floats}, in the instructions of protocol 2.</summary>
-    private static string Pickle(int elements, int offset, int size, int step)
-    {
-        static string Number(int value) => "J" + Encoding.Latin1.GetString(BitConverter.GetBytes(value));
-        static string Words(string value) => "X" + Encoding.Latin1.GetString(BitConverter.GetBytes(value.Length)) + value;
-        string storage = $"({Words("storage")}ctorch\nFloatStorage\n{Words("0")}{Words("cpu")}{Number(elements)}tQ";
-        return $"\u0080\u0002}}{Words("w")}ctorch._utils\n_rebuild_tensor_v2\n({storage}{Number(offset)}{Number(size)}\u0085{Number(step)}\u0085\u0089ccollections\nOrderedDict\n)RtRs.";
     }
 
     /// <summary>The network's tensors, each with numbers of its own.</summary>
