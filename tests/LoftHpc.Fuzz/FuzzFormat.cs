@@ -15,7 +15,7 @@ public abstract class FuzzFormat
     public static IReadOnlyList<FuzzFormat> All { get; } =
     [
         new YamlFormat(), new OverrideFormat(), new ArgumentsFormat(), new IdxFormat(), new CifarFormat(),
-        new SafetensorsFormat(), new CsvFormat(), new JsonFormat(), new CheckpointFormat(), new RunFolderFormat(),
+        new SafetensorsFormat(), new StateDictFormat(), new CsvFormat(), new JsonFormat(), new CheckpointFormat(), new RunFolderFormat(),
     ];
 
     public abstract string Name { get; }

@@ -4,6 +4,7 @@ using LoftHpc.Comparing;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
+using LoftHpc.PyTorch;
 using LoftHpc.Results;
 using LoftHpc.SelfTest;
 using LoftHpc.Stages;
@@ -63,6 +64,8 @@ public sealed class CommandLine
         Stage("retrain", "Train a run's ticket.", RunCommands.Retrain),
         Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", RunCommands.Run),
         Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", RunCommands.Evaluate),
+        Import(),
+        Export(),
         Compare(),
         ConfigText(),
         Plan(),
@@ -95,6 +98,43 @@ public sealed class CommandLine
         run(session);
         return ExitCodes.Done;
     });
+
+    private Command Import()
+    {
+        Argument<string> weights = new("FILE") { Description = "A state_dict of the config's dense network: .safetensors, or .pt, of which nothing is executed." };
+        Option<string?> initial = new("--initial") { Description = "The same network's state_dict of before its training, for retrain.start=initial.", HelpName = "FILE" };
+        Command command = OnRanks(
+            "import", "Make a run folder of a network that was pre-trained in PyTorch, for extract, retrain and compare.", configRequired: true,
+            (options, parsed) =>
+            {
+                // Nothing of it was trained here.
+                using Session session = new(Mpi, options with { Overrides = [.. options.Overrides, "pretrain.epochs=0", "pretrain.snapshots=[]"] });
+                RunCommands.Import(session, parsed.GetRequiredValue(weights), parsed.GetValue(initial));
+                return ExitCodes.Done;
+            });
+        // Before the settings, which take all arguments that are left.
+        command.Arguments.Insert(0, weights);
+        command.Add(initial);
+        return command;
+    }
+
+    private Command Export()
+    {
+        Argument<string> folder = new("FOLDER") { Description = "A run folder." };
+        Argument<string[]> overrides = new("data.key=value") { Description = "For --images: where the data lie by now, or how many.", Arity = ArgumentArity.ZeroOrMore };
+        Option<string> to = new("--to") { Description = "For what.", Required = true, HelpName = "pytorch" };
+        Option<string> weights = new("--weights") { Description = "Which weights of the run: ticket, pruned, dense, initial or epoch-N.", HelpName = "NAME", DefaultValueFactory = _ => PyTorchExport.DefaultWeights };
+        Option<string?> output = new("--output") { Description = "A new folder; default: pytorch-NAME in the run folder.", HelpName = "DIR" };
+        Option<string?> images = new("--images") { Description = "Write the images and labels of this split too.", HelpName = "train|test" };
+        Command command = new("export", "Write a network of a run for PyTorch: model.safetensors, architecture.json and a model.py that needs PyTorch alone.")
+        {
+            folder, to, weights, output, images, overrides,
+        };
+        command.SetAction(parsed => OnFirstRank(reporter => ExportCommand.Export(
+            parsed.GetRequiredValue(folder), parsed.GetRequiredValue(to), parsed.GetRequiredValue(weights), parsed.GetValue(output), parsed.GetValue(images),
+            parsed.GetValue(overrides) ?? [], reporter)));
+        return command;
+    }
 
     private Command SelfTest()
     {

@@ -3,6 +3,7 @@ using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
+using LoftHpc.PyTorch;
 using LoftHpc.Results;
 using LoftHpc.Stages;
 using LoftHpc.Tickets;
@@ -22,6 +23,22 @@ public static class RunCommands
         session.CheckArithmetic(pretraining: true);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () => Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder)));
+        ShowSummary(session, folder);
+    }
+
+    /// <summary>Makes a run folder of weights from PyTorch, as a pre-training of no epochs would.</summary>
+    /// <param name="weights">A state_dict of the dense network.</param>
+    /// <param name="initial">One of before its training; null: there is none.</param>
+    public static void Import(Session session, string weights, string? initial)
+    {
+        if (session.Resumes) throw new UserError("import: it is done at once, and goes on with nothing; allowed: run.resume=never (--resume never)");
+        session.OnRoot(() =>
+        {
+            foreach (string file in new[] { weights, initial }.OfType<string>()) PyTorchWeights.Open(file, session.Dense).Dispose();
+        });
+        session.CheckArithmetic(pretraining: false, session.Dense);
+        RunFolder folder = CreateOrGoOn(session);
+        Record(session, folder, () => ImportStage.Run(session, folder, weights, initial));
         ShowSummary(session, folder);
     }
 

@@ -63,6 +63,14 @@ public static class ImageDataLoader
         }
     }
 
+    /// <summary>What normalises the images of a data set, for each channel; no file is looked at.</summary>
+    public static (IReadOnlyList<float> Mean, IReadOnlyList<float> StandardDeviation) Normalisation(DataSection section)
+    {
+        if (section.Set == DataSetName.Synthetic) return SyntheticImages.Normalisation(section.Synthetic);
+        ImageDataSet set = ImageDataSet.Of(section.Set);
+        return (set.Mean, set.StandardDeviation);
+    }
+
     private static string FindFolder(DataSection section, ImageDataSet set)
     {
         List<string> folders = section.Folder is { } given ? [given] : [Path.Combine(".data", set.DefaultFolder)];

@@ -30,10 +30,14 @@ internal static class SyntheticImages
                 labels[i] = (byte)(i % shape.Classes);
                 Draw(pixels.AsSpan(i * imageBytes, imageBytes), patterns[labels[i]], RandomStream.For(seed, "synthetic-" + split, i));
             }
-            float[] mean = [.. Enumerable.Repeat(0.5f, shape.Channels)], deviation = [.. Enumerable.Repeat(0.25f, shape.Channels)];
+            (float[] mean, float[] deviation) = Normalisation(shape);
             return new ImageSet($"synthetic {split}", shape.Channels, shape.Size, shape.Size, shape.Classes, pixels, labels, mean, deviation);
         }
     }
+
+    /// <summary>Mean and standard deviation of each channel that normalise such images.</summary>
+    public static (float[] Mean, float[] StandardDeviation) Normalisation(SyntheticSection shape) =>
+        ([.. Enumerable.Repeat(0.5f, shape.Channels)], [.. Enumerable.Repeat(0.25f, shape.Channels)]);
 
     /// <summary>Values in -1..1, [Channels, Size, Size].</summary>
     private static float[] Pattern(SyntheticSection shape, RandomStream random)

@@ -44,6 +44,10 @@ public sealed class RunFolder
         .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)["epoch-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int epoch) ? epoch : -1)
         .Where(epoch => epoch > 0 && File.Exists(SnapshotWeights(epoch))).Order();
 
+    /// <summary>Folder in which export puts a network for PyTorch, where it is not told another.</summary>
+    /// <param name="weights">Which of the run.</param>
+    public string PyTorch(string weights) => In(Path, $"pytorch-{weights}");
+
     /// <summary>What a rank has to say that gets no further; there for some seconds, before the job is ended.</summary>
     public string StallOf(int rank) => DurableFile.Aside(In(Path, $"stall-{rank}.json"));
 

@@ -100,13 +100,16 @@ public sealed class Session : Launch
     }
 
     /// <summary>Adds what a training has cost each rank to the folder's table. Collective.</summary>
-    public void SaveResources(RunFolder folder, TrainingPhase phase, ITrainingMethod method, double seconds)
+    public void SaveResources(RunFolder folder, TrainingPhase phase, ITrainingMethod method, double seconds) =>
+        SaveResources(folder, phase, method.Work, method.Memory, seconds, method.DataSeconds);
+
+    /// <inheritdoc cref="SaveResources(RunFolder, TrainingPhase, ITrainingMethod, double)"/>
+    public void SaveResources(RunFolder folder, TrainingPhase phase, TrainingWork work, TrainingMemory memory, double seconds, double dataSeconds)
     {
-        (TrainingWork work, TrainingMemory memory) = (method.Work, method.Memory);
         var own = new ResourcesRow(
             World.Rank, phase, work.Images, work.Flops, seconds,
             memory.Weights, memory.Gradients, memory.Optimizer, memory.ExchangeBuffers, ProcessMemory.PeakBytes,
-            Convolution.Repairs.Repair, Convolution.Repairs.Convolutions, method.DataSeconds);
+            Convolution.Repairs.Repair, Convolution.Repairs.Convolutions, dataSeconds);
         string[] all = World.Allgather(JsonSerializer.Serialize(own));
         OnRoot(() => folder.Resources.Append(all.Select(row => JsonSerializer.Deserialize<ResourcesRow>(row)!)));
     }

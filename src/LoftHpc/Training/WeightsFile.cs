@@ -21,7 +21,7 @@ public sealed record WeightsIdentity(
     private const string Key = "lofthpc.network", StepKey = "lofthpc.step";
 
     /// <summary>More than any training takes, and sums of a few such numbers are whole numbers still.</summary>
-    private const long MostSteps = 1_000_000_000_000_000;
+    internal const long MostSteps = 1_000_000_000_000_000;
 
     private static readonly JsonSerializerOptions Json = new()
     {

@@ -195,7 +195,7 @@ public sealed class RunComparisonTests : IDisposable
             ["metrics.csv: phase pretrain has 2 rows of epoch 1, split test"] = run => run.Metrics.Append(run.Metrics.Read().Where(row => row is { Phase: TrainingPhase.Pretrain, Epoch: 1, Split: DataSplit.Test })),
             ["metrics.csv: phase pretrain has a row of epoch 4; by config.yaml it had 3 epochs"] = run => run.Metrics.Append(run.Metrics.Read()[0] with { Epoch = 4 }),
             ["metrics.csv: phase retrain has 0 rows of epoch 1, split train"] = run => run.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain),
-            ["manifest.json: there is no launch of pretrain or run in it"] = run => File.WriteAllText(run.Manifest, """{"launches": []}"""),
+            ["manifest.json: there is no launch of pretrain, import or run in it"] = run => File.WriteAllText(run.Manifest, """{"launches": []}"""),
             ["summary.csv: there is no row of network dense"] = run => run.Summary.Remove(row => row.Network == NetworkState.Dense),
         };
         PretrainSection loft = new() { Method = PretrainMethod.Loft, Epochs = 3 };

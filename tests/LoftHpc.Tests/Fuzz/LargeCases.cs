@@ -1,3 +1,4 @@
+using System.Text;
 using LoftHpc.Fuzz;
 using LoftHpc.Results;
 
@@ -12,6 +13,9 @@ internal static class LargeCases
         ["cifar/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "data_batch_1.bin")),
         ["safetensors/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "weights.safetensors")),
         ["safetensors/tensor-of-a-terabyte"] = TensorOfATerabyte,
+        ["state-dict/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "model.pt")),
+        ["state-dict/endless"] = folder => File.CreateSymbolicLink(Path.Combine(folder, "model.pt"), "/dev/zero"),
+        ["state-dict/tensor-of-gigabytes"] = folder => File.WriteAllBytes(Path.Combine(folder, "model.pt"), StateDictFormat.Archive(Encoding.Latin1.GetBytes(StateDictFormat.Pickle(int.MaxValue, 0, int.MaxValue, 1)), 8)),
         ["csv/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "metrics.csv")),
         ["csv/circle-of-links"] = folder => Circle(Path.Combine(folder, "metrics.csv")),
         ["csv/long-cell"] = folder => File.WriteAllText(Path.Combine(folder, "summary.csv"), $"network,test_accuracy,test_loss,parameters,flops\ndense,0.5,{new string('3', 100_000)}x,1,1\n"),
