@@ -45,7 +45,8 @@ public static class TicketsCommand
             session.OnRoot(Finish);
             foreach ((int number, GridTicket ticket) in rest.Index())
             {
-                session.StopIfAsked();
+                // Not before the first one: each launch is to get further.
+                if (number > 0) session.StopIfAsked();
                 session.Reporter.Info($"ticket {number + 1} of {rest.Length}: {ticket.Name}");
                 Make(session, folder, ticket, whole);
                 session.OnRoot(Finish);

@@ -13,7 +13,7 @@ internal static class RunTables
     {
         string name = ConfigName.Of(phase);
         // A training that was gone on with may have changed its ranks: its rows are those of one of the launches.
-        int[] allowed = [.. manifest.Launches.Where(launch => launch.Command == name || launch.Command == "run").Select(launch => launch.Ranks.Count).Distinct()];
+        int[] allowed = [.. manifest.Launches.Where(launch => launch.Command == name || launch.Command is "run" || (phase is TrainingPhase.Retrain && launch.Command is "tickets")).Select(launch => launch.Ranks.Count).Distinct()];
         if (allowed.Length == 0) throw new UserError($"{folder.Manifest}: there is no launch of {name} or run in it");
 
         int[] ranks = [.. folder.Resources.Read().Where(row => row.Phase == phase).Select(row => row.Rank).Order()];
