@@ -62,6 +62,7 @@ public sealed class CommandLine
         Stage("pretrain", "Pre-train the dense network and follow the rankings of its filters.", RunCommands.Pretrain),
         Stage("extract", "Draw a ticket from a run's dense weights.", RunCommands.Extract),
         Stage("retrain", "Train a run's ticket.", RunCommands.Retrain),
+        Stage("tickets", "Draw and retrain a grid of tickets, with their controls, from a run's dense weights (config section tickets).", TicketsCommand.Run),
         Stage("run", "pretrain, extract and retrain in one launch, and draw the plots.", RunCommands.Run),
         Stage("evaluate", "Measure weights or a ticket on a data set (evaluate.weights=FILE).", RunCommands.Evaluate),
         Import(),

@@ -51,11 +51,7 @@ public static class RunCommands
         WeightsIdentity? dense = null;
         session.OnRoot(() =>
         {
-            RunFolder.Open(source.Path).RequireExisting("pretrain", source.DenseWeights);
-            source.MustHold(NetworkState.Dense, "pretrain");
-            dense = MustFit(session, source, source.DenseWeights);
-            if (dense.InnerCounts is not null)
-                throw new UserError($"{source.DenseWeights}: weights of a pruned network, where the dense ones of pretrain are expected");
+            dense = MustBePretrained(session, source);
             if (from is null && !session.Resumes && own.Holds(NetworkState.Pruned)) own.RefuseExisting("extract", own.Ticket.Path, own.PrunedWeights);
             if (from is null)
             {
@@ -72,6 +68,18 @@ public static class RunCommands
         RunFolder target = from is null ? own : CreateOrGoOn(session);
         Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, source, target, shape)));
         ShowSummary(session, target);
+    }
+
+    /// <summary>On rank 0: refuses a folder whose pre-training is not finished, or is of another network or of other data.</summary>
+    /// <returns>The dense network.</returns>
+    /// <exception cref="UserError">It is.</exception>
+    internal static WeightsIdentity MustBePretrained(Session session, RunFolder source)
+    {
+        RunFolder.Open(source.Path).RequireExisting("pretrain", source.DenseWeights);
+        source.MustHold(NetworkState.Dense, "pretrain");
+        WeightsIdentity dense = MustFit(session, source, source.DenseWeights);
+        return dense.InnerCounts is null ? dense
+            : throw new UserError($"{source.DenseWeights}: weights of a pruned network, where the dense ones of pretrain are expected");
     }
 
     public static void Retrain(Session session)
@@ -120,7 +128,7 @@ public static class RunCommands
 
     /// <summary>Does a stage, unless the launch goes on with a run in which it is finished. Collective.</summary>
     /// <returns>Whether it was done.</returns>
-    private static bool Unless(Session session, RunFolder folder, NetworkState made, string stage, Action run)
+    internal static bool Unless(Session session, RunFolder folder, NetworkState made, string stage, Action run)
     {
         int finished = 0;
         session.OnRoot(() => finished = session.Resumes && folder.Holds(made) ? 1 : 0);
@@ -155,11 +163,11 @@ public static class RunCommands
     private static void CheckMethod(Session session) => TrainingMethods.Check(
         session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
 
-    private static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
+    internal static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 
     /// <summary>Makes the run folder of the config; where the launch resumes and there is one, it is gone on with.</summary>
     /// <exception cref="UserError">There is one and the launch does not resume, or it is of another run; on all ranks.</exception>
-    private static RunFolder CreateOrGoOn(Session session)
+    internal static RunFolder CreateOrGoOn(Session session)
     {
         RunSection run = session.Config.Run;
         RunFolder folder = Own(session);
@@ -182,9 +190,10 @@ public static class RunCommands
     /// another command, of that stage where it is finished. On rank 0.
     /// </summary>
     /// <exception cref="UserError">It is not.</exception>
-    private static void MustBeOfThisRun(Session session, RunFolder folder)
+    internal static void MustBeOfThisRun(Session session, RunFolder folder)
     {
-        if (!session.Resumes || !folder.IsBegun) return;
+        // What grids add to a run's folder is held against the folders of their tickets.
+        if (!session.Resumes || !folder.IsBegun || (session.Options.Command is "tickets" && !IsOfGrid(session))) return;
         (RunConfig begun, RunConfig now, string command) = (RunConfigLoader.Load(folder.Config), session.Config, session.Options.Command);
         (bool extracted, bool retrained) = (folder.Holds(NetworkState.Pruned), folder.Holds(NetworkState.Ticket));
         string FileOf(string stage) => File.Exists(folder.ConfigOf(stage)) ? folder.ConfigOf(stage) : folder.Config;
@@ -209,6 +218,9 @@ public static class RunCommands
         }
     }
 
+    /// <summary>Whether the session is that of one ticket of a grid.</summary>
+    private static bool IsOfGrid(Session session) => session.Options.Command is "tickets" && session.Config.Extract.From is not null;
+
     /// <exception cref="UserError">There are to be other epochs of a stage that is finished.</exception>
     private static void MustNotBeFinished(RunFolder folder, NetworkState made, string stage, int epochs, int now)
     {
@@ -219,7 +231,7 @@ public static class RunCommands
     /// The ticket that the config's extraction draws from a network, but for its filters; null where its widths depend on the weights.
     /// Collective.
     /// </summary>
-    private static WeightsIdentity? TicketOf(Session session, RunFolder target, WeightsIdentity dense)
+    internal static WeightsIdentity? TicketOf(Session session, RunFolder target, WeightsIdentity dense)
     {
         ExtractSection config = session.Config.Extract;
         if (config.Like is null && TicketWidths.Of(dense.Describe(), dense.ImageSide, config) is { } widths) return dense with { InnerCounts = widths };
@@ -242,11 +254,11 @@ public static class RunCommands
     }
 
     /// <summary>The dense network, where extraction computes it on every rank; else null.</summary>
-    private static WeightsIdentity? ForScores(Session session, WeightsIdentity dense) =>
+    internal static WeightsIdentity? ForScores(Session session, WeightsIdentity dense) =>
         session.Config.Extract.Criterion is FilterCriterion.Taylor ? dense : null;
 
     /// <summary>What rank 0 has read, on every rank. Collective.</summary>
-    private static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
+    internal static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
         WeightsIdentity.Parse(session.World.Broadcast(read?.ToJson() ?? "", 0));
 
     /// <summary>Refuses to go on with weights of another network, or with other data, than the folder's run had.</summary>
@@ -270,7 +282,7 @@ public static class RunCommands
     }
 
     /// <summary>Does work on a run folder that then holds its config and a record of this launch, however it ends.</summary>
-    private static void Record(Session session, RunFolder folder, Action work)
+    internal static void Record(Session session, RunFolder folder, Action work)
     {
         FolderLaunch? launch = null;
         session.OnRoot(() =>
@@ -280,7 +292,7 @@ public static class RunCommands
             launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info,
                 // Again: another launch may have begun the run since.
                 () => MustBeOfThisRun(session, folder));
-            if (session.Options.Command is not ("run" or "pretrain")) return;
+            if (session.Options.Command is not ("run" or "pretrain") && !IsOfGrid(session)) return;
             RunConfig made = RunConfigLoader.Load(folder.Config);
             // The run is now one of more epochs.
             if (made.Pretrain.Epochs != config.Pretrain.Epochs || made.Retrain.Epochs != config.Retrain.Epochs) DurableFile.WriteText(folder.Config, RunConfigLoader.ToYaml(config));
@@ -291,9 +303,10 @@ public static class RunCommands
             launch?.EndAnyhow((error as UserError)?.ExitCode ?? ExitCodes.Failure);
             return false;
         }
-        using StallWatch watch = new(session, folder, message =>
+        // Where a ticket's work is part of a launch's, that watches.
+        using StallWatch? watch = IsOfGrid(session) ? null : new(session, folder, message =>
         {
-            launch?.EndAnyhow(ExitCodes.Environment);
+            FolderLaunch.EndAllAnyhow(ExitCodes.Environment);
             session.EndJob(message, ExitCodes.Environment);
         });
         try

@@ -109,6 +109,13 @@ public sealed class CommunicationLedger
         }
     }
 
+    /// <summary>Forgets all totals: what follows is of another folder.</summary>
+    public void Clear()
+    {
+        _entries.Clear();
+        _current.Clear();
+    }
+
     /// <summary>Sets the purpose until the result is disposed, which brings the purpose before back.</summary>
     public PurposeScope For(CommunicationPurpose purpose)
     {

@@ -26,7 +26,7 @@ public sealed record ComparedRun(
 
     /// <summary>Sections, and keys, that say where things lie, what is kept or drawn and when a launch ends, and not what is computed.</summary>
     private static readonly string[] Besides =
-        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "data.folder", "extract.from", "evaluate.", "checkpoint.", "limits.", "plot.", "plan."];
+        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "data.folder", "extract.from", "evaluate.", "checkpoint.", "limits.", "plot.", "plan.", "tickets."];
 
     /// <summary>Reads a finished run, and holds its tables against its config and its manifest.</summary>
     /// <exception cref="UserError">A file is missing, wrong, or a part of what it was.</exception>

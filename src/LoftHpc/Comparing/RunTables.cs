@@ -13,8 +13,9 @@ internal static class RunTables
     {
         string name = ConfigName.Of(phase);
         // A training that was gone on with may have changed its ranks: its rows are those of one of the launches.
-        int[] allowed = [.. manifest.Launches.Where(launch => launch.Command == name || launch.Command == "run" || (launch.Command == "import" && phase == TrainingPhase.Pretrain)).Select(launch => launch.Ranks.Count).Distinct()];
-        if (allowed.Length == 0) throw new UserError($"{folder.Manifest}: there is no launch of {name}{(phase == TrainingPhase.Pretrain ? ", import" : "")} or run in it");
+        string other = phase is TrainingPhase.Pretrain ? "import" : "tickets";
+        int[] allowed = [.. manifest.Launches.Where(launch => launch.Command == name || launch.Command == other || launch.Command is "run").Select(launch => launch.Ranks.Count).Distinct()];
+        if (allowed.Length == 0) throw new UserError($"{folder.Manifest}: there is no launch of {name}, {other} or run in it");
 
         int[] ranks = [.. folder.Resources.Read().Where(row => row.Phase == phase).Select(row => row.Rank).Order()];
         if (!allowed.Any(count => ranks.SequenceEqual(Enumerable.Range(0, count))))

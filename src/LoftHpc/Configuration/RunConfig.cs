@@ -17,6 +17,7 @@ public sealed record RunConfig
     public DistanceSection Distance { get; init; } = new();
     public ExtractSection Extract { get; init; } = new();
     public RetrainSection Retrain { get; init; } = new();
+    public TicketsSection Tickets { get; init; } = new();
     public EvaluateSection Evaluate { get; init; } = new();
     public CheckpointSection Checkpoint { get; init; } = new();
     public LimitsSection Limits { get; init; } = new();
@@ -386,6 +387,43 @@ public enum RetrainStart
 
     /// <summary>The pre-trained weights, permuted within each layer.</summary>
     Shuffled,
+}
+
+/// <summary>Which tickets command tickets makes. An empty list stands for the one value that extract, retrain and run have.</summary>
+public sealed record TicketsSection
+{
+    [Description("Of command tickets: in place of extract.ratio. Of these lists every combination is a ticket; an empty one stands for the one value that the other key has (tickets.md).")]
+    [Range(0.0, 1.0, MaximumIsExclusive = true)]
+    public IReadOnlyList<double> Ratios { get; init; } = [];
+    [Description("Of command tickets: in place of extract.criterion.")]
+    public IReadOnlyList<FilterCriterion> Criteria { get; init; } = [];
+    [Description("Of command tickets: in place of retrain.start.")]
+    public IReadOnlyList<RetrainStart> Starts { get; init; } = [];
+    [Description("Of command tickets: in place of run.seed, for all that is drawn after pre-training.")]
+    public IReadOnlyList<long> Seeds { get; init; } = [];
+    [Description("Of command tickets: what is made beside each ticket, to be compared with it.")]
+    public IReadOnlyList<TicketControl> Controls { get; init; } = [];
+    [Description("Of command tickets. false: the weights of finished tickets are removed.")]
+    public bool KeepWeights { get; init; } = true;
+}
+
+/// <summary>What a ticket is compared with; all else is as in the ticket.</summary>
+public enum TicketControl
+{
+    /// <summary>The ticket's widths, with filters at random.</summary>
+    Random,
+
+    /// <summary>The ticket's widths, with the filters of the smallest norm.</summary>
+    Inverted,
+
+    /// <summary>The ticket, trained from new weights.</summary>
+    Reinitialised,
+
+    /// <summary>The ticket, trained from its weights permuted within each layer.</summary>
+    Shuffled,
+
+    /// <summary>The dense network, retrained as the ticket is.</summary>
+    Unpruned,
 }
 
 public enum DataSplit { Train, Test }

@@ -18,6 +18,9 @@ public static class RunConfigRules
     /// <summary>Distances of pairs of measurements over all layers, which rank 0 holds at once.</summary>
     private const long MostDistances = 100_000_000;
 
+    /// <summary>Tickets of a grid, each of which is a folder.</summary>
+    private const long MostTickets = 10_000;
+
     /// <summary>The first thing that is wrong with a network's description, which need not come from a config file; null: nothing.</summary>
     public static string? ProblemOf(NetworkSection network) =>
         ConfigKey.Of(typeof(NetworkSection)).Select(key => key.ProblemWith(key.Get(network)) is string problem ? $"network.{key.Name}: {problem}" : null)
@@ -27,7 +30,7 @@ public static class RunConfigRules
     internal static IEnumerable<BrokenRule> Broken(RunConfig config) =>
     [
         .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Data), .. BrokenBy(config.Pretrain), .. BrokenBy(config.Distance, config.Network),
-        .. BrokenBy(config.Extract, config.Network), .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
+        .. BrokenBy(config.Extract, config.Network), .. BrokenBy(config.Tickets, config.Extract), .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
     ];
 
     private static IEnumerable<BrokenRule> BrokenBy(RunSection run)
@@ -138,6 +141,24 @@ public static class RunConfigRules
             yield return new BrokenRule($"the widths of another ticket are not rounded to multiples of {extract.RoundTo} (extract.round_to); allowed: one of the two", "extract.like", "extract.round_to");
     }
 
+    private static IEnumerable<BrokenRule> BrokenBy(TicketsSection tickets, ExtractSection extract)
+    {
+        if (tickets.Ratios.Count > 0 && (extract.Like is not null || extract.Scope is not (ExtractScope.Layer or ExtractScope.Global)))
+        {
+            string widths = extract.Like is null ? $"extract.scope {ConfigName.Of(extract.Scope)}" : "extract.like";
+            yield return new BrokenRule($"with {widths} the widths come by no ratio; allowed: none ([]), or extract.scope layer or global", "tickets.ratios", "extract.scope", "extract.like");
+        }
+        long[] lists = [tickets.Ratios.Count, tickets.Criteria.Count, tickets.Starts.Count, tickets.Seeds.Count];
+        // With 1000 items each they multiply to 10^15 at most.
+        long count = lists.Aggregate(1 + (long)tickets.Controls.Count, (product, items) => product * Math.Max(1, items));
+        if (count > MostTickets)
+        {
+            yield return new BrokenRule(
+                Invariant($"all lists together make {count} tickets with their controls; allowed: {MostTickets} at most"),
+                "tickets.seeds", "tickets.ratios", "tickets.criteria", "tickets.starts", "tickets.controls");
+        }
+    }
+
     private static IEnumerable<BrokenRule> BrokenBy(string section, OptimizerSection optimizer)
     {
         // Milestones after the end of training are allowed: published schedules have some.
@@ -165,7 +186,7 @@ public static class RunConfigRules
     private static readonly HashSet<string> OfLaunches =
     [
         "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi",
-        "pretrain.gpipe.cuts", "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan",
+        "pretrain.gpipe.cuts", "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan", "tickets",
     ];
 
     /// <summary>

@@ -45,6 +45,16 @@ public static class ResultTables
             new HashSet<int> { 1, 2, 3, 4 });
     }
 
+    /// <summary>The finished tickets of a run's grids, one line each.</summary>
+    public static TextTable Tickets(IReadOnlyList<TicketsRow> tickets) => new(
+        "Tickets, on the test set (pruned: before retraining)", ["ticket", "filters", "parameters", "FLOPs an image", "pruned", "retrained", "loss"],
+        [.. tickets.Select(ticket => (IReadOnlyList<string>)
+        [
+            ticket.Ticket, Number(ticket.Filters), Number(ticket.Parameters), Number(ticket.Flops),
+            EpochClock.Percent(ticket.PrunedAccuracy), EpochClock.Percent(ticket.RetrainedAccuracy), EpochClock.Loss(ticket.RetrainedLoss),
+        ])],
+        new HashSet<int> { 1, 2, 3, 4, 5, 6 });
+
     /// <summary>The groups of runs, one line each.</summary>
     public static TextTable Comparison(RunComparison comparison) => new(
         "Test accuracy: mean (smallest to largest); costs of pre-training: mean over seeds, all ranks together, memory of the largest rank",

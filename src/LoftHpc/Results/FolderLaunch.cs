@@ -9,6 +9,9 @@ public sealed class FolderLaunch
     /// <summary>Kept aside, so that the end can be written on a disk that has become full.</summary>
     private const int ReserveBytes = 64 << 10;
 
+    /// <summary>Called to end all that this process has begun.</summary>
+    private static event Action<int>? EndingAll;
+
     private readonly Lock _gate = new();
     private readonly RunFolder _folder;
     private readonly FolderLock _lock;
@@ -40,7 +43,11 @@ public sealed class FolderLaunch
             throw;
         }
         Signals.Ending += EndAnyhow;
+        EndingAll += EndAnyhow;
     }
+
+    /// <summary>The process ends: so does its work in every folder, a ticket's in a run's included.</summary>
+    public static void EndAllAnyhow(int exitCode) => EndingAll?.Invoke(exitCode);
 
     /// <summary>Whether the launch that made the folder was of the same command: then its config stands there already.</summary>
     private bool GoesOn(string command) =>
@@ -71,6 +78,7 @@ public sealed class FolderLaunch
             if (_ended) return;
             _ended = true;
             Signals.Ending -= EndAnyhow;
+            EndingAll -= EndAnyhow;
             // Before the manifest is written: with the lock goes the reserve.
             _lock.Dispose();
             RunManifest.End(_folder.Manifest, DateTimeOffset.UtcNow, exitCode);

@@ -13,6 +13,8 @@ using LoftHpc.Results;
 [assembly: CsvConverter(typeof(KebabCase<ArithmeticRepair>))]
 [assembly: CsvConverter(typeof(KebabCase<BetterSide>))]
 [assembly: CsvConverter(typeof(KebabCase<Verdict>))]
+[assembly: CsvConverter(typeof(KebabCase<FilterCriterion>))]
+[assembly: CsvConverter(typeof(KebabCase<RetrainStart>))]
 
 namespace LoftHpc.Results;
 
@@ -83,6 +85,20 @@ public sealed partial record TicketRow(string Layer, int Filter, double Norm, in
 /// <param name="Flops">Of one image, forward.</param>
 [CsvRecord]
 public sealed partial record SummaryRow(NetworkState Network, double TestAccuracy, double TestLoss, long Parameters, long Flops);
+
+/// <summary>A row of tickets.csv: one finished ticket of a grid.</summary>
+/// <param name="Ticket">Name of its folder.</param>
+/// <param name="Ratio">extract.ratio; null where the widths came by none.</param>
+/// <param name="Seed">run.seed of the ticket.</param>
+/// <param name="ControlOf">Names of the tickets that it is a control of, with a space between two; empty: none.</param>
+/// <param name="Filters">Kept, of all prunable layers.</param>
+/// <param name="Flops">Of one image, forward.</param>
+/// <param name="PrunedAccuracy">On the test set, 0 to 1, of the pre-trained ticket before retraining.</param>
+/// <param name="RetrainedAccuracy">After it.</param>
+[CsvRecord]
+public sealed partial record TicketsRow(
+    string Ticket, FilterCriterion Criterion, double? Ratio, RetrainStart Start, long Seed, string ControlOf,
+    int Filters, long Parameters, long Flops, double PrunedAccuracy, double RetrainedAccuracy, double RetrainedLoss);
 
 /// <summary>A row of resources.csv: what one rank spent in one training.</summary>
 /// <param name="Images">That this rank trained on, or took part in training on.</param>

@@ -71,6 +71,19 @@ public sealed class RunFolder
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
 
+    /// <summary>Of the tickets in <see cref="Tickets"/> that are finished.</summary>
+    public CsvTable<TicketsRow> TicketsTable => new(In(Path, "tickets.csv"));
+
+    /// <summary>Parent of the folders of a grid's tickets, which are run folders themselves.</summary>
+    public string Tickets => In(Path, "tickets");
+
+    /// <summary>Of one ticket of a grid.</summary>
+    public RunFolder TicketFolder(string name) => new(In(Tickets, name));
+
+    /// <summary>All tickets of grids that are begun, by name; a dot is in front of those that are being replaced.</summary>
+    public IEnumerable<RunFolder> FindTickets() => !Directory.Exists(Tickets) ? [] : Directory.EnumerateDirectories(Tickets)
+        .Select(path => new RunFolder(path)).Where(folder => folder.IsBegun && !folder.Name.StartsWith('.')).OrderBy(folder => folder.Name, StringComparer.Ordinal);
+
     /// <summary>Paths of the tables that grow while a run trains.</summary>
     public IReadOnlyList<string> Tables => [Metrics.Path, FilterNorms.Path, FilterDistance.Path, Communication.Path, Resources.Path, Summary.Path];
 

@@ -49,7 +49,7 @@ public sealed record RunManifest(IReadOnlyList<LaunchRecord> Launches)
 }
 
 /// <summary>One launch of the program.</summary>
-/// <param name="Command">pretrain, import, extract, retrain or run.</param>
+/// <param name="Command">pretrain, import, extract, retrain, tickets or run.</param>
 /// <param name="CommandLine">The program's arguments as given, its path first.</param>
 /// <param name="Start">UTC.</param>
 /// <param name="End">UTC; null while it runs, or if it was killed.</param>

@@ -34,7 +34,8 @@ public static class ExtractStage
             target.Summary.Begin();
             target.Ticket.Write(ticket.Rows);
             WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(dense, source.DenseWeights), ticket.Pruned, state);
-            if (target.Path != source.Path)
+            // A launch may have been killed after that.
+            if (target.Path != source.Path && !target.Holds(NetworkState.Dense))
                 target.Summary.Append(source.Summary.Read().Where(row => row.Network == NetworkState.Dense));
         });
         using LoadedNetwork loaded = LoadedNetwork.Read(session, target.PrunedWeights);

@@ -33,6 +33,15 @@ public sealed class Session : Launch
         ShowRanks();
     }
 
+    private Session(Session whole, RunConfig config) : base(whole, config) =>
+        (Data, Limits, Stop, _arithmetic) = (whole.Data, whole.Limits, whole.Stop, whole._arithmetic);
+
+    /// <summary>
+    /// A part of this launch, on the same images, under a config of its own: what is computed with, when to stop, and the account of what is
+    /// communicated are those of the whole. Not collective.
+    /// </summary>
+    public Session Under(RunConfig config) => new(this, config);
+
     /// <summary>When the launch is to stop by itself; asked on rank 0.</summary>
     public LaunchLimits Limits { get; }
 

@@ -20,18 +20,28 @@ public static class TicketStart
     {
         if (!IsEarlier(session.Config.Retrain.Start)) return;
         RunFolder source = SourceOf(session, folder);
-        string path = FileIn(source, session.Config.Retrain);
-        using SafetensorsFile file = SafetensorsFile.Open(path);
-        WeightsIdentity identity = WeightsIdentity.Of(file, path);
-        identity.MustFit(session.Config, session.Data, path);
-        if (identity.InnerCounts is not null) throw new UserError($"{path}: weights of a pruned network, where dense ones are expected");
-        WeightsIdentity.MustBeFinite(file, path);
+        WeightsIdentity identity = CheckWeights(session, source)!;
         if (!File.Exists(source.DenseWeights))
             throw new UserError($"retrain.start: {source.DenseWeights} is not there, by which {source.Path} is known to be the run that the ticket was drawn from");
         using SafetensorsFile dense = SafetensorsFile.Open(source.DenseWeights);
         if (WeightsIdentity.Of(dense, source.DenseWeights).InnerCounts is not null)
             throw new UserError($"{source.DenseWeights}: weights of a pruned network, where dense ones are expected");
         TicketCheck.MustBeDrawnFrom(folder.Ticket, source.DenseWeights, identity.Describe(), dense.Read);
+    }
+
+    /// <summary>On rank 0, before there is a ticket: refuses a start whose weights are not in the folder of the pre-training.</summary>
+    /// <returns>Which network they are of; null: the start is no earlier state.</returns>
+    /// <exception cref="UserError">Says which, and what is there.</exception>
+    public static WeightsIdentity? CheckWeights(Session session, RunFolder source)
+    {
+        if (!IsEarlier(session.Config.Retrain.Start)) return null;
+        string path = FileIn(source, session.Config.Retrain);
+        using SafetensorsFile file = SafetensorsFile.Open(path);
+        WeightsIdentity identity = WeightsIdentity.Of(file, path);
+        identity.MustFit(session.Config, session.Data, path);
+        if (identity.InnerCounts is not null) throw new UserError($"{path}: weights of a pruned network, where dense ones are expected");
+        WeightsIdentity.MustBeFinite(file, path);
+        return identity;
     }
 
     /// <summary>Before a run, in which the snapshots are still to be made: refuses a time after which none will be.</summary>

@@ -59,12 +59,13 @@ public sealed class StopAgreement
     /// <param name="isCheckpointDue">By this rank's clock.</param>
     /// <param name="isApart">This rank comes from within its round.</param>
     /// <param name="isCounted">False: the table of the training has counted this meeting, or is not to.</param>
-    public (Pause Pause, bool AllMeet) Ask(bool isCheckpointDue = false, bool isApart = false, bool isCounted = true)
+    /// <param name="mayStop">False: this rank does not ask for a stop, whatever it was asked for itself.</param>
+    public (Pause Pause, bool AllMeet) Ask(bool isCheckpointDue = false, bool isApart = false, bool isCounted = true, bool mayStop = true)
     {
         (Pause stop, Pause called) = (_context.EarlyStop.Wanted(), _context.EarlyStop.Called);
         // A limit may have been moved since.
         if (called > stop) stop = called;
-        int own = (int)(IsStop(stop) ? stop : isCheckpointDue ? Pause.Checkpoint : Pause.None) + (isApart ? Apart : 0);
+        int own = (int)(mayStop && IsStop(stop) ? stop : isCheckpointDue ? Pause.Checkpoint : Pause.None) + (isApart ? Apart : 0);
         if (_context.Size > 1)
         {
             using IDisposable? phase = isCounted ? null : _context.Ledger.In(EarlyStop.Phase);

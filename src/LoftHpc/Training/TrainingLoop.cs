@@ -83,7 +83,7 @@ public sealed class TrainingLoop(
             _tested = method.Evaluate(test, testBatch);
             _tested.MustBeFinite(Stage, "on the test images", context.Rank, found => Kept(method.Explain(found)));
         }
-        if (!_isDone) EndStep(last, schedule, progress);
+        if (!_isDone) EndStep(last, schedule, progress, isFirst: true);
         while (_step < last)
         {
             (int epoch, int inEpoch) = Place(_step);
@@ -110,22 +110,23 @@ public sealed class TrainingLoop(
     }
 
     /// <summary>What follows on the step done last: the ranks agree, where they meet, and then do what is to be done besides training.</summary>
-    private void EndStep(long last, LearningRateSchedule schedule, IEpochProgress progress)
+    /// <param name="isFirst">It is the first thing that this launch does, and is done even by one that is to stop: each launch gets further.</param>
+    private void EndStep(long last, LearningRateSchedule schedule, IEpochProgress progress, bool isFirst = false)
     {
         (int epoch, int inEpoch) = Place(_step - 1);
         Action? other = AfterStep(_step, (double)_step / method.StepsPerEpoch);
-        bool endsEpoch = inEpoch + 1 == method.StepsPerEpoch, isKept = Checkpoint is null || _haveMet;
+        bool endsEpoch = inEpoch + 1 == method.StepsPerEpoch, isKept = Checkpoint is null;
         if (!_haveMet)
         {
             bool isDue = Checkpoint is not null && _step < last && IsCheckpointDue(_step), meets = method.MeetsAfter(_step - 1);
             // Ranks in a round meet nowhere before they have agreed on whether to stop: otherwise one would wait for another that has stopped.
             bool apart = !meets && !endsEpoch && other is null && !isDue;
             (Pause pause, bool allMeet) = (Pause.None, true);
-            if (Stop is not null && (!apart || context.EarlyStop.LeavesRound()))
+            if (Stop is not null && (!apart || (!isFirst && context.EarlyStop.LeavesRound())))
             {
                 bool counts = meets || endsEpoch || other is not null;
                 bool keepsBefore = context.Rank == 0 && endsEpoch && TestTime > LongEvaluation;
-                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted);
+                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted, mayStop: !isFirst);
                 _isCounted |= counts;
             }
             bool keeps = Checkpoint is not null && (pause is not Pause.None || isDue), stops = StopAgreement.IsStop(pause);
@@ -142,7 +143,7 @@ public sealed class TrainingLoop(
             if (stops) throw Stopped(pause, "", last);
         }
         if (other is not null) Besides(other);
-        if (endsEpoch) Besides(() => EndEpoch(epoch, schedule.At(_step - 1), progress, isKept, last));
+        if (endsEpoch) Besides(() => EndEpoch(epoch, schedule.At(_step - 1), progress, isKept && !isFirst, last));
         _isDone = true;
     }
 

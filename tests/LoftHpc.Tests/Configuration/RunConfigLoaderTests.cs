@@ -23,6 +23,7 @@ public sealed class RunConfigLoaderTests
         RunConfig config = Parse("extract: { like: results/other }");
         Assert.Equal("results/other", config.Extract.Like);
         Assert.Equal("results/other", Parse(RunConfigLoader.ToYaml(config)).Extract.Like);
+        Assert.Equal([0.1, 1.0 / 3], Parse(RunConfigLoader.ToYaml(new RunConfig { Tickets = new() { Ratios = [0.1, 1.0 / 3] } })).Tickets.Ratios);
     }
 
     [Fact]
@@ -258,7 +259,7 @@ public sealed class RunConfigLoaderTests
                 string path = prefix + key.Name;
                 if (key.IsSection) Walk(key.Type, path + ".");
                 else if ((key.Type == typeof(int) || key.Type == typeof(double) || key.Type == typeof(TrainingTime)) && ++numbers > 0) Check(key, path);
-                else if (key.Type == typeof(long)) Assert.EndsWith("seed", path);
+                else if (key.Type == typeof(long)) Assert.Matches("seeds?$", path);
             }
         }
 
@@ -397,6 +398,14 @@ public sealed class RunConfigLoaderTests
                 Rewind = TrainingTime.Steps(7),
                 StartSeed = 5,
             },
+            Tickets = new()
+            {
+                Criteria = [FilterCriterion.GeometricMedian, FilterCriterion.L1],
+                Starts = [RetrainStart.Initial],
+                Seeds = [3, long.MaxValue],
+                Controls = [TicketControl.Random, TicketControl.Unpruned],
+                KeepWeights = false,
+            },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
             Checkpoint = new() { Every = new CheckpointInterval(3, IntervalUnit.Epochs), Keep = 4 },
             Limits = new() { Minutes = 90.5, MinutesBeforeEnd = 3, StopFile = "enough", CollectiveSeconds = 60 },
@@ -435,7 +444,7 @@ public sealed class RunConfigLoaderTests
             object? a = property.GetValue(changed), b = property.GetValue(original);
             string key = path + property.Name;
             // The first has one value; the second has one beside a wide-resnet, the third beside run.resume, and the others beside the key that they exclude.
-            if (key is "Pretrain.Optimizer.Schedule" or "Retrain.Optimizer.Milestones" or "Pretrain.Method" or "Network.Form" or "Run.Overwrite" or "Extract.Like") continue;
+            if (key is "Pretrain.Method" or "Network.Form" or "Run.Overwrite" or "Extract.Like" or "Tickets.Ratios" or "Pretrain.Optimizer.Schedule" or "Retrain.Optimizer.Milestones") continue;
             if (property.PropertyType.Name.EndsWith("Section", StringComparison.Ordinal)) AssertEachKeyDiffers(a!, b!, key + ".");
             else Assert.False(Equals(a, b), $"{key} has its default value in this test");
         }
