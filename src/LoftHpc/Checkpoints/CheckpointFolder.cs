@@ -4,11 +4,29 @@ using LoftHpc.Results;
 namespace LoftHpc.Checkpoints;
 
 /// <summary>The folder of one checkpoint, in that of the run: a file a rank, and the record that makes it one.</summary>
-public sealed record CheckpointFolder(string Path, string Stage, long Step)
+/// <param name="Step">Steps that the furthest rank had done.</param>
+/// <param name="Again">How many there were of that step before it: within a round the other ranks may have got further, and the furthest not.</param>
+public sealed record CheckpointFolder(string Path, string Stage, long Step, int Again)
 {
-    /// <summary>The place of a stage's checkpoint after so many steps.</summary>
-    public static CheckpointFolder At(RunFolder run, string stage, long step) =>
-        new(System.IO.Path.Combine(run.Checkpoints, string.Create(CultureInfo.InvariantCulture, $"{stage}-{step:D9}")), stage, step);
+    private const int MostOfAStep = 1000;
+
+    /// <summary>Of two of a stage the newer one has the higher number.</summary>
+    public long Number => (Step * MostOfAStep) + Again;
+
+    /// <summary>The folder of a stage's checkpoint, by its <see cref="Number"/>.</summary>
+    public static CheckpointFolder At(RunFolder run, string stage, long number)
+    {
+        (long step, int again) = (number / MostOfAStep, (int)(number % MostOfAStep));
+        string name = string.Create(CultureInfo.InvariantCulture, $"{stage}-{step:D9}{(again == 0 ? "" : $".{again}")}");
+        return new(System.IO.Path.Combine(run.Checkpoints, name), stage, step, again);
+    }
+
+    /// <summary>A new one after so many steps: no other that is whole has its folder.</summary>
+    public static CheckpointFolder After(RunFolder run, string stage, long step)
+    {
+        CheckpointFolder? same = Of(run, stage).FirstOrDefault(other => other.Step == step && other.IsCommitted);
+        return At(run, stage, same is null ? step * MostOfAStep : same.Number + 1);
+    }
 
     /// <summary>All of a stage, the newest first; those too that were never finished.</summary>
     public static IReadOnlyList<CheckpointFolder> Of(RunFolder run, string stage)
@@ -17,11 +35,12 @@ public sealed record CheckpointFolder(string Path, string Stage, long Step)
         return
         [
             .. from path in Directory.EnumerateDirectories(run.Checkpoints, $"{stage}-*")
-               let number = System.IO.Path.GetFileName(path)[(stage.Length + 1)..]
-               where long.TryParse(number, NumberStyles.None, CultureInfo.InvariantCulture, out _)
-               let step = long.Parse(number, CultureInfo.InvariantCulture)
-               orderby step descending
-               select new CheckpointFolder(path, stage, step),
+               let parts = System.IO.Path.GetFileName(path)[(stage.Length + 1)..].Split('.')
+               let numbers = parts.Select(part => long.TryParse(part, NumberStyles.None, CultureInfo.InvariantCulture, out long number) ? number : -1).ToArray()
+               where numbers.Length <= 2 && numbers[0] is >= 0 and < long.MaxValue / MostOfAStep && numbers[^1] >= 0 && (numbers.Length == 1 || numbers[1] is > 0 and < MostOfAStep)
+               let found = new CheckpointFolder(path, stage, numbers[0], numbers.Length == 1 ? 0 : (int)numbers[1])
+               orderby found.Number descending
+               select found,
         ];
     }
 

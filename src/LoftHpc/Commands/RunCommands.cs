@@ -202,13 +202,20 @@ public static class RunCommands
             Extract = extracted ? RunConfigLoader.Load(FileOf("extract")).Extract : begun.Extract,
             Retrain = retrained ? RunConfigLoader.Load(FileOf("retrain")).Retrain : begun.Retrain,
         };
-        if (command is "extract" && now.Extract.From is null) Refuse(FileOf(command), extracted ? RunConfigRules.Differences(command, made.Extract, now.Extract) : []);
-        else if (command is "retrain") Refuse(FileOf(command), retrained ? RunConfigRules.Differences(command, made.Retrain, now.Retrain) : []);
+        if (command is "extract" && now.Extract.From is null) Refuse(FileOf(command), extracted ? [.. RunConfigRules.Differences(command, made.Extract, now.Extract), .. OfComputing()] : []);
+        else if (command is "retrain") Refuse(FileOf(command), retrained ? [.. RunConfigRules.Differences(command, made.Retrain, now.Retrain), .. OfComputing()] : []);
         else
         {
             MustNotBeFinished(folder, NetworkState.Dense, "pretrain", made.Pretrain.Epochs, now.Pretrain.Epochs);
             MustNotBeFinished(folder, NetworkState.Ticket, "retrain", made.Retrain.Epochs, now.Retrain.Epochs);
             Refuse(folder.Config, RunConfigRules.DifferencesOfRuns(made, now));
+        }
+
+        // What else a stage's bits depend on.
+        IEnumerable<string> OfComputing()
+        {
+            static RunSection Of(RunSection run) => new() { Seed = run.Seed, Precision = run.Precision, MemoryFormat = run.MemoryFormat };
+            return RunConfigRules.Differences("run", Of(RunConfigLoader.Load(FileOf(command)).Run), Of(now.Run));
         }
 
         static void Refuse(string file, IEnumerable<string> differences)

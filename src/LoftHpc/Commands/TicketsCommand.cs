@@ -14,7 +14,7 @@ public static class TicketsCommand
     public static void Run(Session session)
     {
         if (session.Config.Extract.From is not null)
-            throw new UserError("extract.from: 'tickets' draws from the pre-training of its own run folder; allowed with 'extract' only");
+            throw new UserError("extract.from: 'tickets' draws from the pre-training of its own run folder; allowed: none, for this command");
         IReadOnlyList<GridTicket> grid = TicketGrid.Of(session.Config);
         RunFolder folder = RunCommands.Own(session);
         WeightsIdentity? dense = null;

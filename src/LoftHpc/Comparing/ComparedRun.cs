@@ -26,7 +26,10 @@ public sealed record ComparedRun(
 
     /// <summary>Sections, and keys, that say where things lie, what is kept or drawn and when a launch ends, and not what is computed.</summary>
     private static readonly string[] Besides =
-        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "data.folder", "extract.from", "evaluate.", "checkpoint.", "limits.", "plot.", "plan.", "tickets."];
+        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "data.folder", "extract.from", "evaluate.weights", "evaluate.split", "checkpoint.", "limits.", "plot.", "plan.", "tickets."];
+
+    /// <summary>The folder of another run that has pre-trained the network; null: it is the run's own.</summary>
+    public string? Source { get; init; }
 
     /// <summary>Reads a finished run, and holds its tables against its config and its manifest.</summary>
     /// <exception cref="UserError">A file is missing, wrong, or a part of what it was.</exception>
@@ -43,7 +46,9 @@ public sealed record ComparedRun(
         config = config with { Pretrain = pretrained.Pretrain, Distance = pretrained.Distance, Extract = ConfigOf("extract").Extract, Retrain = ConfigOf("retrain").Retrain };
 
         RunManifest manifest = RunManifest.Read(folder.Manifest);
-        RunTables.Check(source, source == folder ? manifest : RunManifest.Read(source.Manifest), TrainingPhase.Pretrain, config.Pretrain.Epochs);
+        RunManifest ofSource = source == folder ? manifest : RunManifest.Read(source.Manifest);
+        LaunchRecord[] pretrainings = source == folder ? [] : [.. ofSource.Launches.Where(launch => launch.Command is "pretrain" or "run" or "import")];
+        RunTables.Check(source, ofSource, TrainingPhase.Pretrain, config.Pretrain.Epochs);
         int retrainRanks = RunTables.Check(folder, manifest, TrainingPhase.Retrain, config.Retrain.Epochs);
 
         ResourcesRow[] resources = [.. source.Resources.Read().Where(row => row.Phase == TrainingPhase.Pretrain)];
@@ -51,7 +56,10 @@ public sealed record ComparedRun(
         CommunicationRow[] sent = [.. source.Communication.Read().Where(row => row.Phase == "pretrain")];
         double seconds = resources.Max(row => row.Seconds);
         (ComparedMethod method, SampleSchedule schedule) = Classify(config.Pretrain, resources.Length);
-        string suffix = string.Create(CultureInfo.InvariantCulture, $"-{resources.Length}-{config.Run.Seed}");
+        string seed = Text(config.Run.Seed), suffix = IsOfGrid(folder) ? $"-{seed}" : $"-{resources.Length}-{seed}";
+        // Another ticket of a grid is meant by its name, which ends with the seed.
+        if (config.Extract.Like is string like && IsOfGrid(RunFolder.At(like)) && like.EndsWith($"-{seed}", StringComparison.Ordinal))
+            config = config with { Extract = config.Extract with { Like = System.IO.Path.GetFileName(like[..^(seed.Length + 1)]) } };
         IReadOnlyList<SummaryRow> networks = folder.Summary.Read();
         SummaryRow ticket = Network(NetworkState.Ticket);
         ComparisonRow row = new(
@@ -62,7 +70,10 @@ public sealed record ComparedRun(
             sent.Where(row => !IsTraining(row.Purpose)).Sum(row => row.BytesSent),
             seconds, samples / seconds, resources.Max(row => row.PeakMemoryBytes),
             folder.Name.EndsWith(suffix, StringComparison.Ordinal) ? folder.Name[..^suffix.Length] : folder.Name);
-        return new ComparedRun(folder.Name, folder.Path, [.. SettingsOf(config), (Ranks, Text(resources.Length)), (RetrainRanks, Text(retrainRanks))], row, ticket, manifest.Launches);
+        return new ComparedRun(folder.Name, folder.Path, [.. SettingsOf(config), (Ranks, Text(resources.Length)), (RetrainRanks, Text(retrainRanks))], row, ticket, [.. manifest.Launches, .. pretrainings])
+        {
+            Source = source == folder ? null : System.IO.Path.GetFullPath(source.Path),
+        };
 
         RunConfig ConfigOf(string command) => File.Exists(folder.ConfigOf(command)) ? LoadConfig(folder.ConfigOf(command)) : config;
 
@@ -80,14 +91,24 @@ public sealed record ComparedRun(
         ],
         row, null, []));
 
-    private static string Text(int number) => number.ToString(CultureInfo.InvariantCulture);
+    private static string Text(long number) => number.ToString(CultureInfo.InvariantCulture);
 
     private static IEnumerable<(string, string)> SettingsOf(RunConfig config) => RunConfigLoader.Settings(config)
         .Where(setting => !Besides.Any(key => key.EndsWith('.') ? setting.Key.StartsWith(key, StringComparison.Ordinal) : setting.Key == key));
 
-    /// <summary>The run that a ticket was drawn from: where the config says, as seen from here, else beside the ticket's folder.</summary>
+    /// <summary>Whether a ticket's folder lies in that of the run that it was drawn from.</summary>
+    private static bool IsOfGrid(RunFolder folder) => RunOfGrid(folder) is not null;
+
+    private static RunFolder? RunOfGrid(RunFolder folder)
+    {
+        string? tickets = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(folder.Path)), run = System.IO.Path.GetDirectoryName(tickets);
+        return run is not null && RunFolder.IsRunFolder(run) && RunFolder.At(run).Tickets == tickets ? RunFolder.At(run) : null;
+    }
+
+    /// <summary>The run that a ticket was drawn from: the one in which it lies; else where the config says, as seen from here, else beside the ticket's folder.</summary>
     private static RunFolder SourceOf(RunFolder folder, string from)
     {
+        if (RunOfGrid(folder) is RunFolder whole) return whole;
         string name = System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(from));
         string beside = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(folder.Path))!, name);
         string found = new[] { from, beside }.FirstOrDefault(RunFolder.IsRunFolder)

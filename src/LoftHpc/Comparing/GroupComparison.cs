@@ -130,13 +130,13 @@ public sealed record GroupComparison(
     private static string? RegressionOf(Metric metric, RunComparison runs, RunGroup baseline, Comparison[] all, double tolerance)
     {
         // A sum of decimals differs from its limit by rounding.
-        const double rounding = 1e-9;
+        const double rounding = 1e-9, least = 1e-12;
         List<string> worse = [];
         foreach (RunGroup group in runs.Groups.Where(group => group != baseline))
         {
             double loss = -(all.FirstOrDefault(comparison => comparison.Metric == metric && comparison.Group == group)?.Gain
                 ?? throw new UserError($"--fail-on-regression: {PlainText.Of(group.Label)} has no seed of the baseline with {metric.Name}, so it cannot be judged"));
-            if (loss > tolerance * (1 + rounding)) worse.Add(string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(group.Label)} (by {loss:G6})"));
+            if (loss > (tolerance * (1 + rounding)) + least) worse.Add(string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(group.Label)} (by {loss:G6})"));
         }
         return worse.Count == 0 ? null : string.Create(CultureInfo.InvariantCulture, $"{metric.Name} is worse than the baseline's by more than {tolerance:G6}: {string.Join(", ", worse)}");
     }

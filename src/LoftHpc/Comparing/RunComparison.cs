@@ -31,6 +31,7 @@ public sealed record RunComparison(
         ("precision", "run.precision", launch => [launch.Precision]),
         ("memory format", "run.memory_format", launch => [launch.MemoryFormat]),
         ("MPI", "run.mpi", MpiOf),
+        ("device", "run.device", launch => launch.Ranks.Select(rank => rank.Device.Split(':')[0])),
         ("processor", null, launch => launch.Ranks.Select(rank => rank.CpuModel)),
         ("arithmetic", null, launch => [ArithmeticOf([launch])]),
     ];
@@ -81,7 +82,7 @@ public sealed record RunComparison(
         HashSet<ComparedRun> taken = new(groups.SelectMany(group => group.Runs), ReferenceEqualityComparer.Instance);
         return new RunComparison(
             [.. runs.Where(taken.Contains)], columns, groups, unfinished, leftOut,
-            [.. Alike.Select(what => Difference([.. runs.Where(taken.Contains)], columns, what.Name, what.Setting, what.Of)).OfType<string>()],
+            [.. Alike.Select(what => Difference([.. runs.Where(taken.Contains)], columns, what.Name, what.Setting, what.Of)).Append(OneSource(groups)).OfType<string>()],
             EnvironmentOf([.. runs.Where(taken.Contains).SelectMany(run => run.Launches)]));
     }
 
@@ -106,7 +107,7 @@ public sealed record RunComparison(
     /// <summary>In what runs differ, with the runs; null where they do not.</summary>
     private static string? Difference(List<ComparedRun> runs, string[] columns, string name, string? setting, Func<LaunchRecord, IEnumerable<string>> of)
     {
-        if (setting is not null && columns.Any(column => column.StartsWith(setting, StringComparison.Ordinal))) return null;
+        if (setting is not null && columns.Any(column => setting == "data." ? IsOfImages(column) : column == setting)) return null;
         // Synthetic images are drawn by the seed.
         IEnumerable<ComparedRun> compared = setting == "data." ? runs.Where(run => run.Path is not null && ValueOf(run, "data.set") != ConfigName.Of(DataSetName.Synthetic)) : runs;
         IGrouping<string, string>[] kinds =
@@ -117,6 +118,16 @@ public sealed record RunComparison(
                group run.Name by used,
         ];
         return kinds.Length < 2 ? null : $"runs differ in their {name}: {string.Join("; ", kinds.Select(kind => $"{PlainText.Of(kind.Key)} ({Names([.. kind])})"))}";
+    }
+
+    /// <summary>Whether a setting says which images there are.</summary>
+    private static bool IsOfImages(string column) => column is "data.set" or "data.train_images" or "data.test_images" || column.StartsWith("data.synthetic.", StringComparison.Ordinal);
+
+    /// <summary>Groups of which several runs have one pre-training, in one line; null: there are none.</summary>
+    private static string? OneSource(List<RunGroup> groups)
+    {
+        string[] names = [.. groups.SelectMany(group => group.Runs.GroupBy(run => run.Source).Where(source => source.Key is not null && source.Count() > 1)).SelectMany(source => source).Select(run => run.Name)];
+        return names.Length == 0 ? null : $"runs of one group were drawn from one pre-training, so their seeds say nothing of other pre-trainings: {Names(names)}";
     }
 
     private static string Names(string[] names)

@@ -190,7 +190,7 @@ public sealed record OptimizerSection
     [Description("See milestones.")]
     [Range(0.0, 1.0, MinimumIsExclusive = true)]
     public double Decay { get; init; } = 0.1;
-    [Description("How the learning rate goes. step: by milestones. cosine: down to zero. one-cycle: up from a 25th in the first three tenths of the steps, and down to nearly nothing, as PyTorch's OneCycleLR.")]
+    [Description("How the learning rate goes. step: by milestones. cosine: down to zero. one-cycle: up from a 25th in the first three tenths of the steps, and down to nearly nothing, as PyTorch's OneCycleLR with cycle_momentum=False.")]
     public ScheduleKind Schedule { get; init; } = ScheduleKind.Step;
     [Description("Of schedules step and cosine: the time in which the learning rate rises in a straight line.")]
     [Range(1, 1_000_000_000), WrittenAs("none")]
@@ -419,7 +419,7 @@ public enum TicketControl
     /// <summary>The ticket, trained from new weights.</summary>
     Reinitialised,
 
-    /// <summary>The ticket, trained from its weights permuted within each layer.</summary>
+    /// <summary>The ticket, trained from its pre-trained weights permuted within each layer, whatever start the ticket has.</summary>
     Shuffled,
 
     /// <summary>The dense network, retrained as the ticket is.</summary>

@@ -375,8 +375,9 @@ internal sealed class MethodChecks(ICommunicator world, Device device, bool dire
     {
         using SelfCommunicator self = new();
         using TensorTransport transport = TensorTransport.For(device, direct: false);
+        CommunicationLedger ledger = new();
         (ITrainingMethod alone, ModelState whole) = create(
-            context with { Communicator = self, Ledger = new CommunicationLedger(), Channels = new ChannelExchange(self, transport) }, optimizer);
+            context with { Communicator = self, Ledger = ledger, Channels = new ChannelExchange(self, transport), EarlyStop = new EarlyStop(self, ledger) }, optimizer);
         using (alone)
         {
             Bfloat16Error.Prepare(network)(whole);

@@ -45,7 +45,10 @@ public sealed class StageCheckpoints(
     {
         Stopwatch clock = Stopwatch.StartNew();
         long step = session.World.Allreduce(done, MpiOperation.Max);
-        CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
+        long number = 0;
+        session.OnRoot(() => number = CheckpointFolder.After(folder, stage, step).Number);
+        session.World.Broadcast(new Span<long>(ref number), 0);
+        CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, number);
         // What is left of one that was never finished.
         session.OnRoot(checkpoint.Delete);
         FileStamp? own = null;
@@ -70,7 +73,7 @@ public sealed class StageCheckpoints(
             new CheckpointRecord(
                 CheckpointRecord.CurrentFormat, stage, step, RunConfigLoader.ToYaml(session.Config), session.Data.Fingerprint, parts,
                 [.. folder.Tables.Where(File.Exists).Select(FileStamp.Of)]).Write(checkpoint.Record);
-            CheckpointFolder[] before = [.. CheckpointFolder.Of(folder, stage).Where(other => other.Step < step)];
+            CheckpointFolder[] before = [.. CheckpointFolder.Of(folder, stage).Where(other => other.Number < number)];
             foreach (CheckpointFolder old in before.Except(before.Where(other => other.IsCommitted).Take(Config.Keep - 1))) old.Delete();
         });
         _last = checkpoint.Path;
@@ -98,7 +101,7 @@ public sealed class StageCheckpoints(
     {
         CheckpointFolder[] found = [];
         session.OnAllRanks(Find);
-        long newest = session.World.Allreduce(found.Length > 0 ? found[0].Step : -1, MpiOperation.Max);
+        long newest = session.World.Allreduce(found.Length > 0 ? found[0].Number : -1, MpiOperation.Max);
         if (newest < 0)
         {
             session.OnRoot(() =>
@@ -110,24 +113,24 @@ public sealed class StageCheckpoints(
         AwaitSight(CheckpointFolder.At(folder, stage, newest).Record, () =>
         {
             Find();
-            return !session.IsRoot || (found.Length > 0 && found[0].Step >= newest);
+            return !session.IsRoot || (found.Length > 0 && found[0].Number >= newest);
         });
         int count = found.Length;
         session.World.Broadcast(new Span<int>(ref count), 0);
         for (int i = 0; i < count; i++)
         {
-            (CheckpointRecord? record, string trouble, long step) = (null, "", 0);
+            (CheckpointRecord? record, string trouble, long number) = (null, "", 0);
             (int otherParts, int writers, bool moves) = (0, 0, false);
             session.OnRoot(() =>
             {
-                step = found[i].Step;
+                number = found[i].Number;
                 (record, trouble, bool others) = Look(found[i]);
                 otherParts = others ? 1 : 0;
             });
             session.World.Broadcast(new Span<int>(ref otherParts), 0);
-            session.World.Broadcast(new Span<long>(ref step), 0);
+            session.World.Broadcast(new Span<long>(ref number), 0);
             trouble = session.World.Broadcast(trouble, 0);
-            CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, step);
+            CheckpointFolder checkpoint = CheckpointFolder.At(folder, stage, number);
             if (trouble == "")
             {
                 FileStamp[] parts = JsonSerializer.Deserialize<FileStamp[]>(session.World.Broadcast(JsonSerializer.Serialize(record?.Parts), 0))!;
@@ -161,11 +164,11 @@ public sealed class StageCheckpoints(
             session.OnRoot(() =>
             {
                 // In this order: a newer one without its rows would be gone on with, were it to be seen again.
-                foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Step > step)) newer.Delete();
+                foreach (CheckpointFolder newer in CheckpointFolder.Of(folder, stage).Where(other => other.Number > number)) newer.Delete();
                 foreach (FileStamp table in record!.Tables) DurableFile.Cut(folder.Table(table.File), table.Bytes);
             });
             _last = checkpoint.Path;
-            session.Reporter.Info($"{stage}: goes on after step {step}, from {checkpoint.Path}");
+            session.Reporter.Info($"{stage}: goes on after step {checkpoint.Step}, from {checkpoint.Path}");
             return true;
         }
         throw new UserError(

@@ -86,7 +86,7 @@ public static class TicketGrid
         // Of all filters none goes.
         GridTicket Unpruned() => new(
             NameOf("unpruned", ticket.Start, ticket.Seed, rewind),
-            ticket.Extract with { Criterion = FilterCriterion.L2, Scope = ExtractScope.Layer, Ratio = 0, Like = null, RoundTo = 1 }, ticket.Start, ticket.Seed, null, []);
+            new ExtractSection { Ratio = 0 }, ticket.Start, ticket.Seed, null, []);
     }
 
     private static GridTicket Named(ExtractSection extract, RetrainStart start, long seed, TrainingTime rewind)

@@ -10,14 +10,15 @@ public static class TicketsSummary
     /// <exception cref="UserError">A ticket's folder is not as it was left.</exception>
     public static IReadOnlyList<TicketsRow> Write(RunFolder run, IReadOnlyList<GridTicket> grid)
     {
-        // Which tickets one of another grid is a control of, nothing but the table says.
+        // Which tickets of another grid one is a control of, nothing but the table says.
         Dictionary<string, string> controlOf = run.TicketsTable.Exists
             ? run.TicketsTable.Read().DistinctBy(row => row.Ticket).ToDictionary(row => row.Ticket, row => row.ControlOf) : [];
         Dictionary<string, int> order = [];
         foreach (GridTicket ticket in grid)
         {
             order.Add(ticket.Name, order.Count);
-            controlOf[ticket.Name] = string.Join(' ', ticket.ControlOf);
+            // Of earlier grids too.
+            controlOf[ticket.Name] = string.Join(' ', controlOf.GetValueOrDefault(ticket.Name, "").Split(' ', StringSplitOptions.RemoveEmptyEntries).Union(ticket.ControlOf));
         }
         TicketsRow[] rows =
         [

@@ -16,8 +16,8 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
     /// <summary>The phase in which these messages are counted.</summary>
     public const string Phase = "stop";
 
-    /// <summary>No other message has it.</summary>
-    private const int Tag = 1;
+    /// <summary>No other message has it: those of a save are numbered from 0.</summary>
+    private const int Tag = 31_000;
 
     private readonly List<IMpiRequest> _sends = [];
     /// <summary>All that counts is that it comes.</summary>
@@ -28,10 +28,10 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
     /// <summary>For how long after it was asked to stop a rank goes on with what it does apart: the end of a round is the better place.</summary>
     public TimeSpan Patience { get; set; } = TimeSpan.FromSeconds(10);
 
-    /// <summary>The stop that this rank was asked for, by a signal or a limit; asked after each step and batch.</summary>
+    /// <summary>The stop that this rank was asked for, by a signal or a limit.</summary>
     public Func<Pause> Wanted { get; set; } = () => Pause.None;
 
-    /// <summary>Whether an evaluation may be left: all that it would lose can be had again. The same on all ranks.</summary>
+    /// <summary>Whether an evaluation may be left: all that it would lose can be had again.</summary>
     public bool MayLeaveEvaluation { get; set; }
 
     /// <summary>The stop for which this rank has called the others; none: it has not.</summary>
@@ -41,7 +41,8 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
     public bool LeavesRound()
     {
         if (_isCalled) return true;
-        if (communicator.Size > 1 && communicator.HasMessage(Tag)) return _isCalled = true;
+        // The first look may do no more than take in what has arrived.
+        if (communicator.Size > 1 && (communicator.HasMessage(Tag) || communicator.HasMessage(Tag))) return _isCalled = true;
         if (Due() is not Pause stop) return false;
         Call(stop);
         return true;
@@ -61,12 +62,13 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
     public int WantsToLeave => MayLeaveEvaluation && Due() is not null ? 1 : 0;
 
     /// <summary>Receives what was sent. Collective, when the ranks have agreed to stop.</summary>
-    public void Settle()
+    /// <returns>The stop for which ranks were called; none: they were not.</returns>
+    public Pause Settle()
     {
-        if (communicator.Size == 1) return;
+        if (communicator.Size == 1) return Called;
         using IDisposable phase = ledger.In(Phase);
         int[] called = new int[communicator.Size];
-        communicator.Allgather<int>([Called is Pause.None ? 0 : 1], called);
+        communicator.Allgather<int>([(int)Called], called);
         int message = 0;
         for (int rank = 0; rank < called.Length; rank++)
         {
@@ -74,13 +76,20 @@ public sealed class EarlyStop(ICommunicator communicator, CommunicationLedger le
         }
         foreach (IMpiRequest send in _sends) send.Wait();
         _sends.Clear();
+        return (Pause)called.Max();
     }
 
     /// <summary>The stop that this rank was asked for so long ago that it does not wait for a meeting any more.</summary>
     private Pause? Due()
     {
+        // To look costs something near the end of a job.
+        if (_sinceAsked?.Elapsed < Patience) return null;
         Pause wanted = Wanted();
-        if (!StopAgreement.IsStop(wanted)) return null;
+        if (!StopAgreement.IsStop(wanted))
+        {
+            _sinceAsked = null;
+            return null;
+        }
         _sinceAsked ??= Stopwatch.StartNew();
         return _sinceAsked.Elapsed >= Patience ? wanted : null;
     }

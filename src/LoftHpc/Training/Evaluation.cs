@@ -17,7 +17,9 @@ public static class Evaluation
         (int first, int last) = batchStatistics ? shard.OfBatches(data.Count, batch) : shard.Of(data.Count);
         using TotalsOnDevice totals = new(context.Device);
         NonFinite? trouble = null;
-        bool isCut = false;
+        // A rank may have no images.
+        bool isCut = !ranksMeet && context.EarlyStop.LeavesEvaluation();
+        if (isCut) return new StepTotals { IsCut = true };
         // On a GPU a look is a wait: what is not finite shows in the sum, and is then looked for.
         StepTotals read = Pass(looks: !context.LooksLate);
         if (context.LooksLate && !double.IsFinite(read.LossSum)) read = Pass(looks: true);

@@ -31,7 +31,7 @@ public sealed record RankContext(
     public bool LooksLate { get; init; } = Device.type is not DeviceType.CPU;
 
     /// <summary>How ranks that work apart come to stop together.</summary>
-    public EarlyStop EarlyStop { get; } = new(Communicator, Ledger);
+    public EarlyStop EarlyStop { get; init; } = new(Communicator, Ledger);
 
     /// <summary>Where this rank is in a training.</summary>
     public StepClock Clock { get; } = new();

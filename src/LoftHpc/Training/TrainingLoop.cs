@@ -40,6 +40,8 @@ public sealed class TrainingLoop(
     private long _step;
     /// <summary>Of the step that was done last: whether all that belongs to it is done, whether the ranks have met after it, and whether that was counted.</summary>
     private bool _isDone = true, _haveMet, _isCounted;
+    /// <summary>Whether ranks do several steps without the others.</summary>
+    private bool _isApart;
     /// <summary>Runs while the steps of an epoch do.</summary>
     private readonly Stopwatch _clock = new();
     private double _secondsBefore, _testSeconds;
@@ -83,6 +85,7 @@ public sealed class TrainingLoop(
             _tested = method.Evaluate(test, testBatch);
             _tested.MustBeFinite(Stage, "on the test images", context.Rank, found => Kept(method.Explain(found)));
         }
+        _isApart = last > 1 && !method.MeetsAfter(0);
         if (!_isDone) EndStep(last, schedule, progress, isFirst: true);
         while (_step < last)
         {
@@ -126,7 +129,7 @@ public sealed class TrainingLoop(
             {
                 bool counts = meets || endsEpoch || other is not null;
                 bool keepsBefore = context.Rank == 0 && endsEpoch && TestTime > LongEvaluation;
-                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted, mayStop: !isFirst);
+                (pause, allMeet) = Stop.Ask((meets && IsCheckpointDueByClock()) || keepsBefore, apart, counts && !_isCounted, mayStop: !isFirst, waits: _isApart);
                 _isCounted |= counts;
             }
             bool keeps = Checkpoint is not null && (pause is not Pause.None || isDue), stops = StopAgreement.IsStop(pause);
@@ -213,12 +216,8 @@ public sealed class TrainingLoop(
 
     private string Stage => phase.ToString().ToLowerInvariant();
 
-    private UserError Stopped(Pause stop, string where, long steps)
-    {
-        context.EarlyStop.Settle();
-        return new UserError(
-            $"{Stage}: stopped {StopAgreement.Why(stop)} {where}after step {_step} of {steps}; " +
-            (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
-            ExitCodes.Stopped);
-    }
+    private UserError Stopped(Pause stop, string where, long steps) => new(
+        $"{Stage}: stopped {StopAgreement.Why(stop)} {where}after step {_step} of {steps}; " +
+        (Checkpoint is null ? "the tables written until then stay, and a new launch starts this stage anew" : "the same command with --resume auto goes on from there"),
+        ExitCodes.Stopped);
 }
