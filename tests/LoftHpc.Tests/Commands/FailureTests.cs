@@ -23,7 +23,7 @@ public sealed class FailureTests : ProgramTests
             ("death", 1, null),
             ("death:checkpoints/pretrain-000000002/rank-1.safetensors.part", 1, "checkpoints/pretrain-000000002/rank-1.safetensors.part"),
             ("death:metrics.csv", 0, "checkpoints/pretrain-000000002/commit.json"),
-            ("death:checkpoints/pretrain-000000003/commit.json.part", 0, "checkpoints/pretrain-000000003/commit.json.part"),
+            ("death:checkpoints/pretrain-000000004/commit.json.part", 0, "checkpoints/pretrain-000000004/commit.json.part"),
             ("death:.lock", 0, ".lock"),
             ("death:pruned.safetensors.part", 0, "pruned.safetensors.part"),
             ("death:accuracy.png.part", 0, "accuracy.png.part"),
