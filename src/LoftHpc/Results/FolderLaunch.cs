@@ -42,9 +42,10 @@ public sealed class FolderLaunch
             if (DurableFile.IsFailure(error)) throw DurableFile.Failure(folder.Path, error);
             throw;
         }
-        Signals.Ending += EndAnyhow;
         EndingAll += EndAnyhow;
     }
+
+    static FolderLaunch() => Signals.Ending += EndAllAnyhow;
 
     /// <summary>The process ends: so does its work in every folder, a ticket's in a run's included.</summary>
     public static void EndAllAnyhow(int exitCode) => EndingAll?.Invoke(exitCode);
@@ -77,7 +78,6 @@ public sealed class FolderLaunch
         {
             if (_ended) return;
             _ended = true;
-            Signals.Ending -= EndAnyhow;
             EndingAll -= EndAnyhow;
             // Before the manifest is written: with the lock goes the reserve.
             _lock.Dispose();
