@@ -34,8 +34,7 @@ public static class TicketsCommand
         foreach (GridTicket ticket in rest.Where(ticket => ticket.Like is null))
         {
             using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
-            networks.Add(RunCommands.TicketOf(own, folder.TicketFolder(ticket.Name), whole));
-            networks.Add(RunCommands.ForScores(own, whole));
+            networks.AddRange(new TicketDrawing(own, folder, folder.TicketFolder(ticket.Name), whole).Networks);
         }
         session.CheckArithmetic(pretraining: false, [.. networks.DistinctBy(network => network?.ToJson())]);
 
@@ -88,6 +87,7 @@ public static class TicketsCommand
             using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
             ExtractStage.MustHaveScores(own, folder);
             TicketStart.CheckWeights(own, folder);
+            TicketDrawing.CheckStarts(own, folder, folder.TicketFolder(ticket.Name));
         }
     }
 
@@ -98,12 +98,12 @@ public static class TicketsCommand
         session.Context.Ledger.Clear();
         using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
         RunFolder target = RunCommands.CreateOrGoOn(own);
-        WeightsIdentity? shape = RunCommands.TicketOf(own, target, whole);
+        TicketDrawing drawing = new(own, folder, target, whole);
         // The widths of others are known since the start.
-        if (ticket.Like is not null) own.CheckArithmetic(pretraining: false, shape);
+        if (ticket.Like is not null) own.CheckArithmetic(pretraining: false, drawing.Networks);
         RunCommands.Record(own, target, () =>
         {
-            if (RunCommands.Unless(own, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(own, folder, target, shape))) own.StopIfAsked();
+            if (RunCommands.Unless(own, target, NetworkState.Pruned, "extract", drawing.Draw)) own.StopIfAsked();
             RunCommands.Unless(own, target, NetworkState.Ticket, "retrain", () => RetrainStage.Run(own, target));
         });
     }
@@ -116,8 +116,11 @@ public static class TicketsCommand
         foreach (GridTicket ticket in grid.Where(ticket => !needed.Contains(ticket.Name) && IsFinished(ticket)))
         {
             RunFolder target = folder.TicketFolder(ticket.Name);
-            File.Delete(target.PrunedWeights);
-            File.Delete(target.TicketWeights);
+            foreach (RunFolder drawn in Enumerable.Range(1, ticket.Extract.Iterations - 1).Select(target.Iteration).Prepend(target))
+            {
+                File.Delete(drawn.PrunedWeights);
+                File.Delete(drawn.TicketWeights);
+            }
         }
     }
 }

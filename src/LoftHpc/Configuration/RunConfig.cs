@@ -145,6 +145,11 @@ public sealed record DataSection
     [Description("Test images used, likewise.")]
     [Range(1, 10_000_000), WrittenAs("all")]
     public int? TestImages { get; init; }
+    [Description("Of the training images so many are held out, by class in proportion: not trained on, evaluated after each epoch. 0: none.")]
+    [Range(0, 10_000_000)]
+    public int ValidationImages { get; init; }
+    [Description("Draws the images that are held out.")]
+    public long ValidationSeed { get; init; }
     [Description("Training images are padded by so many pixels on each side and cut at random. 0: not.")]
     [Range(0, 28)]
     public int CropPadding { get; init; } = 4;
@@ -325,6 +330,14 @@ public sealed record ExtractSection
     [Description("Widths are rounded to multiples of this.")]
     [Range(1, 4096)]
     public int RoundTo { get; init; } = 1;
+    [Description("In so many steps the ticket is drawn, with retraining in between (tickets.md). 1: at once, as published.")]
+    [Range(1, 1000)]
+    public int Iterations { get; init; } = 1;
+    [Description("Epochs of the retraining between two iterations; all else is as in section retrain.")]
+    [Range(0, 1_000_000)]
+    public int IterationEpochs { get; init; } = 1;
+    [Description("The weights that each retraining between two iterations starts from. pretrained: those that the iteration left; rewind, initial: as retrain.start.")]
+    public RetrainStart IterationStart { get; init; } = RetrainStart.Pretrained;
 }
 
 /// <summary>By what the filters of a layer are ranked; the first is the published one.</summary>
@@ -426,7 +439,8 @@ public enum TicketControl
     Unpruned,
 }
 
-public enum DataSplit { Train, Test }
+/// <summary>Images that are trained on; that are held out of them, for choices; and that choose nothing.</summary>
+public enum DataSplit { Train, Validation, Test }
 
 public sealed record EvaluateSection
 {

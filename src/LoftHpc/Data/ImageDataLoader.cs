@@ -44,7 +44,9 @@ internal sealed record ImageDataSet(
 public static class ImageDataLoader
 {
     /// <exception cref="UserError">A file is missing, cut, or not what it should be; or it has fewer images than asked for.</exception>
-    public static ImageData Load(DataSection section, long seed)
+    public static ImageData Load(DataSection section, long seed) => ValidationSplit.HoldOut(LoadFiles(section, seed), section);
+
+    private static ImageData LoadFiles(DataSection section, long seed)
     {
         if (section.Set == DataSetName.Synthetic) return SyntheticImages.Make(section, seed);
         ImageDataSet set = ImageDataSet.Of(section.Set);

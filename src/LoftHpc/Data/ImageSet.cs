@@ -15,11 +15,12 @@ public sealed record ImageSet(
     public int Count => Labels.Length;
 }
 
-/// <summary>The two splits of a data set.</summary>
-public sealed record ImageData(ImageSet Train, ImageSet Test)
+/// <summary>The splits of a data set.</summary>
+/// <param name="Validation">What is held out of the training images; null: nothing.</param>
+public sealed record ImageData(ImageSet Train, ImageSet Test, ImageSet? Validation = null)
 {
-    /// <summary>Two lines, a split each: how many images, and a hash of their pixels and labels.</summary>
-    public string Fingerprint => string.Join('\n', new[] { Train, Test }.Select(split =>
+    /// <summary>A line for each split: how many images, and a hash of their pixels and labels.</summary>
+    public string Fingerprint => string.Join('\n', new[] { Train, Test, Validation }.OfType<ImageSet>().Select(split =>
     {
         XxHash128 hash = new();
         hash.Append(split.Pixels);

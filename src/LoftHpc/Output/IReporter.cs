@@ -46,7 +46,7 @@ public interface IEpochProgress : IDisposable
     void Step(Func<StepNumbers> numbers);
 
     /// <summary>After each epoch: the rows that go to metrics.csv. <paramref name="test"/> is null where there was no evaluation.</summary>
-    void EpochDone(MetricsRow train, MetricsRow? test);
+    void EpochDone(MetricsRow train, MetricsRow? test, MetricsRow? validation = null);
 }
 
 /// <summary>Means over the epoch so far. A loss that is no number (it may be known on another rank only) is not shown, nor its accuracy.</summary>

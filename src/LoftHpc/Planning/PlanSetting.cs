@@ -8,10 +8,21 @@ using LoftHpc.Training;
 namespace LoftHpc.Planning;
 
 /// <summary>Shape and number of the images that a config names; no file is read.</summary>
-public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages)
+/// <param name="TrainImages">Those that are trained on.</param>
+public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages, int ValidationImages = 0)
 {
+    /// <summary>Images of each set that is evaluated after an epoch, in this order.</summary>
+    public IEnumerable<int> Evaluated => ValidationImages > 0 ? [TestImages, ValidationImages] : [TestImages];
+
     /// <exception cref="UserError">The set has fewer images than the config asks for.</exception>
     public static ImageShape Of(DataSection section)
+    {
+        ImageShape files = OfFiles(section);
+        ValidationSplit.Check(section, files.TrainImages);
+        return files with { TrainImages = files.TrainImages - section.ValidationImages, ValidationImages = section.ValidationImages };
+    }
+
+    private static ImageShape OfFiles(DataSection section)
     {
         if (section.Set is DataSetName.Synthetic)
         {
@@ -83,8 +94,8 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
         return end - start;
     }
 
-    /// <summary>The sizes of the batches in which one rank evaluates the whole test set, and how many there are of each.</summary>
-    public IEnumerable<(int Size, int Count)> EvaluationBatches => Batches.Sizes(Images.TestImages, Config.Evaluate.Batch);
+    /// <summary>The sizes of the batches in which one rank evaluates a whole set of images, and how many there are of each.</summary>
+    public IEnumerable<(int Size, int Count)> EvaluationBatches(int images) => Batches.Sizes(images, Config.Evaluate.Batch);
 
     /// <summary>What a rank holds for training.</summary>
     public static TrainingMemory MemoryOf(IEnumerable<TensorSlice> held, long exchangeBytes)

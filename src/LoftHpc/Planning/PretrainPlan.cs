@@ -80,7 +80,7 @@ public sealed class PretrainPlan
         Whole.Allgather(CommunicationPurpose.Distance, 1, LongBytes);
         Whole.Allgatherv(CommunicationPurpose.Distance, _filters, IntBytes);
         Measure(Whole);
-        if (steps == 0) _method.Evaluate(Whole);
+        if (steps == 0) _method.Evaluate(Whole, Setting.Images.TestImages);
         long after = 0;
         // The last step of the warm-up, after which everything is another, and the last step of all are kinds of their own.
         foreach (long last in new[] { warmup - 1, warmup, steps - 1, steps }.Where(last => last <= steps).Order())
@@ -97,7 +97,7 @@ public sealed class PretrainPlan
                 if (step % perEpoch == 0)
                 {
                     _method.TakeTotals(one);
-                    _method.Evaluate(one);
+                    foreach (int images in Setting.Images.Evaluated) _method.Evaluate(one, images);
                     if (snapshots > 0) Save(snapshots);
                     snapshots = 0;
                 }

@@ -127,7 +127,12 @@ public static class PyTorchExport
     {
         ImageData data = ImageDataLoader.Load(config.Data, config.Run.Seed);
         identity.MustFit(config, data, path);
-        return split is DataSplit.Train ? data.Train : data.Test;
+        return split switch
+        {
+            DataSplit.Train => data.Train,
+            DataSplit.Test => data.Test,
+            _ => data.Validation ?? throw new UserError("--images: validation: the run holds no images out (data.validation_images is 0); allowed: train, test"),
+        };
     }
 
     /// <summary>An IDX file of bytes: 0, 0, 8, the number of dimensions, the dimensions (big-endian), the bytes.</summary>

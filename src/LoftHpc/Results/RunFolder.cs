@@ -84,6 +84,24 @@ public sealed class RunFolder
     public IEnumerable<RunFolder> FindTickets() => !Directory.Exists(Tickets) ? [] : Directory.EnumerateDirectories(Tickets)
         .Select(path => new RunFolder(path)).Where(folder => folder.IsBegun && !folder.Name.StartsWith('.')).OrderBy(folder => folder.Name, StringComparer.Ordinal);
 
+    /// <summary>Parent of the folders of the tickets before this one, from which it was drawn (extract.iterations); they are run folders themselves.</summary>
+    public string Iterations => In(Path, "iterations");
+
+    /// <summary>Of the ticket after so many iterations.</summary>
+    public RunFolder Iteration(int iteration) => new(In(Iterations, NameOfIteration(iteration)));
+
+    public static string NameOfIteration(int iteration) => iteration.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>The folder of the first ticket of this one's iterations, which was drawn from the pre-training itself.</summary>
+    /// <param name="iterations">Of the ticket in this folder.</param>
+    public RunFolder FirstIteration(int iterations)
+    {
+        if (iterations == 1) return this;
+        // The one in between lies beside the first.
+        string parent = System.IO.Path.GetDirectoryName(Path) ?? "";
+        return System.IO.Path.GetFileName(parent) == "iterations" && Name == NameOfIteration(iterations) ? new(In(parent, NameOfIteration(1))) : Iteration(1);
+    }
+
     /// <summary>Paths of the tables that grow while a run trains.</summary>
     public IReadOnlyList<string> Tables => [Metrics.Path, FilterNorms.Path, FilterDistance.Path, Communication.Path, Resources.Path, Summary.Path];
 

@@ -18,9 +18,6 @@ public class Launch : IDisposable
 {
     private readonly TensorTransport _transport;
 
-    /// <summary>Whether this is a part of another launch, which has the transport.</summary>
-    private readonly bool _isPart;
-
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment or the libraries are not as they must be; on all ranks.</exception>
     public Launch(MpiRuntime mpi, LaunchOptions options)
@@ -58,10 +55,13 @@ public class Launch : IDisposable
     protected Launch(Launch whole, RunConfig config)
     {
         (Mpi, Options, Config, World, Torch, Placement) = (whole.Mpi, whole.Options, config, whole.World, whole.Torch, whole.Placement);
-        (Reporter, Direct, _transport, Context, _isPart) = (whole.Reporter, whole.Direct, whole._transport, whole.Context, true);
+        (Reporter, Direct, _transport, Context, IsPart) = (whole.Reporter, whole.Direct, whole._transport, whole.Context, true);
     }
 
     public LaunchOptions Options { get; }
+
+    /// <summary>Whether this is a part of another launch: one ticket of several.</summary>
+    public bool IsPart { get; }
 
     /// <summary>The same on every rank: rank 0 reads the file.</summary>
     public RunConfig Config { get; }
@@ -114,7 +114,7 @@ public class Launch : IDisposable
 
     protected virtual void Dispose(bool disposing)
     {
-        if (disposing && !_isPart) _transport.Dispose();
+        if (disposing && !IsPart) _transport.Dispose();
     }
 
     /// <summary>Rank 0 checks the file, which is the same on all ranks; the others get what it resolved to.</summary>

@@ -30,7 +30,8 @@ public static class PretrainStage
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
-            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            Validation = session.ValidationImages,
+            OnMetrics = rows => session.OnRoot(() => folder.Metrics.Append(rows)),
         };
         var checkpoints = new StageCheckpoints(session, folder, "pretrain", loop, method, rankings.Archive);
         checkpoints.Attach();
@@ -55,7 +56,7 @@ public static class PretrainStage
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Pretrain)));
         StageCheckpoints.Remove(session, folder, "pretrain");
 
         // Rank 0 may fail to write, and all ranks are to know.

@@ -19,7 +19,7 @@ public sealed class Session : Launch
 {
     private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
-    private BatchLoader? _trainImages, _testImages;
+    private BatchLoader? _trainImages, _testImages, _validationImages;
     private bool? _imagesFit;
 
     /// <summary>Starts a launch on all ranks. Collective.</summary>
@@ -57,6 +57,18 @@ public sealed class Session : Launch
     public BatchLoader TrainImages => _trainImages ??= Loader(Data.Train);
 
     public BatchLoader TestImages => _testImages ??= Loader(Data.Test);
+
+    /// <summary>What is held out of the training images; null: nothing.</summary>
+    public BatchLoader? ValidationImages => Data.Validation is null ? null : _validationImages ??= Loader(Data.Validation);
+
+    /// <summary>The images of a split.</summary>
+    /// <exception cref="UserError">None are held out.</exception>
+    public BatchLoader ImagesOf(DataSplit split) => split switch
+    {
+        DataSplit.Train => TrainImages,
+        DataSplit.Test => TestImages,
+        _ => ValidationImages ?? throw new UserError("evaluate.split: validation: the config holds no images out (data.validation_images is 0); allowed: train, test"),
+    };
 
     /// <summary>The dense network of the config, for the images of the config.</summary>
     public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
@@ -140,6 +152,7 @@ public sealed class Session : Launch
         {
             _trainImages?.Dispose();
             _testImages?.Dispose();
+            _validationImages?.Dispose();
         }
         base.Dispose(disposing);
     }
@@ -149,7 +162,7 @@ public sealed class Session : Launch
     {
         if (_imagesFit is null)
         {
-            _imagesFit = DeviceImages.Fit(DeviceImages.BytesOf(Data.Train) + DeviceImages.BytesOf(Data.Test), Context.Device);
+            _imagesFit = DeviceImages.Fit(new[] { Data.Train, Data.Test, Data.Validation }.OfType<ImageSet>().Sum(DeviceImages.BytesOf), Context.Device);
             if (_imagesFit == false) Reporter.Verbose("the images would take more than a quarter of the GPU's free memory: batches are prepared ahead on the host");
         }
         return new BatchLoader(set, Config.Data, Config.Run.Seed) { PreparesAhead = _imagesFit == false };

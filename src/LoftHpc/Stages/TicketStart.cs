@@ -26,7 +26,9 @@ public static class TicketStart
         using SafetensorsFile dense = SafetensorsFile.Open(source.DenseWeights);
         if (WeightsIdentity.Of(dense, source.DenseWeights).InnerCounts is not null)
             throw new UserError($"{source.DenseWeights}: weights of a pruned network, where dense ones are expected");
-        TicketCheck.MustBeDrawnFrom(folder.Ticket, source.DenseWeights, identity.Describe(), dense.Read);
+        RunFolder first = folder.FirstIteration(ExtractionOf(folder)?.Iterations ?? 1);
+        if (!first.Ticket.Exists) throw new UserError($"retrain.start: {first.Ticket.Path} is not there, by which {source.Path} is known to be the run that the ticket was drawn from");
+        TicketCheck.MustBeDrawnFrom(first.Ticket, source.DenseWeights, identity.Describe(), dense.Read);
     }
 
     /// <summary>On rank 0, before there is a ticket: refuses a start whose weights are not in the folder of the pre-training.</summary>
@@ -49,7 +51,8 @@ public static class TicketStart
     public static void CheckTime(RunConfig config, int stepsPerEpoch)
     {
         IReadOnlyList<int> epochs = config.Pretrain.Snapshots;
-        if (config.Retrain.Start is not RetrainStart.Rewind || epochs.Any(epoch => (long)epoch * stepsPerEpoch == config.Retrain.Rewind.ToSteps(stepsPerEpoch))) return;
+        bool rewinds = config.Retrain.Start is RetrainStart.Rewind || (config.Extract.Iterations > 1 && config.Extract.IterationStart is RetrainStart.Rewind);
+        if (!rewinds || epochs.Any(epoch => (long)epoch * stepsPerEpoch == config.Retrain.Rewind.ToSteps(stepsPerEpoch))) return;
         throw new UserError(
             $"retrain.rewind: {config.Retrain.Rewind}, after which no weights are kept; allowed: an epoch of pretrain.snapshots ([{string.Join(", ", epochs)}]), " +
             $"or its steps ({stepsPerEpoch} an epoch)");
@@ -115,8 +118,14 @@ public static class TicketStart
     private static RunFolder SourceOf(Session session, RunFolder folder)
     {
         if (session.Config.Extract.From is string now) return RunFolder.At(now);
+        return ExtractionOf(folder)?.From is string from ? RunFolder.At(from) : folder;
+    }
+
+    /// <summary>How the ticket in a folder was drawn; null: no launch has recorded it.</summary>
+    private static ExtractSection? ExtractionOf(RunFolder folder)
+    {
         string recorded = File.Exists(folder.ConfigOf("extract")) ? folder.ConfigOf("extract") : folder.Config;
-        return File.Exists(recorded) && RunConfigLoader.Load(recorded).Extract.From is string from ? RunFolder.At(from) : folder;
+        return File.Exists(recorded) ? RunConfigLoader.Load(recorded).Extract : null;
     }
 
     private static string FileIn(RunFolder source, RetrainSection config)

@@ -342,6 +342,8 @@ public sealed class RunConfigLoaderTests
                 Set = DataSetName.Cifar100,
                 Folder = "null",
                 TrainImages = 7,
+                ValidationImages = 3,
+                ValidationSeed = 8,
                 TestImages = 8,
                 CropPadding = 2,
                 Flip = false,
@@ -387,6 +389,9 @@ public sealed class RunConfigLoaderTests
                 // All twelve blocks of a wide-resnet-28.
                 LayerRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0 / 3],
                 RoundTo = 4,
+                Iterations = 2,
+                IterationEpochs = 6,
+                IterationStart = RetrainStart.Rewind,
             },
             Retrain = new()
             {

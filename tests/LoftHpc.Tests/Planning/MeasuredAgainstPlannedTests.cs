@@ -29,17 +29,17 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
     /// <summary>At 2 and at 4 ranks.</summary>
     private static readonly (PretrainMethod Method, string Overrides)[] Methods =
     [
-        (PretrainMethod.FilterParallel, ""),
+        (PretrainMethod.FilterParallel, "data.validation_images=30"),
         (PretrainMethod.FilterParallel, "pretrain.backward=local pretrain.assignment=random network.width=3"),
         (PretrainMethod.FilterParallel, "network.family=resnet"),
         (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
         (PretrainMethod.Gpipe, "run.precision=bfloat16"),
         (PretrainMethod.FilterParallel, "run.memory_format=channels-last"),
         (PretrainMethod.DataParallel, ""),
-        (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
+        (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet data.validation_images=30"),
         (PretrainMethod.LocalSgd, ""),
-        (PretrainMethod.LocalSgd, "pretrain.samples=shard"),
-        (PretrainMethod.Loft, ""),
+        (PretrainMethod.LocalSgd, "pretrain.samples=shard data.validation_images=30"),
+        (PretrainMethod.Loft, "data.validation_images=30"),
         (PretrainMethod.Loft, "pretrain.samples=shard pretrain.loft.running_statistics=average network.family=resnet"),
         (PretrainMethod.Loft, "pretrain.loft.momentum=travel pretrain.loft.warmup_rounds=1 pretrain.loft.first_blocks=true"),
         // More ranks than filters.
@@ -47,7 +47,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
         // Widths that the ranks divide: shares then have the same sizes, whoever gets which filter.
         (PretrainMethod.Loft, "pretrain.loft.deal=norm network.width=4"),
         (PretrainMethod.Gpipe, ""),
-        (PretrainMethod.Gpipe, "pretrain.gpipe.micro_batches=5 network.family=resnet"),
+        (PretrainMethod.Gpipe, "data.validation_images=30 pretrain.gpipe.micro_batches=5 network.family=resnet"),
     ];
 
     public void Dispose() => _folder.Dispose();
