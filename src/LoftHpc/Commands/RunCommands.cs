@@ -307,8 +307,7 @@ public static class RunCommands
             launch?.EndAnyhow((error as UserError)?.ExitCode ?? ExitCodes.Failure);
             return false;
         }
-        // Where a ticket's work is part of a launch's, that watches.
-        using StallWatch? watch = session.IsPart ? null : new(session, folder, message =>
+        using StallWatch? watch = !session.IsWatched ? null : new(session, folder, message =>
         {
             FolderLaunch.EndAllAnyhow(ExitCodes.Environment);
             session.EndJob(message, ExitCodes.Environment);

@@ -416,6 +416,9 @@ public sealed record TicketsSection
     public IReadOnlyList<long> Seeds { get; init; } = [];
     [Description("Of command tickets: what is made beside each ticket, to be compared with it.")]
     public IReadOnlyList<TicketControl> Controls { get; init; } = [];
+    [Description("Of command tickets: ranks that make a ticket together; groups of so many make tickets side by side. all: one after the other, on all ranks.")]
+    [Range(1, 1_000_000), WrittenAs("all")]
+    public int? RanksPerTicket { get; init; }
     [Description("Of command tickets. false: the weights of finished tickets are removed.")]
     public bool KeepWeights { get; init; } = true;
 }

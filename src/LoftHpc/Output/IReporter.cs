@@ -14,6 +14,9 @@ public enum Verbosity
 /// <summary>What people see. Rank 0 prints; every other rank has one that stays silent, but for its errors.</summary>
 public interface IReporter
 {
+    /// <summary>Stands before each line: where several groups of ranks print, whose it is.</summary>
+    string Prefix { get; set; }
+
     /// <summary>A line on the standard output, unless quiet.</summary>
     void Info(string line);
 

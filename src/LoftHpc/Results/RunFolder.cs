@@ -77,6 +77,9 @@ public sealed class RunFolder
     /// <summary>Parent of the folders of a grid's tickets, which are run folders themselves.</summary>
     public string Tickets => In(Path, "tickets");
 
+    /// <summary>A folder, while groups of ranks make the tickets: which of them are taken.</summary>
+    public string Queue => In(Tickets, ".queue");
+
     /// <summary>Of one ticket of a grid.</summary>
     public RunFolder TicketFolder(string name) => new(In(Tickets, name));
 

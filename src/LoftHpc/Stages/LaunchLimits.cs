@@ -22,6 +22,9 @@ public sealed class LaunchLimits(RunConfig config)
     private TimeSpan? _jobEnd;
     private bool _jobEndIsKnown, _fileWasThere;
 
+    /// <summary>Another file that asks for a stop, which is left where it is; null: there is none.</summary>
+    public string? OtherStopFile { get; set; }
+
     /// <summary>What the last checkpoint took.</summary>
     public TimeSpan CheckpointTime { get; set; }
 
@@ -40,6 +43,7 @@ public sealed class LaunchLimits(RunConfig config)
     {
         if (_fileWasThere || now - _looked < LookEvery) return _fileWasThere;
         _looked = now;
+        if (OtherStopFile is not null && File.Exists(OtherStopFile)) return _fileWasThere = true;
         if (!File.Exists(_stopFile)) return false;
         _fileWasThere = true;
         try

@@ -21,6 +21,8 @@ public sealed class Session : Launch
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
     private BatchLoader? _trainImages, _testImages, _validationImages;
     private bool? _imagesFit;
+    /// <summary>A group of the same ranks, for errors alone; null: MPI's own of all ranks.</summary>
+    private readonly ICommunicator? _failures;
 
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
@@ -29,18 +31,48 @@ public sealed class Session : Launch
         Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
         Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
         Limits = new LaunchLimits(Config);
+        WorksInGroups = options.Command is "tickets" && Config.Tickets.RanksPerTicket < World.Size;
         Stop = new StopAgreement(Context, Limits.Ask);
         ShowRanks();
     }
 
     private Session(Session whole, RunConfig config) : base(whole, config) =>
-        (Data, Limits, Stop, _arithmetic) = (whole.Data, whole.Limits, whole.Stop, whole._arithmetic);
+        (Data, Limits, Stop, _arithmetic, WorksInGroups, _failures) = (whole.Data, whole.Limits, whole.Stop, whole._arithmetic, whole.WorksInGroups, whole._failures);
+
+    private Session(Session whole, int ranks) : base(whole, whole.World.Split(whole.World.Rank / ranks, whole.World.Rank), whole.World.Rank / ranks * ranks)
+    {
+        (Data, Limits, WorksInGroups) = (whole.Data, whole.Limits, true);
+        Stop = new StopAgreement(Context, Limits.Ask);
+        _failures = World.Split(0, World.Rank);
+        _arithmetic = [.. whole._arithmetic.Skip(FirstRank).Take(ranks).Select(rank => rank with { Rank = rank.Rank - FirstRank })];
+    }
 
     /// <summary>
     /// A part of this launch, on the same images, under a config of its own: what is computed with, when to stop, and the account of what is
     /// communicated are those of the whole. Not collective.
     /// </summary>
     public Session Under(RunConfig config) => new(this, config);
+
+    /// <summary>
+    /// This rank's group of so many ranks, which divide all ranks: it does work of its own, on the same images. Collective.
+    /// </summary>
+    public Session Group(int ranks) => new(this, ranks);
+
+    /// <summary>Whether the ranks work in groups: then each group watches whether it gets on.</summary>
+    public bool WorksInGroups { get; }
+
+    /// <summary>Whether work in a run folder under this session is where the ranks are watched: not what is a part of such work.</summary>
+    public bool IsWatched => Depth == (WorksInGroups ? 1 : 0);
+
+    /// <summary>Whether all ranks of the session have come to the same error, and can go on together.</summary>
+    public bool AllFailed() => MpiJob.AllCome(_failures ?? Mpi.FailureGroup);
+
+    /// <summary>Waits for the other ranks, for long perhaps, without taking a processor from them. Collective.</summary>
+    public void Meet()
+    {
+        IMpiRequest barrier = World.StartBarrier();
+        while (!barrier.Test()) Thread.Sleep(10);
+    }
 
     /// <summary>When the launch is to stop by itself; asked on rank 0.</summary>
     public LaunchLimits Limits { get; }
@@ -153,6 +185,11 @@ public sealed class Session : Launch
             _trainImages?.Dispose();
             _testImages?.Dispose();
             _validationImages?.Dispose();
+            if (IsGroup)
+            {
+                _failures?.Dispose();
+                World.Dispose();
+            }
         }
         base.Dispose(disposing);
     }

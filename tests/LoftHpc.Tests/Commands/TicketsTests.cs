@@ -16,7 +16,7 @@ public sealed class TicketsTests : ProgramTests
 
     private static readonly string[] Names = ["l2-0.5-in-2-pretrained-4", "l2-0.5-in-2-reinitialised-4", "unpruned-pretrained-4"];
 
-    /// <summary>Killed between the first ticket's iterations, stopped by a limit, and killed in the last ticket.</summary>
+    /// <summary>Begun on two ranks and ended on four, in groups of two. Killed between the first ticket's iterations, stopped by a limit, and killed in the last ticket.</summary>
     [SkippableFact]
     public void Killed_again_and_again_a_grid_ends_with_the_bytes_of_one_that_was_not()
     {
@@ -30,7 +30,7 @@ public sealed class TicketsTests : ProgramTests
         MustBeOneLine(Start(MpiFamily.OpenMpi, 2, "tickets", ["run.name=cut", "run.resume=auto", "limits.minutes=0", .. Grid]), ExitCodes.Stopped, "stopped by limits.minutes after ");
         KillWhen($"{Names[2]}/checkpoints/retrain-000000001/commit.json");
         string finished = File.ReadAllText(Folder("cut").TicketFolder(Names[0]).Manifest);
-        LaunchResult last = Start(MpiFamily.OpenMpi, 2, "tickets", ["run.name=cut", "run.resume=auto", .. Grid]).MustSucceed();
+        LaunchResult last = Start(MpiFamily.OpenMpi, 4, "tickets", ["run.name=cut", "run.resume=auto", "tickets.ranks_per_ticket=2", .. Grid]).MustSucceed();
         Assert.DoesNotContain($": {Names[0]}\n", last.Output, StringComparison.Ordinal);
         Assert.Equal(finished, File.ReadAllText(Folder("cut").TicketFolder(Names[0]).Manifest));
         MustBeSame("whole", "cut");
@@ -126,6 +126,13 @@ public sealed class TicketsTests : ProgramTests
         MustBeOneLine(Tickets(), ExitCodes.Configuration, $"{Folder("a").TicketFolder(names[0]).Path} exists already and is not overwritten; --resume auto keeps finished tickets and goes on with others");
         MustBeOneLine(Tickets("run.resume=auto", "retrain.batch=16"), ExitCodes.Configuration, "config.yaml: the run was begun with another config than this launch's: retrain.batch is 32 and 16");
         MustBeOneLine(Tickets("run.resume=auto", "tickets.controls=[inverted]"), ExitCodes.Configuration, "tickets.controls: ", "pruned.safetensors is not there any more");
+        MustBeOneLine(Tickets("run.resume=auto", "tickets.ranks_per_ticket=2"), ExitCodes.Configuration, "tickets.ranks_per_ticket: 2 ranks do not divide the 1 ranks of this launch");
+        // One of which nothing can come does not keep the others from being made.
+        LaunchResult failed = Tickets("run.resume=auto", "tickets.seeds=[8, 9]", "retrain.optimizer.learning_rate=1e28");
+        Assert.Equal(ExitCodes.NonFiniteLoss, failed.ExitCode);
+        Assert.Contains("ticket 2 of 2: l2-global-0.5-pretrained-9\n", failed.Output, StringComparison.Ordinal);
+        Assert.Contains("lofthpc: error: 2 of 2 tickets could not be made; l2-global-0.5-pretrained-8: retrain: ", failed.Error, StringComparison.Ordinal);
+        Assert.Equal(rows, Folder("a").TicketsTable.Read());
         LaunchResult grown = Tickets("run.resume=auto", "tickets.controls=[random]", "tickets.starts=[pretrained, shuffled]").MustSucceed();
         Assert.Contains("ticket 1 of 2: l2-global-0.5-shuffled-4\n", grown.Output, StringComparison.Ordinal);
         Assert.Equal(rows, Folder("a").TicketsTable.Read().Take(2));

@@ -409,6 +409,7 @@ public sealed class RunConfigLoaderTests
                 Starts = [RetrainStart.Initial],
                 Seeds = [3, long.MaxValue],
                 Controls = [TicketControl.Random, TicketControl.Unpruned],
+                RanksPerTicket = 5,
                 KeepWeights = false,
             },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
