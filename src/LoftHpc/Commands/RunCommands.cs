@@ -164,8 +164,11 @@ public static class RunCommands
     }
 
     /// <summary>Every rank finds the same.</summary>
-    private static void CheckMethod(Session session) => TrainingMethods.Check(
-        session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
+    private static void CheckMethod(Session session)
+    {
+        TrainingMethods.Check(session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
+        TrainingMethods.CheckSnapshots(session.Config.Pretrain, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
+    }
 
     internal static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 

@@ -280,6 +280,9 @@ public sealed record PretrainSection
     [Description("Epochs after which the weights are saved as epoch-N.safetensors.")]
     [Range(1, 1_000_000)]
     public IReadOnlyList<int> Snapshots { get; init; } = [];
+    [Description("Optimizer steps after which the weights are saved as step-N.safetensors.")]
+    [Range(1, 1_000_000_000)]
+    public IReadOnlyList<int> SnapshotSteps { get; init; } = [];
 }
 
 public sealed record DistanceSection

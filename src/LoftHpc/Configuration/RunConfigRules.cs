@@ -117,6 +117,8 @@ public static class RunConfigRules
                     : Invariant($"{List(pretrain.Snapshots)}; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
                 "pretrain.snapshots", "pretrain.epochs");
         }
+        if (!IsAscending(pretrain.SnapshotSteps))
+            yield return new BrokenRule($"{List(pretrain.SnapshotSteps)}; allowed: steps, each once, in ascending order", "pretrain.snapshot_steps");
         if (pretrain.Method is PretrainMethod.Gpipe && pretrain.Gpipe.MicroBatches > pretrain.Batch)
         {
             yield return new BrokenRule(

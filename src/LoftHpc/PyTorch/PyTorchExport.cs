@@ -98,7 +98,7 @@ public static class PyTorchExport
             ["dense"] = folder.DenseWeights,
             ["initial"] = folder.InitialWeights,
         };
-        foreach (int epoch in folder.Snapshots()) files[Path.GetFileNameWithoutExtension(folder.SnapshotWeights(epoch))] = folder.SnapshotWeights(epoch);
+        foreach (string snapshot in folder.Snapshots()) files[Path.GetFileNameWithoutExtension(snapshot)] = snapshot;
         if (files.TryGetValue(weights, out string? path) && File.Exists(path)) return path;
         string[] there = [.. files.Where(file => File.Exists(file.Value)).Select(file => file.Key)];
         throw new UserError($"{folder.Path}: there are no weights {PlainText.Of(weights)} (--weights); there are: {(there.Length == 0 ? "none" : string.Join(", ", there))}");

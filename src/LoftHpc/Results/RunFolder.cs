@@ -39,10 +39,15 @@ public sealed class RunFolder
     /// <summary>Weights after so many epochs of pre-training.</summary>
     public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
 
-    /// <summary>The epochs after which there are weights (<see cref="SnapshotWeights"/>), ascending.</summary>
-    public IEnumerable<int> Snapshots() => Directory.EnumerateFiles(Path, "epoch-*.safetensors")
-        .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)["epoch-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int epoch) ? epoch : -1)
-        .Where(epoch => epoch > 0 && File.Exists(SnapshotWeights(epoch))).Order();
+    /// <summary>Weights after so many optimizer steps of pre-training.</summary>
+    public string StepSnapshotWeights(int step) => In(Path, $"step-{step}.safetensors");
+
+    /// <summary>The weights of times within pre-training that there are (<see cref="SnapshotWeights"/>, then <see cref="StepSnapshotWeights"/>), ascending.</summary>
+    public IEnumerable<string> Snapshots() => Find("epoch-", SnapshotWeights).Concat(Find("step-", StepSnapshotWeights));
+
+    private IEnumerable<string> Find(string start, Func<int, string> name) => Directory.EnumerateFiles(Path, $"{start}*.safetensors")
+        .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)[start.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int count) ? count : -1)
+        .Where(count => count > 0 && File.Exists(name(count))).Order().Select(name);
 
     /// <summary>Folder in which export puts a network for PyTorch, where it is not told another.</summary>
     /// <param name="weights">Which of the run.</param>

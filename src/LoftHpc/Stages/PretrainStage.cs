@@ -25,7 +25,15 @@ public static class PretrainStage
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
         {
-            AfterStep = (step, epoch) => step % every == 0 || step == last ? () => rankings.Measure(step, epoch) : null,
+            AfterStep = (step, epoch) =>
+            {
+                bool measures = step % every == 0 || step == last, saves = step <= int.MaxValue && config.Pretrain.SnapshotSteps.Contains((int)step);
+                return !measures && !saves ? null : () =>
+                {
+                    if (measures) rankings.Measure(step, epoch);
+                    if (saves) Save(folder.StepSnapshotWeights((int)step), step);
+                };
+            },
             AfterEpoch = (epoch, step) =>
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);

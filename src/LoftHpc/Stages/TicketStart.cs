@@ -53,9 +53,10 @@ public static class TicketStart
         IReadOnlyList<int> epochs = config.Pretrain.Snapshots;
         bool rewinds = config.Retrain.Start is RetrainStart.Rewind || (config.Extract.Iterations > 1 && config.Extract.IterationStart is RetrainStart.Rewind);
         if (!rewinds || epochs.Any(epoch => (long)epoch * stepsPerEpoch == config.Retrain.Rewind.ToSteps(stepsPerEpoch))) return;
+        if (!config.Retrain.Rewind.InEpochs && config.Pretrain.SnapshotSteps.Contains(config.Retrain.Rewind.Count)) return;
         throw new UserError(
             $"retrain.rewind: {config.Retrain.Rewind}, after which no weights are kept; allowed: an epoch of pretrain.snapshots ([{string.Join(", ", epochs)}]), " +
-            $"or its steps ({stepsPerEpoch} an epoch)");
+            $"its steps ({stepsPerEpoch} an epoch), or steps of pretrain.snapshot_steps ([{string.Join(", ", config.Pretrain.SnapshotSteps)}])");
     }
 
     /// <summary>Reads or makes the weights of the ticket in a folder. Collective.</summary>
@@ -137,13 +138,13 @@ public static class TicketStart
                 : throw new UserError($"retrain.start: {source.InitialWeights} is not there, from which start initial begins{Where}");
         }
         if (config.Rewind.InEpochs && File.Exists(source.SnapshotWeights(config.Rewind.Count))) return source.SnapshotWeights(config.Rewind.Count);
-        (int Epoch, long Step)[] there = [.. source.Snapshots().Select(epoch => (epoch, StepOf(source.SnapshotWeights(epoch))))];
-        foreach ((int epoch, long step) in there)
+        (string File, long Step)[] there = [.. source.Snapshots().Select(file => (file, StepOf(file)))];
+        foreach ((string file, long step) in there)
         {
-            if (!config.Rewind.InEpochs && step == config.Rewind.Count) return source.SnapshotWeights(epoch);
+            if (!config.Rewind.InEpochs && step == config.Rewind.Count) return file;
         }
-        string which = there.Length == 0 ? "none" : string.Join(", ", there.Select(snapshot => $"{TrainingTime.Epochs(snapshot.Epoch)} ({snapshot.Step} steps)"));
-        throw new UserError($"retrain.rewind: {source.Path} has no weights after {config.Rewind}, as pretrain.snapshots would keep them; there are: {which}{Where}");
+        string which = there.Length == 0 ? "none" : string.Join(", ", there.Select(snapshot => $"{Path.GetFileName(snapshot.File)} ({snapshot.Step} steps)"));
+        throw new UserError($"retrain.rewind: {source.Path} has no weights after {config.Rewind}, as pretrain.snapshots and pretrain.snapshot_steps would keep them; there are: {which}{Where}");
 
         static long StepOf(string path)
         {

@@ -370,6 +370,7 @@ public sealed class RunConfigLoaderTests
                 Epochs = 9,
                 Batch = 31,
                 Snapshots = [2, 4],
+                SnapshotSteps = [3, 9],
                 Optimizer = optimizer,
             },
             Distance = new() { Every = TrainingTime.Steps(2), PairsMax = 5 },
