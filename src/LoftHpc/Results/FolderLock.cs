@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
@@ -33,7 +34,7 @@ public sealed record LockTimes(TimeSpan Beat, TimeSpan Watch)
 /// The lock of a run folder. The kernel keeps it (flock), and frees it however a process ends. Not every file system tells other
 /// hosts of such locks, so the file has a record of the holder too, in which it gives a sign of life every few seconds.
 /// </summary>
-public sealed class FolderLock : IDisposable
+public sealed partial class FolderLock : IDisposable
 {
     internal const string FileName = ".lock";
 
@@ -165,6 +166,13 @@ public sealed class FolderLock : IDisposable
         }
     }
 
+    /// <summary>Hands the lock on to the processes that this one starts from now on: while one of them lives it is taken, also where this one was killed.</summary>
+    public void HandOn()
+    {
+        const int setFlags = 2;
+        _ = Control((int)_stream.SafeFileHandle.DangerousGetHandle(), setFlags, 0);
+    }
+
     /// <summary>Gives the lock back; the file is gone then.</summary>
     public void Dispose()
     {
@@ -259,4 +267,7 @@ public sealed class FolderLock : IDisposable
             return null;
         }
     }
+
+    [LibraryImport("libc", EntryPoint = "fcntl")]
+    private static partial int Control(int descriptor, int command, nint value);
 }
