@@ -52,7 +52,7 @@ public static class SweepCommand
         Signals.EndingAgain += launcher.End;
         Signals.Ending += _ =>
         {
-            launcher.Stop();
+            launcher.Stop(reporter.Info);
             taken?.Dispose();
         };
         MakeFolder(plan.RunsFolder);
@@ -111,7 +111,8 @@ public static class SweepCommand
             }
             reporter.Info($"[{number + 1}/{waiting.Length}] {run.Name} {result}; {SweepTimes.Text(all.Elapsed)} elapsed, about {SweepTimes.Text(times.Of(waiting.Skip(number + 1)))} left");
         }
-        if (done > 0) Compared(plan.Baseline, reporter, "the table");
+        // Without the baseline there is a table all the same.
+        if (done > 0 && !Compared(plan.Baseline, reporter, "the table") && plan.Baseline.Count > 0) Compared([], reporter, "the table without a baseline");
         if (failed.Count > 0) throw new UserError($"sweep: failed: {string.Join(", ", failed)}", ExitCodes.Failure);
 
         bool Compared(IReadOnlyList<string> baseline, IReporter to, string what)

@@ -90,7 +90,7 @@ public sealed partial class FolderLock : IDisposable
             {
                 throw DurableFile.Failure(folder, error);
             }
-            string who = holder is null ? "" : $": {holder}";
+            string who = holder is null ? "" : $": {holder}{(IsHere(holder) && !LivesHere(holder) ? ", which has ended, but not all that it has started" : "")}";
             if (waited.Elapsed >= wait) throw new UserError($"{folder}: another launch works in this folder{who}; wait for its end, or end it");
             if (!told) tell?.Invoke($"{folder}: another launch works in this folder{who}; waiting up to {wait.TotalSeconds:F0} s for its end");
             Thread.Sleep(100);
@@ -142,7 +142,7 @@ public sealed partial class FolderLock : IDisposable
     /// </summary>
     private static bool Lives(string folder, string file, LockHolder holder, Action<string>? tell, LockTimes times)
     {
-        if (holder.Host == Environment.MachineName && holder.Boot == BootOfKernel()) return StartOf(holder.Process) == holder.ProcessStart;
+        if (IsHere(holder)) return LivesHere(holder);
         tell?.Invoke($"{folder}: another launch may work in this folder: {holder}; waiting up to {times.Watch.TotalSeconds:F0} s for a sign of life");
         Stopwatch watched = Stopwatch.StartNew();
         while (watched.Elapsed < times.Watch)
@@ -154,6 +154,10 @@ public sealed partial class FolderLock : IDisposable
         }
         return false;
     }
+
+    private static bool IsHere(LockHolder holder) => holder.Host == Environment.MachineName && holder.Boot == BootOfKernel();
+
+    private static bool LivesHere(LockHolder holder) => StartOf(holder.Process) == holder.ProcessStart;
 
     /// <summary>Makes the file so long, so that what <see cref="Dispose"/> frees can be written on a disk that has become full.</summary>
     public void Reserve(int bytes)

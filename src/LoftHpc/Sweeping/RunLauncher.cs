@@ -33,7 +33,7 @@ public sealed partial class RunLauncher
     /// <summary>The words that start a program on so many ranks.</summary>
     public IReadOnlyList<string> Words(int ranks) => [.. _words.Select(word => word.Replace(Ranks, ranks.ToString(CultureInfo.InvariantCulture), StringComparison.Ordinal))];
 
-    /// <summary>What build/launch.sh does: the flags of Open MPI's mpiexec are none of the MPICH family's.</summary>
+    /// <summary>What build/launch.sh does, for whoever has no repository: the flags of Open MPI's mpiexec are none of the MPICH family's.</summary>
     internal static IReadOnlyList<string> Default(string mpiexec)
     {
         string version = IsProgram(mpiexec) ? VersionOf(mpiexec) : "";
@@ -81,7 +81,8 @@ public sealed partial class RunLauncher
     }
 
     /// <summary>Asks the launch that runs to stop where it can go on later, waits for that, and lets no other begin. From another thread.</summary>
-    public void Stop()
+    /// <param name="tell">Gets a line where there is something to wait for.</param>
+    public void Stop(Action<string> tell)
     {
         bool waits;
         lock (_gate)
@@ -89,8 +90,10 @@ public sealed partial class RunLauncher
             _stopping = true;
             waits = _running is not null;
         }
+        if (!waits) return;
+        tell("waiting for the run to stop where it can go on; another signal ends it at once");
         Send(AskToStop);
-        if (waits) _ended.Task.Wait();
+        _ended.Task.Wait();
     }
 
     /// <summary>Ends the launch that runs at once, as its launcher does that.</summary>
