@@ -53,7 +53,7 @@ public sealed class SweepTests : ProgramTests
             {{sweep}}; echo "beside: $?"
             touch {{Run("test-2-1").Path}}/stop
             # The launcher leaves after the ranks.
-            until grep -q 'stopped on request' {{log}} && flock -n {{TemporaryPath}}/out/runs/.lock true; do sleep 0.1; done
+            until grep -q 'stopped by limits.stop_file' {{log}} && flock -n {{TemporaryPath}}/out/runs/.lock true; do sleep 0.1; done
             {{sweep}} & job=$!
             until_log 'goes on after step'
             kill -TERM $job; wait $job; echo "ended: $?"
