@@ -7,7 +7,7 @@ namespace LoftHpc.Sweeping;
 public sealed record SweepSection
 {
     /// <summary>The config of all runs; in the file, relative to it.</summary>
-    public string? Config { get; init; }
+    public string Config { get; init; } = "";
 
     /// <summary>Where the tables go, and into runs/ the run folders; relative to the working folder. Null: results/ and the file's name.</summary>
     public string? Folder { get; init; }
@@ -30,7 +30,7 @@ public sealed record SweepSection
 public sealed record SweepMethod
 {
     /// <summary>With it the names of its runs begin.</summary>
-    public string? Name { get; init; }
+    public string Name { get; init; } = "";
 
     /// <summary>A run for each. Empty: those at the top of the file.</summary>
     [Range(1, 1_000_000)]
@@ -63,7 +63,7 @@ public sealed record SweepFile(string Path, SweepSection Section, IReadOnlyList<
         ConfigMap root = RunConfigLoader.ReadRoot(text, path, problems);
         SweepSection section = new();
         new RunConfigLoader.Binder(problems, typeof(SweepSection), "methods", "axes").Bind(section, "", root);
-        if (section.Config is null && !root.Entries.ContainsKey("config")) problems.Add(new ConfigProblem(root.Source, "config is missing: the config file of all runs, relative to this file"));
+        if (!root.Entries.ContainsKey("config")) problems.Add(new ConfigProblem(root.Source, "config is missing: the config file of all runs, relative to this file"));
         foreach (string key in (string[])["seeds", "ranks"])
         {
             if (root.Entries.TryGetValue(key, out (ConfigNode Value, ConfigSource) entry) && entry.Value is ConfigList { Items.Count: 0 })
@@ -72,7 +72,7 @@ public sealed record SweepFile(string Path, SweepSection Section, IReadOnlyList<
         List<(SweepMethod, string)> methods = ReadMethods(root, problems);
         List<SweepAxis> axes = ReadAxes(root, problems);
         RunConfigLoader.ThrowAny(problems);
-        string config = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(path) ?? "", section.Config!);
+        string config = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(path) ?? "", section.Config);
         string folder = section.Folder ?? System.IO.Path.Combine("results", System.IO.Path.GetFileNameWithoutExtension(path));
         if (methods.Count == 0) methods.Add((new SweepMethod { Name = System.IO.Path.GetFileNameWithoutExtension(config) }, PlainText.Of(path)));
         return new SweepFile(path, section with { Config = config, Folder = folder }, methods, axes);
@@ -98,7 +98,7 @@ public sealed record SweepFile(string Path, SweepSection Section, IReadOnlyList<
             SweepMethod method = new();
             new RunConfigLoader.Binder(problems, typeof(SweepMethod)).Bind(method, "", map);
             if (!map.Entries.ContainsKey("name")) problems.Add(new ConfigProblem(map.Source, "name is missing: with it the names of the method's runs begin"));
-            else if (method.Name is string name && !IsName(name))
+            else if (method.Name is { Length: > 0 } name && !IsName(name))
                 problems.Add(new ConfigProblem(map.Entries["name"].Value.Source, $"name: found {PlainText.Of(name)}; allowed: letters, digits, and . _ + - after the first"));
             methods.Add((method, map.Source.Text));
         }

@@ -26,7 +26,7 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
     private const int MostRuns = 10_000;
 
     /// <summary>What every run of a sweep has of its own.</summary>
-    private static readonly string[] OfRuns = ["run.seed", "run.name", "run.folder", "run.overwrite", "run.resume"];
+    private static readonly string[] OfRuns = ["run", "run.seed", "run.name", "run.folder", "run.overwrite", "run.resume"];
 
     /// <summary>Of the run folders, and of the logs beside them.</summary>
     public string RunsFolder => Path.Combine(Folder, "runs");
@@ -35,19 +35,20 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
     /// <exception cref="UserError">Of the first run that could not start, or of a change: one line.</exception>
     public static SweepPlan Of(SweepFile file, SweepChanges changes, Action<RunConfig, int> check)
     {
-        (string config, string folder) = (file.Section.Config!, changes.Folder ?? file.Section.Folder!);
+        (string config, string folder) = (file.Section.Config, changes.Folder ?? file.Section.Folder!);
         // Each launch reads it again.
         if (RegularFile.WhatElse(config) is string other) throw new UserError($"{PlainText.Of(config)}: it is {other}, not a regular file");
         string text = RunConfigLoader.ReadText(config);
         IReadOnlyList<long> seeds = changes.Seeds is null ? file.Section.Seeds : SeedsOf(changes.Seeds);
-        foreach (string setting in file.Section.Overrides.Concat(changes.Overrides)) MustBeOfAll(setting, file);
+        foreach (string setting in file.Section.Overrides) MustBeOfAll(setting, file, $"{PlainText.Of(file.Path)}: ");
+        foreach (string setting in changes.Overrides) MustBeOfAll(setting, file, "");
         foreach ((SweepMethod method, string place) in file.Methods)
         {
             if (method.Set.FirstOrDefault(setting => OfRuns.Contains(KeyOf(setting))) is string own) throw new UserError($"{place}: {PlainText.Of(own)}: {EachHasItsOwn}");
         }
         foreach (SweepAxis axis in file.Axes.Where(axis => OfRuns.Contains(axis.Key))) throw new UserError($"{PlainText.Of(file.Path)}: axes: {axis.Key}: {EachHasItsOwn}");
 
-        IReadOnlyList<IReadOnlyList<(string Key, string Value)>> points = Points(file.Axes);
+        IReadOnlyList<IReadOnlyList<(string Key, string Value)>> points = Points(file);
         long count = seeds.Count * points.Count * file.Methods.Sum(method => (long)RanksOf(method.Method).Count);
         if (count > MostRuns) throw new UserError(string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(file.Path)}: it makes {count} runs; allowed: {MostRuns} at most"));
         List<SweepRun> runs = [];
@@ -70,7 +71,7 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
 
         void Add(long seed, SweepMethod method, string place, IReadOnlyList<(string Key, string Value)> point, int ranks)
         {
-            string[] parts = [method.Name!, .. point.Select(value => NameOf(value.Value)), Text(ranks)];
+            string[] parts = [method.Name, .. point.Select(value => NameOf(value.Value)), Text(ranks)];
             string group = string.Join('-', parts), name = $"{group}-{Text(seed)}";
             if (!names.Add(name))
                 throw new UserError($"{place}: two runs are named {name}; a name, number of ranks and seed may stand once in {PlainText.Of(file.Path)}{(changes.Seeds is null ? "" : " and --seeds")}");
@@ -79,7 +80,10 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
             {
                 RunConfig resolved = RunConfigLoader.Parse(text, config, [.. settings, $"run.folder={Path.Combine(folder, "runs")}", $"run.name={name}"]);
                 check(resolved, ranks);
-                runs.Add(new SweepRun(name, group, ranks, settings, resolved));
+                // How a run begins is the sweep's to say.
+                RunSection run = resolved.Run;
+                runs.Add(new SweepRun(
+                    name, group, ranks, [.. settings, .. run.Overwrite ? (string[])["run.overwrite=false"] : [], .. run.Resume is ResumeChoice.Auto ? (string[])["run.resume=never"] : []], resolved));
             }
             catch (UserError error)
             {
@@ -90,23 +94,23 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
 
     private const string EachHasItsOwn = "every run has its own; seeds and folder choose seeds and the folder";
 
-    private static void MustBeOfAll(string setting, SweepFile file)
+    private static void MustBeOfAll(string setting, SweepFile file, string where)
     {
         string key = KeyOf(setting);
-        if (OfRuns.Contains(key)) throw new UserError($"{PlainText.Of(setting)}: {EachHasItsOwn}");
-        if (file.Axes.Any(axis => axis.Key == key)) throw new UserError($"{PlainText.Of(setting)}: axes of {PlainText.Of(file.Path)} have values of {key}; allowed: one of the two");
+        if (OfRuns.Contains(key)) throw new UserError($"{where}{PlainText.Of(setting)}: {EachHasItsOwn}");
+        if (file.Axes.Any(axis => axis.Key == key)) throw new UserError($"{where}{PlainText.Of(setting)}: axes of {PlainText.Of(file.Path)} have values of {key}; allowed: one of the two");
     }
 
     private static string KeyOf(string setting) => setting.Split('=')[0];
 
     /// <summary>Every combination of the axes' values; the last axis changes first.</summary>
-    private static IReadOnlyList<IReadOnlyList<(string Key, string Value)>> Points(IReadOnlyList<SweepAxis> axes)
+    private static IReadOnlyList<IReadOnlyList<(string Key, string Value)>> Points(SweepFile file)
     {
         IReadOnlyList<IReadOnlyList<(string, string)>> points = [[]];
-        foreach (SweepAxis axis in axes)
+        foreach (SweepAxis axis in file.Axes)
         {
             if ((long)points.Count * axis.Values.Count > MostRuns)
-                throw new UserError(string.Create(CultureInfo.InvariantCulture, $"axes: they make {(long)points.Count * axis.Values.Count} combinations and more; allowed: {MostRuns} runs at most"));
+                throw new UserError(string.Create(CultureInfo.InvariantCulture, $"{PlainText.Of(file.Path)}: axes: they make {(long)points.Count * axis.Values.Count} combinations and more; allowed: {MostRuns} runs at most"));
             points = [.. points.SelectMany(point => axis.Values.Select(value => (IReadOnlyList<(string, string)>)[.. point, (axis.Key, value)]))];
         }
         return points;

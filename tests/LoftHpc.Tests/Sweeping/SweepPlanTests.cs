@@ -80,6 +80,16 @@ public sealed class SweepPlanTests : IDisposable
         Assert.Equal((0.05, TrainingTime.Epochs(1)), (last.Pretrain.Optimizer.LearningRate, last.Retrain.Optimizer.Warmup!.Value));
     }
 
+    /// <summary>A config that replaces run folders, or goes on with them, does neither here unasked.</summary>
+    [Theory]
+    [InlineData("overwrite: true", "run.overwrite=false")]
+    [InlineData("resume: auto", "run.resume=never")]
+    public void How_a_run_begins_is_not_the_configs_to_say(string key, string expected)
+    {
+        File.AppendAllText(_folder.File("base.yaml"), $"run: {{{key}}}\n");
+        Assert.All(Plan(Methods).Runs, run => Assert.Equal(expected, run.Settings[^1]));
+    }
+
     [Theory]
     [InlineData("folder: out", "folders: out", "sweep.yaml:2: unknown key folders, did you mean folder?; allowed at the top: config, folder, baseline, seeds, ranks, overrides, methods, axes")]
     [InlineData("config: base.yaml\n", "", "config is missing")]
@@ -96,6 +106,7 @@ public sealed class SweepPlanTests : IDisposable
     [InlineData("filter-parallel, pretrain.backward=local", "dense", "sweep.yaml:7: run local-3-1: pretrain.method: dense trains on one rank")]
     [InlineData("pretrain.backward=local", "extract.from=other", "run local-1-1: extract.from: 'run' draws its ticket")]
     [InlineData("pretrain.backward=local", "run.seed=3", "sweep.yaml:7: run.seed=3: every run has its own")]
+    [InlineData("pretrain.backward=local", "'run={seed: 3}'", "sweep.yaml:7: run={seed: 3}: every run has its own")]
     [InlineData("name: local", "name: dense", "sweep.yaml:7: two runs are named dense-1-1")]
     [InlineData("[1, 2]", "[1, 1]", "two runs are named dense-1-1")]
     [InlineData("folder: out", "axes: [pretrain.batch]", "sweep.yaml:2: axes: found a list; allowed: section.key: [value, value]")]
