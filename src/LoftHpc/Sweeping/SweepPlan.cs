@@ -36,9 +36,7 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
     public static SweepPlan Of(SweepFile file, SweepChanges changes, Action<RunConfig, int> check)
     {
         (string config, string folder) = (file.Section.Config, changes.Folder ?? file.Section.Folder!);
-        // Each launch reads it again.
-        if (RegularFile.WhatElse(config) is string other) throw new UserError($"{PlainText.Of(config)}: it is {other}, not a regular file");
-        string text = RunConfigLoader.ReadText(config);
+        string text = ReadConfig(file);
         IReadOnlyList<long> seeds = changes.Seeds is null ? file.Section.Seeds : SeedsOf(changes.Seeds);
         foreach (string setting in file.Section.Overrides) MustBeOfAll(setting, file, $"{PlainText.Of(file.Path)}: ");
         foreach (string setting in changes.Overrides) MustBeOfAll(setting, file, "");
@@ -89,6 +87,20 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
             {
                 throw new UserError($"{place}: run {name}: {error.Message.Split('\n')[0]}", error, error.ExitCode);
             }
+        }
+    }
+
+    private static string ReadConfig(SweepFile file)
+    {
+        string config = file.Section.Config;
+        try
+        {
+            // Each launch reads it again.
+            return RegularFile.WhatElse(config) is string other ? throw new UserError($"{PlainText.Of(config)}: it is {other}, not a regular file") : RunConfigLoader.ReadText(config);
+        }
+        catch (UserError error)
+        {
+            throw new UserError($"{PlainText.Of(file.Path)}: config: {error.Message}", error, error.ExitCode);
         }
     }
 
