@@ -133,8 +133,10 @@ public static class RunCommands
     {
         if (config.Extract.From is not null)
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
+        int stepsPerEpoch = Batches.Count(trainImages, config.Pretrain.Batch);
         TrainingMethods.Check(network, imageSide, config.Pretrain, ranks);
-        TicketStart.CheckTime(config, Batches.Count(trainImages, config.Pretrain.Batch));
+        TrainingMethods.CheckSnapshots(config.Pretrain, stepsPerEpoch);
+        TicketStart.CheckTime(config, stepsPerEpoch);
         Plots.Check(config.Plot, network.Convolutions.Select(conv => conv.Name));
     }
 
