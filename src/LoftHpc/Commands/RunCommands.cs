@@ -100,7 +100,7 @@ public static class RunCommands
             folder.Communication.MustGiveRows();
             folder.Summary.MustTakeRows();
         });
-        session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
+        session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned), ForLatency(session, session.Dense));
         Record(session, folder, () => Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder)));
         ShowSummary(session, folder);
     }
@@ -114,7 +114,7 @@ public static class RunCommands
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         session.OnRoot(Plots.CheckLibrary);
         WeightsIdentity? shape = TicketOf(session, Own(session), session.Dense);
-        session.CheckArithmetic(pretraining: true, shape, ForScores(session, session.Dense));
+        session.CheckArithmetic(pretraining: true, shape, ForScores(session, session.Dense), ForLatency(session, session.Dense));
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
@@ -264,6 +264,9 @@ public static class RunCommands
     internal static WeightsIdentity? ForScores(Session session, WeightsIdentity dense) =>
         session.Config.Extract.Criterion is FilterCriterion.Taylor ? dense : null;
 
+    /// <summary>The dense network, where a ticket's latency is compared with its; else null.</summary>
+    internal static WeightsIdentity? ForLatency(Session session, WeightsIdentity dense) => session.Config.Latency.Batches.Count > 0 ? dense : null;
+
     /// <summary>What rank 0 has read, on every rank. Collective.</summary>
     internal static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
         WeightsIdentity.Parse(session.World.Broadcast(read?.ToJson() ?? "", 0));
@@ -333,6 +336,7 @@ public static class RunCommands
         session.OnRoot(() =>
         {
             session.Reporter.Table(ResultTables.Summary(folder.Summary.Read()), isResult: true);
+            if (folder.Latency.Exists) session.Reporter.Table(ResultTables.Latency(folder.Latency.Read()), isResult: true);
             foreach (string file in Directory.EnumerateFiles(folder.Path).Order(StringComparer.Ordinal)) session.Reporter.Result(file);
         });
     }

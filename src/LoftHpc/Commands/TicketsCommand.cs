@@ -37,6 +37,7 @@ public static class TicketsCommand
             networks.Add(RunCommands.TicketOf(own, folder.TicketFolder(ticket.Name), whole));
             networks.Add(RunCommands.ForScores(own, whole));
         }
+        if (rest.Length > 0) networks.Add(RunCommands.ForLatency(session, whole));
         session.CheckArithmetic(pretraining: false, [.. networks.DistinctBy(network => network?.ToJson())]);
 
         IReadOnlyList<TicketsRow> rows = [];

@@ -71,6 +71,11 @@ public sealed class RunFolder
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
 
+    public CsvTable<LatencyRow> Latency => new(In(Path, "latency.csv"));
+
+    /// <summary>Folder of the event files for TensorBoard.</summary>
+    public string TensorBoard => In(Path, "tensorboard");
+
     /// <summary>Of the tickets in <see cref="Tickets"/> that are finished.</summary>
     public CsvTable<TicketsRow> TicketsTable => new(In(Path, "tickets.csv"));
 

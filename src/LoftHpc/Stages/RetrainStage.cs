@@ -1,3 +1,4 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
 using LoftHpc.Training;
@@ -41,7 +42,18 @@ public static class RetrainStage
         session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
+        MeasureLatency(session, folder, start.Identity);
         session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested)));
         StageCheckpoints.Remove(session, folder, "retrain");
+    }
+
+    /// <summary>Before the line that says that the stage is finished: a launch that is killed meanwhile is gone on with. Collective.</summary>
+    private static void MeasureLatency(Session session, RunFolder folder, WeightsIdentity ticket)
+    {
+        RunConfig config = session.Config;
+        if (config.Latency.Batches.Count == 0) return;
+        using IDisposable phase = session.Context.Ledger.In("latency");
+        Agree.OnRootAlone(session.World, () => folder.Latency.Write(
+            LatencyMeasurement.Measure(session.Context, ticket.Unpruned(), ticket, config.Retrain.Optimizer, config.Latency, config.Run.Seed)));
     }
 }
