@@ -20,6 +20,7 @@ public static class RunCommands
     public static void Pretrain(Session session)
     {
         CheckMethod(session);
+        if (session.Config.Run.Tensorboard) CheckPlots(session);
         session.CheckArithmetic(pretraining: true);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () => Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder)));
@@ -111,8 +112,7 @@ public static class RunCommands
             throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
         CheckMethod(session);
         TicketStart.CheckTime(session.Config, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
-        Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
-        session.OnRoot(Plots.CheckLibrary);
+        CheckPlots(session);
         WeightsIdentity? shape = TicketOf(session, Own(session), session.Dense);
         session.CheckArithmetic(pretraining: true, shape, ForScores(session, session.Dense), ForLatency(session, session.Dense));
         RunFolder folder = CreateOrGoOn(session);
@@ -162,6 +162,13 @@ public static class RunCommands
     /// <summary>Every rank finds the same.</summary>
     private static void CheckMethod(Session session) => TrainingMethods.Check(
         session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
+
+    /// <summary>What is drawn at the end.</summary>
+    private static void CheckPlots(Session session)
+    {
+        Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
+        session.OnRoot(Plots.CheckLibrary);
+    }
 
     internal static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 

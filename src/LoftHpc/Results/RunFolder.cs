@@ -76,6 +76,9 @@ public sealed class RunFolder
     /// <summary>Folder of the event files for TensorBoard.</summary>
     public string TensorBoard => In(Path, "tensorboard");
 
+    /// <summary>One of them; each lies in a folder of its own, which TensorBoard shows as a run.</summary>
+    public string EventFile(params ReadOnlySpan<string> parts) => In(In(TensorBoard, System.IO.Path.Combine(parts)), "events.out.tfevents.lofthpc");
+
     /// <summary>Of the tickets in <see cref="Tickets"/> that are finished.</summary>
     public CsvTable<TicketsRow> TicketsTable => new(In(Path, "tickets.csv"));
 

@@ -30,7 +30,11 @@ public static class PretrainStage
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
-            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            OnMetrics = (train, test) => session.OnRoot(() =>
+            {
+                folder.Metrics.Append([train, test]);
+                if (config.Run.Tensorboard) EventFiles.WriteEpochs(folder);
+            }),
         };
         var checkpoints = new StageCheckpoints(session, folder, "pretrain", loop, method, rankings.Archive);
         checkpoints.Attach();
@@ -49,13 +53,18 @@ public static class PretrainStage
             Save(folder.InitialWeights, 0);
             rankings.Measure(0, 0);
         }
+        if (config.Run.Tensorboard) session.OnRoot(() => EventFiles.Begin(folder, TrainingPhase.Pretrain));
         StepTotals tested = loop.Run(session.Reporter);
         rankings.Finish(config.Distance.PairsMax);
         Save(folder.DenseWeights, last);
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+        session.OnRoot(() =>
+        {
+            if (config.Run.Tensorboard) EventFiles.WriteTotals(folder, config.Plot);
+            folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested));
+        });
         StageCheckpoints.Remove(session, folder, "pretrain");
 
         // Rank 0 may fail to write, and all ranks are to know.

@@ -20,7 +20,11 @@ public static class RetrainStage
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
-            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            OnMetrics = (train, test) => session.OnRoot(() =>
+            {
+                folder.Metrics.Append([train, test]);
+                if (session.Config.Run.Tensorboard) EventFiles.WriteEpochs(folder);
+            }),
         };
         var checkpoints = new StageCheckpoints(session, folder, "retrain", loop, method);
         checkpoints.Attach();
@@ -38,12 +42,17 @@ public static class RetrainStage
                 folder.Summary.Begin();
             });
         }
+        if (session.Config.Run.Tensorboard) session.OnRoot(() => EventFiles.Begin(folder, TrainingPhase.Retrain));
         StepTotals tested = loop.Run(session.Reporter);
         session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
         MeasureLatency(session, folder, start.Identity);
-        session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested)));
+        session.OnRoot(() =>
+        {
+            if (session.Config.Run.Tensorboard) EventFiles.WriteTotals(folder, session.Config.Plot);
+            folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested));
+        });
         StageCheckpoints.Remove(session, folder, "retrain");
     }
 
