@@ -3,53 +3,27 @@ using System.Runtime.InteropServices;
 
 namespace LoftHpc;
 
-/// <summary>Memory of this process as the kernel counts it.</summary>
+/// <summary>Memory of this process, as the kernel and the C library count it.</summary>
 public static partial class ProcessMemory
 {
-    /// <summary>The peak before <see cref="GrowthDuring"/> made the kernel forget it.</summary>
-    private static long _earlierPeak;
-
     /// <summary>Most bytes that were ever resident (VmHWM), or since <see cref="RestartPeak"/>.</summary>
-    public static long PeakBytes => Math.Max(_earlierPeak, Read("VmHWM:"));
+    public static long PeakBytes => Read("VmHWM:");
 
     /// <summary>Bytes that are resident now (VmRSS).</summary>
     public static long ResidentBytes => Read("VmRSS:");
 
     /// <summary>Makes <see cref="PeakBytes"/> count from what is resident now (man 5 proc: clear_refs).</summary>
-    public static void RestartPeak()
+    public static void RestartPeak() => File.WriteAllText("/proc/self/clear_refs", "5");
+
+    /// <summary>Bytes that native code has allocated and not freed, in all arenas of glibc; on the CPU libtorch takes its memory from there.</summary>
+    public static long AllocatedBytes
     {
-        ForgetPeak();
-        _earlierPeak = 0;
-    }
-
-    /// <summary>
-    /// Most bytes that were resident during some work above those before it, to some hundred KB: first what is free of the heap goes back to the
-    /// kernel, so that what the work takes of it counts. <see cref="PeakBytes"/> stays what it is.
-    /// </summary>
-    /// <returns>Null: this kernel does not restart its count.</returns>
-    public static long? GrowthDuring(Action work)
-    {
-        long earlier = PeakBytes;
-        GC.Collect();
-        _ = TrimHeap(0);
-        try
+        get
         {
-            ForgetPeak();
+            MallocInfo info = ReadMallocInfo();
+            return (long)(info.InUse + info.Mapped);
         }
-        catch (Exception error) when (error is IOException or UnauthorizedAccessException)
-        {
-            return null;
-        }
-        _earlierPeak = earlier;
-        long before = ResidentBytes;
-        work();
-        return Math.Max(0, Read("VmHWM:") - before);
     }
-
-    private static void ForgetPeak() => File.WriteAllText("/proc/self/clear_refs", "5");
-
-    [LibraryImport("libc", EntryPoint = "malloc_trim")]
-    private static partial int TrimHeap(nuint kept);
 
     /// <summary>From a line such as "VmHWM:   12345 kB".</summary>
     private static long Read(string name)
@@ -57,4 +31,24 @@ public static partial class ProcessMemory
         string line = File.ReadLines("/proc/self/status").First(l => l.StartsWith(name, StringComparison.Ordinal));
         return 1024 * long.Parse(line[name.Length..].Replace("kB", "", StringComparison.Ordinal), NumberStyles.AllowLeadingWhite | NumberStyles.AllowTrailingWhite, CultureInfo.InvariantCulture);
     }
+
+    /// <summary>glibc's struct mallinfo2.</summary>
+    [StructLayout(LayoutKind.Sequential)]
+    private readonly struct MallocInfo
+    {
+        private readonly nuint _arena, _freeChunks, _fastChunks, _mappedBlocks;
+
+        /// <summary>Bytes in blocks that are mapped one by one.</summary>
+        public readonly nuint Mapped;
+
+        private readonly nuint _unused, _fastBytes;
+
+        /// <summary>Bytes in chunks that are in use.</summary>
+        public readonly nuint InUse;
+
+        private readonly nuint _freeBytes, _releasable;
+    }
+
+    [LibraryImport("libc", EntryPoint = "mallinfo2")]
+    private static partial MallocInfo ReadMallocInfo();
 }

@@ -95,7 +95,7 @@ public enum MeasuredPass { Forward, Step }
 /// <param name="Batch">Images of a pass.</param>
 /// <param name="MedianSeconds">Over the rounds, as the quartiles (linear between two rounds).</param>
 /// <param name="Rounds">Passes that were timed.</param>
-/// <param name="PeakMemoryBytes">Most that was resident during one more pass above what was before it, and what the network holds between two passes; null: not known.</param>
+/// <param name="PeakMemoryBytes">Most that was allocated during one more pass above what was before it, and what the network holds between two passes; null: not known.</param>
 /// <param name="Flops">Of one image, forward.</param>
 [CsvRecord]
 public sealed partial record LatencyRow(

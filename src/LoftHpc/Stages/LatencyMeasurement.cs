@@ -40,12 +40,12 @@ public static class LatencyMeasurement
         Tensor images = rand([batch, identity.ImageChannels, identity.ImageSide, identity.ImageSide], context.Type, CPU, generator: generator).to(context.Device);
         Tensor labels = randint(identity.Classes, [batch], int64, CPU, generator: generator).to(context.Device);
         long done = 0;
-        double Seconds(Subject subject)
+        double Seconds(Subject subject, LayerObserver? observer = null)
         {
             // Whoever watches this rank sees it get on.
             context.Clock.Begin(done++);
             long start = Stopwatch.GetTimestamp();
-            subject.Pass(pass, images, labels);
+            subject.Pass(pass, images, labels, observer);
             context.Wait();
             double seconds = Stopwatch.GetElapsedTime(start).TotalSeconds;
             context.Clock.End();
@@ -69,12 +69,49 @@ public static class LatencyMeasurement
         foreach ((Subject subject, List<double> times) in subjects.Zip(seconds))
         {
             // TorchSharp has no function for libtorch's account of a GPU's memory.
-            long? grown = context.Device.type is DeviceType.CPU ? ProcessMemory.GrowthDuring(() => Seconds(subject)) : null;
+            long? grown = context.Device.type is DeviceType.CPU ? MostAllocated(observer => Seconds(subject, observer)) : null;
             double Quantile(double of) => times.QuantileCustom(of, QuantileDefinition.R7);
             rows.Add(new LatencyRow(
                 subject.Network, pass, batch, Quantile(0.5), Quantile(0.25), Quantile(0.75), times.Count, grown + subject.HeldBytes(pass), subject.Flops, subject.Parameters));
         }
         return rows;
+    }
+
+    /// <summary>
+    /// Most bytes that were allocated during a pass above those before it. It is looked at after each layer of the forward pass, when most is
+    /// held, and in between by another thread, as often as that gets to it.
+    /// </summary>
+    /// <returns>Null: libtorch does not take its memory from glibc here.</returns>
+    private static long? MostAllocated(Action<LayerObserver> pass)
+    {
+        GC.Collect();
+        Lock gate = new();
+        long before = ProcessMemory.AllocatedBytes, most = before;
+        bool done = false;
+        void Look()
+        {
+            long now = ProcessMemory.AllocatedBytes;
+            lock (gate) most = Math.Max(most, now);
+        }
+        Thread watch = new(() =>
+        {
+            while (!Volatile.Read(ref done))
+            {
+                Look();
+                Thread.Yield();
+            }
+        }) { IsBackground = true, Name = "memory watch" };
+        watch.Start();
+        try
+        {
+            pass((_, _, _, _) => Look());
+        }
+        finally
+        {
+            Volatile.Write(ref done, true);
+            watch.Join();
+        }
+        return most > before ? most - before : null;
     }
 
     /// <summary>A network that is measured.</summary>
@@ -105,16 +142,18 @@ public static class LatencyMeasurement
         /// <summary>What a pass needs that stays between two of them.</summary>
         public long HeldBytes(MeasuredPass pass) => _state.WeightBytes + (pass is MeasuredPass.Step ? _state.GradientBytes + _state.MomentumBytes : 0);
 
-        public void Pass(MeasuredPass pass, Tensor images, Tensor labels)
+        /// <param name="observer">Sees the layers of the forward pass; null: nobody does.</param>
+        public void Pass(MeasuredPass pass, Tensor images, Tensor labels, LayerObserver? observer)
         {
             using DisposeScope scope = NewDisposeScope();
+            ResidualNetwork network = observer is null ? _network : _network.Observed(observer);
             if (pass is MeasuredPass.Forward)
             {
                 using IDisposable frozen = no_grad();
-                _network.Forward(images, training: false);
+                network.Forward(images, training: false);
                 return;
             }
-            Tensor logits = _network.Forward(images, training: true);
+            Tensor logits = network.Forward(images, training: true);
             Tensor lossSum = nn.functional.cross_entropy(logits, labels, reduction: nn.Reduction.Sum, label_smoothing: _optimizer.LabelSmoothing);
             _exchange.Backward(lossSum / (double)labels.shape[0]);
             // At a rate of zero as much is computed, and the same in every round.
