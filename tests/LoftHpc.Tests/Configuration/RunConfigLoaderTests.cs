@@ -128,7 +128,7 @@ public sealed class RunConfigLoaderTests
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
     [InlineData("run: { precision: float64 }", "a.yaml:1: run.precision: found float64; allowed: float32, tf32, bfloat16, or auto")]
-    [InlineData("latency: { batches: [1, 0] }", "a.yaml:1: latency.batches: found 0; allowed: a whole number from 1 to 65536")]
+    [InlineData("latency: { batches: [1, 0] }", "a.yaml:1: latency.batches: found 0; allowed: a list such as [a, b] of at most 16 items that are each a whole number from 1 to 65536")]
     [InlineData("latency: { batches: [1, 8, 1] }", "a.yaml:1: latency.batches: [1, 8, 1]; allowed: each batch once")]
     [InlineData("latency: { rounds: 0 }", "a.yaml:1: latency.rounds: found 0; allowed: a whole number from 1 to 10000")]
     [InlineData("run: { tensorboard: yes please }", "a.yaml:1: run.tensorboard: found yes please; allowed: true, false")]
