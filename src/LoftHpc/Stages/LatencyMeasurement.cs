@@ -100,7 +100,8 @@ public static class LatencyMeasurement
                 Look();
                 Thread.Yield();
             }
-        }) { IsBackground = true, Name = "memory watch" };
+        })
+        { IsBackground = true, Name = "memory watch" };
         watch.Start();
         try
         {
