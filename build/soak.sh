@@ -55,6 +55,7 @@ data: {set: synthetic, train_images: 100, test_images: 30, synthetic: {channels:
 pretrain: {epochs: 1, batch: 32, snapshots: [1], optimizer: {learning_rate: 0.05}}
 distance: {every: 2 steps}
 retrain: {epochs: 1, batch: 32, optimizer: {learning_rate: 0.01}}
+latency: {batches: []}
 evaluate: {batch: 16}
 checkpoint: {every: 1 step}
 YAML

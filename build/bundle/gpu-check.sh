@@ -164,7 +164,7 @@ fi
 precise=(--part convolutions --part 'batch norm, head, loss, optimizer' --part 'training methods' --part 'rounds of loft and local-sgd')
 if ((brief)); then
     precise=()
-    sizes=(data.train_images=320 data.test_images=100 pretrain.epochs=1 retrain.epochs=1 retrain.optimizer.milestones=[] pretrain.optimizer.milestones=[])
+    sizes=(data.train_images=320 data.test_images=100 pretrain.epochs=1 retrain.epochs=1 retrain.optimizer.milestones=[] pretrain.optimizer.milestones=[] latency.batches=[])
     least_accuracy=0 selftest=(network.width=4 --part collectives --part 'training methods')
 fi
 

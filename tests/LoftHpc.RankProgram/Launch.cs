@@ -92,10 +92,32 @@ public static class Launch
         Announce(world);
         int value = Agree.OnAllRanks(world, () => world.Rank + 1);
         Check.True(value == world.Rank + 1, "the result of an action that succeeds");
+        AlsoAlone(world);
         Agree.OnAllRanks(world, () =>
         {
             if (world.Rank >= Math.Max(1, world.Size - 2)) throw new UserError($"mistake of rank {world.Rank}", ExitCodes.Environment);
         });
+    }
+
+    /// <summary>Rank 0 does something while the others sleep, and then fails at it.</summary>
+    private static void AlsoAlone(ICommunicator world)
+    {
+        int done = 0;
+        Agree.OnRootAlone(world, () =>
+        {
+            Thread.Sleep(50);
+            done++;
+        });
+        Check.True(done == (world.Rank == 0 ? 1 : 0), "work of rank 0");
+        try
+        {
+            Agree.OnRootAlone(world, () => throw new UserError("of the root"));
+        }
+        catch (UserError error) when (error.Message.StartsWith("of the root", StringComparison.Ordinal))
+        {
+            return;
+        }
+        throw new InvalidOperationException("a rank did not hear of rank 0's mistake");
     }
 
     /// <summary>From this line on the time counts that a failing job may take: all ranks are up.</summary>

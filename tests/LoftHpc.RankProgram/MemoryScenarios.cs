@@ -1,5 +1,4 @@
 using System.Globalization;
-using System.Runtime.InteropServices;
 using LoftHpc.Arithmetic;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
@@ -14,7 +13,7 @@ using static TorchSharp.torch;
 namespace LoftHpc.RankProgram;
 
 /// <summary>Planned memory against what the process holds.</summary>
-internal static partial class MemoryScenarios
+internal static class MemoryScenarios
 {
     private const long Seed = 3;
     private const double LearningRate = 0.05;
@@ -64,7 +63,7 @@ internal static partial class MemoryScenarios
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(world, new CommunicationLedger(), new ChannelExchange(world, transport), CPU)
         {
-            AfterForward = () => atForward = NativeBytes,
+            AfterForward = () => atForward = ProcessMemory.AllocatedBytes,
             Precision = Enum.Parse<Precision>(arguments[6]),
             MemoryFormat = Enum.Parse<MemoryFormat>(arguments[7]),
         };
@@ -76,7 +75,7 @@ internal static partial class MemoryScenarios
         for (int step = 1; step < method.StepsPerEpoch; step++)
         {
             Collect();
-            long before = NativeBytes;
+            long before = ProcessMemory.AllocatedBytes;
             method.StepAndMeet(0, step, LearningRate);
             held = Math.Min(held, atForward - before);
         }
@@ -126,14 +125,14 @@ internal static partial class MemoryScenarios
         for (int time = 0; time < 4; time++)
         {
             Collect();
-            long before = NativeBytes;
+            long before = ProcessMemory.AllocatedBytes;
             using DisposeScope scope = NewDisposeScope();
             foreach (long[] shape in shapes)
             {
                 Tensor output = part.Forward(rand(shape, requires_grad: first > 0), training: true, first, end);
                 if (end == network.UnitCount) nn.functional.cross_entropy(output, zeros([shape[0]], ScalarType.Int64));
             }
-            if (time > 0) held = Math.Min(held, NativeBytes - before);
+            if (time > 0) held = Math.Min(held, ProcessMemory.AllocatedBytes - before);
         }
         return held;
     }
@@ -235,34 +234,4 @@ internal static partial class MemoryScenarios
         GC.Collect();
         GC.WaitForPendingFinalizers();
     }
-
-    /// <summary>Bytes that native code has allocated and not freed, in all arenas.</summary>
-    private static long NativeBytes
-    {
-        get
-        {
-            MallocInfo info = ReadMallocInfo();
-            return (long)(info.InUse + info.Mapped);
-        }
-    }
-
-    /// <summary>glibc's struct mallinfo2.</summary>
-    [StructLayout(LayoutKind.Sequential)]
-    private readonly struct MallocInfo
-    {
-        private readonly nuint _arena, _freeChunks, _fastChunks, _mappedBlocks;
-
-        /// <summary>Bytes in blocks that are mapped one by one.</summary>
-        public readonly nuint Mapped;
-
-        private readonly nuint _unused, _fastBytes;
-
-        /// <summary>Bytes in chunks that are in use.</summary>
-        public readonly nuint InUse;
-
-        private readonly nuint _freeBytes, _topBytes;
-    }
-
-    [LibraryImport("libc", EntryPoint = "mallinfo2")]
-    private static partial MallocInfo ReadMallocInfo();
 }

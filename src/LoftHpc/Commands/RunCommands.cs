@@ -21,6 +21,7 @@ public static class RunCommands
     public static void Pretrain(Session session)
     {
         CheckMethod(session);
+        if (session.Config.Run.Tensorboard) CheckPlots(session);
         session.CheckArithmetic(pretraining: true);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () => Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder)));
@@ -105,7 +106,7 @@ public static class RunCommands
             folder.Communication.MustGiveRows();
             folder.Summary.MustTakeRows();
         });
-        session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned));
+        session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned), ForLatency(session, session.Dense));
         Record(session, folder, () => Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder)));
         ShowSummary(session, folder);
     }
@@ -113,9 +114,9 @@ public static class RunCommands
     public static void Run(Session session)
     {
         CheckRun(session.Config, session.Dense.Describe(), session.Data.Train.Height, session.Data.Train.Count, session.World.Size);
-        session.OnRoot(Plots.CheckLibrary);
+        CheckPlots(session);
         TicketDrawing drawing = new(session, Own(session), Own(session), session.Dense);
-        session.CheckArithmetic(pretraining: true, drawing.Networks);
+        session.CheckArithmetic(pretraining: true, [.. drawing.Networks, ForLatency(session, session.Dense)]);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
@@ -178,6 +179,13 @@ public static class RunCommands
     {
         TrainingMethods.Check(session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
         TrainingMethods.CheckSnapshots(session.Config.Pretrain, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
+    }
+
+    /// <summary>What is drawn at the end.</summary>
+    private static void CheckPlots(Session session)
+    {
+        Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
+        session.OnRoot(Plots.CheckLibrary);
     }
 
     internal static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
@@ -274,6 +282,9 @@ public static class RunCommands
         return text == "" ? null : WeightsIdentity.Parse(text);
     }
 
+    /// <summary>The dense network, where a ticket's latency is compared with its; else null.</summary>
+    internal static WeightsIdentity? ForLatency(Session session, WeightsIdentity dense) => session.Config.Latency.Batches.Count > 0 ? dense : null;
+
     /// <summary>What rank 0 has read, on every rank. Collective.</summary>
     internal static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
         WeightsIdentity.Parse(session.World.Broadcast(read?.ToJson() ?? "", 0));
@@ -342,6 +353,7 @@ public static class RunCommands
         session.OnRoot(() =>
         {
             session.Reporter.Table(ResultTables.Summary(folder.Summary.Read()), isResult: true);
+            if (folder.Latency.Exists) session.Reporter.Table(ResultTables.Latency(folder.Latency.Read()), isResult: true);
             foreach (string file in Directory.EnumerateFiles(folder.Path).Order(StringComparer.Ordinal)) session.Reporter.Result(file);
         });
     }

@@ -38,6 +38,7 @@ public static class TicketsCommand
             using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
             networks.AddRange(new TicketDrawing(own, folder, folder.TicketFolder(ticket.Name), whole).Networks);
         }
+        if (rest.Length > 0) networks.Add(RunCommands.ForLatency(session, whole));
         session.CheckArithmetic(pretraining: false, [.. networks.DistinctBy(network => network?.ToJson())]);
 
         IReadOnlyList<TicketsRow> rows = [];

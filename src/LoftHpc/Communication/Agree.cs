@@ -5,6 +5,9 @@ namespace LoftHpc.Communication;
 /// <summary>Makes the ranks agree on whether a thing that may fail on some of them has failed.</summary>
 public static class Agree
 {
+    /// <summary>No other message has it.</summary>
+    private const int Tag = 31_001;
+
     /// <summary>
     /// Runs the action on every rank of the group (collective). Where it throws a <see cref="UserError"/> on any rank, or a file
     /// fails there, all ranks throw one with the message and exit code of the lowest rank that failed, so that it is printed once and
@@ -32,6 +35,33 @@ public static class Agree
             return true;
         },
         nameRank: false);
+
+    /// <summary>
+    /// As <see cref="OnRoot"/>, for work that takes some time and is to be undisturbed: the other ranks sleep meanwhile (in MPI most
+    /// libraries wait by asking all the time).
+    /// </summary>
+    public static void OnRootAlone(ICommunicator communicator, Action action) => OnAllRanks(communicator, () =>
+    {
+        int message = 0;
+        if (communicator.Rank == 0)
+        {
+            try
+            {
+                action();
+            }
+            finally
+            {
+                for (int rank = 1; rank < communicator.Size; rank++) communicator.Send<int>(new ReadOnlySpan<int>(ref message), rank, Tag);
+            }
+            return;
+        }
+        // For who watches whether this rank gets on it is one call.
+        using (MpiCalls.One("MPI_Iprobe"))
+        {
+            while (!communicator.HasMessage(Tag)) Thread.Sleep(20);
+        }
+        communicator.Receive(new Span<int>(ref message), 0, Tag);
+    });
 
     /// <summary>
     /// Refuses ranks on which something is not what it is on rank 0 (collective). The error shows the first line in which the

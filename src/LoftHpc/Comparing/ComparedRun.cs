@@ -26,10 +26,13 @@ public sealed record ComparedRun(
 
     /// <summary>Sections, and keys, that say where things lie, what is kept or drawn and when a launch ends, and not what is computed.</summary>
     private static readonly string[] Besides =
-        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "data.folder", "extract.from", "evaluate.weights", "evaluate.split", "checkpoint.", "limits.", "plot.", "plan.", "tickets."];
+        ["run.name", "run.folder", "run.overwrite", "run.resume", "run.seed", "run.tensorboard", "data.folder", "extract.from", "latency.", "evaluate.weights", "evaluate.split", "checkpoint.", "limits.", "plot.", "plan.", "tickets."];
 
     /// <summary>The folder of another run that has pre-trained the network; null: it is the run's own.</summary>
     public string? Source { get; init; }
+
+    /// <summary>Of latency.csv: seconds of the ticket's forward pass at the largest batch; null: it was not measured.</summary>
+    public double? LatencySeconds { get; init; }
 
     /// <summary>Reads a finished run, and holds its tables against its config and its manifest.</summary>
     /// <exception cref="UserError">A file is missing, wrong, or a part of what it was.</exception>
@@ -73,6 +76,8 @@ public sealed record ComparedRun(
         return new ComparedRun(folder.Name, folder.Path, [.. SettingsOf(config), (Ranks, Text(resources.Length)), (RetrainRanks, Text(retrainRanks))], row, ticket, [.. manifest.Launches, .. pretrainings])
         {
             Source = source == folder ? null : System.IO.Path.GetFullPath(source.Path),
+            LatencySeconds = folder.Latency.Exists
+                ? folder.Latency.Read().Where(row => row is { Network: NetworkState.Ticket, Pass: MeasuredPass.Forward }).MaxBy(row => row.Batch)?.MedianSeconds : null,
         };
 
         RunConfig ConfigOf(string command) => File.Exists(folder.ConfigOf(command)) ? LoadConfig(folder.ConfigOf(command)) : config;

@@ -26,6 +26,7 @@ public sealed record Metric(string Name, BetterSide Better, bool IsCounted, stri
         new("peak_memory_bytes", BetterSide.Lower, false, "MB", 1e-6, 0, run => run.Row.PeakMemoryBytes),
         new("ticket_parameters", BetterSide.Lower, true, "numbers", 1, 0, run => run.Ticket?.Parameters ?? double.NaN),
         new("ticket_flops", BetterSide.Lower, true, "FLOPs an image", 1, 0, run => run.Ticket?.Flops ?? double.NaN),
+        new("latency_seconds", BetterSide.Lower, false, "ms", 1e3, 2, run => run.LatencySeconds ?? double.NaN),
     ];
 
     /// <summary>Those that are shown where none is named. Every test more asks more of each one, by Holm's correction.</summary>

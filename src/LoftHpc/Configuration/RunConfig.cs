@@ -17,6 +17,7 @@ public sealed record RunConfig
     public DistanceSection Distance { get; init; } = new();
     public ExtractSection Extract { get; init; } = new();
     public RetrainSection Retrain { get; init; } = new();
+    public LatencySection Latency { get; init; } = new();
     public TicketsSection Tickets { get; init; } = new();
     public EvaluateSection Evaluate { get; init; } = new();
     public CheckpointSection Checkpoint { get; init; } = new();
@@ -81,6 +82,8 @@ public sealed record RunSection
     public MpiBinding Mpi { get; init; } = MpiBinding.Native;
     [Description("Hand GPU memory to MPI where the library says that it is CUDA-aware. Never to MPI.NET.")]
     public bool CudaAwareMpi { get; init; }
+    [Description("Write event files for TensorBoard beside the tables.")]
+    public bool Tensorboard { get; init; }
 }
 
 /// <summary>What is kept of a training that may be stopped.</summary>
@@ -384,6 +387,20 @@ public sealed record RetrainSection
     public TrainingTime Rewind { get; init; } = TrainingTime.Epochs(1);
     [Description("Of starts reinitialised and shuffled.")]
     public long StartSeed { get; init; } = 1;
+}
+
+/// <summary>What is measured of the dense network and its ticket when the ticket is trained; by rank 0, while the others wait.</summary>
+public sealed record LatencySection
+{
+    [Description("Images of a pass whose time and memory are measured, of the dense network and of the ticket, after retraining (tickets.md). []: nothing is measured.")]
+    [Range(1, 65536), MaxLength(16)]
+    public IReadOnlyList<int> Batches { get; init; } = [1, 32, 128];
+    [Description("Passes of each kind, batch and network that are timed.")]
+    [Range(1, 10_000)]
+    public int Rounds { get; init; } = 11;
+    [Description("After so many seconds in all there are no more rounds than 3 of each kind and batch.")]
+    [Range(0.0, 1e6)]
+    public double Seconds { get; init; } = 10;
 }
 
 /// <summary>What retraining starts from, always in the shape of the ticket and with the momentum at zero; the first is the published one.</summary>

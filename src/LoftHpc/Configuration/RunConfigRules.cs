@@ -30,7 +30,7 @@ public static class RunConfigRules
     internal static IEnumerable<BrokenRule> Broken(RunConfig config) =>
     [
         .. BrokenBy(config.Run), .. BrokenBy(config.Network), .. BrokenBy(config.Data), .. BrokenBy(config.Pretrain), .. BrokenBy(config.Distance, config.Network),
-        .. BrokenBy(config.Extract, config.Network), .. BrokenBy(config.Tickets, config.Extract), .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
+        .. BrokenBy(config.Extract, config.Network), .. BrokenBy(config.Tickets, config.Extract), .. BrokenBy(config.Latency), .. BrokenBy(config.Limits), .. BrokenBy("pretrain.optimizer", config.Pretrain.Optimizer), .. BrokenBy("retrain.optimizer", config.Retrain.Optimizer),
     ];
 
     private static IEnumerable<BrokenRule> BrokenBy(RunSection run)
@@ -43,6 +43,12 @@ public static class RunConfigRules
         }
         if (run.Overwrite && run.Resume is ResumeChoice.Auto)
             yield return new BrokenRule("auto goes on with a run folder that run.overwrite would replace; allowed: one of the two", "run.resume", "run.overwrite");
+    }
+
+    private static IEnumerable<BrokenRule> BrokenBy(LatencySection latency)
+    {
+        if (latency.Batches.Distinct().Count() < latency.Batches.Count)
+            yield return new BrokenRule($"{List(latency.Batches)}; allowed: each batch once", "latency.batches");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(LimitsSection limits)
@@ -194,8 +200,8 @@ public static class RunConfigRules
     /// <summary>What may differ between the launches of one run: where it is, what computes it, how it may be stopped, and what is shown of it.</summary>
     private static readonly HashSet<string> OfLaunches =
     [
-        "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi",
-        "pretrain.gpipe.cuts", "data.folder", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan", "tickets",
+        "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi", "run.tensorboard",
+        "pretrain.gpipe.cuts", "data.folder", "latency", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan", "tickets",
     ];
 
     /// <summary>

@@ -49,6 +49,27 @@ public static class ResultTables
             new HashSet<int>(Enumerable.Range(1, chosen ? 5 : 4)));
     }
 
+    /// <summary>Of each pass and batch of latency.csv the dense network and the ticket side by side.</summary>
+    public static TextTable Latency(IReadOnlyList<LatencyRow> rows)
+    {
+        static string Milliseconds(LatencyRow row) => EpochClock.Invariant(
+            $"{1e3 * row.MedianSeconds:N2} ({1e3 * row.LowerQuartileSeconds:N2} to {1e3 * row.UpperQuartileSeconds:N2})");
+        return new TextTable(
+            "Time of a pass on rank 0 alone in ms: median (quartiles); ticket/dense beside that of their FLOPs",
+            ["pass", "images", "dense", "ticket", "ratio", "FLOPs", "dense MB", "ticket MB"],
+            [.. from dense in rows
+                where dense.Network == NetworkState.Dense
+                join ticket in rows.Where(row => row.Network == NetworkState.Ticket) on (dense.Pass, dense.Batch) equals (ticket.Pass, ticket.Batch)
+                select (IReadOnlyList<string>)
+                [
+                    dense.Pass.ToString().ToLowerInvariant(), Number(dense.Batch), Milliseconds(dense), Milliseconds(ticket),
+                    Decimals(ticket.MedianSeconds / dense.MedianSeconds, 2), Decimals((double)ticket.Flops / dense.Flops, 2), Megabytes(dense), Megabytes(ticket),
+                ]],
+            new HashSet<int> { 1, 2, 3, 4, 5, 6, 7 });
+
+        static string Megabytes(LatencyRow row) => row.PeakMemoryBytes is long bytes ? Decimals(bytes / 1e6, 1) : "";
+    }
+
     /// <summary>The finished tickets of a run's grids, one line each.</summary>
     public static TextTable Tickets(IReadOnlyList<TicketsRow> tickets) => new(
         "Tickets, on the test set (pruned: before retraining)", ["ticket", "filters", "parameters", "FLOPs an image", "pruned", "retrained", "loss"],

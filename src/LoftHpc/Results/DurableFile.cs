@@ -36,6 +36,42 @@ public static partial class DurableFile
         }
     }
 
+    /// <summary>
+    /// Adds what is missing to a file that is the start of these bytes. A crash meanwhile leaves less of them, which is a start again.
+    /// </summary>
+    /// <returns>False: it is not, or there is none.</returns>
+    /// <exception cref="UserError">It cannot be written, or something that is no regular file stands there.</exception>
+    public static bool TryExtend(string path, ReadOnlySpan<byte> whole)
+    {
+        string target = Target(path);
+        if (!File.Exists(target)) return false;
+        try
+        {
+            using FileStream stream = new(target, FileMode.Open, FileAccess.ReadWrite, FileShare.Read, bufferSize: 0);
+            if (stream.Length > whole.Length) return false;
+            byte[] start = new byte[stream.Length];
+            stream.ReadExactly(start);
+            if (!whole.StartsWith(start)) return false;
+            if (start.Length == whole.Length) return true;
+            try
+            {
+                stream.Write(whole[start.Length..]);
+                stream.Flush(flushToDisk: true);
+            }
+            catch (IOException)
+            {
+                // Part of it would take the last free bytes of a full disk.
+                stream.SetLength(start.Length);
+                throw;
+            }
+            return true;
+        }
+        catch (Exception error) when (IsFailure(error))
+        {
+            throw Failure(path, error);
+        }
+    }
+
     /// <summary>The file that a path stands for, through links; it need not be there.</summary>
     /// <exception cref="UserError">A pipe, a device or a folder is there.</exception>
     public static string Target(string path)

@@ -21,17 +21,18 @@ internal static class FilterDistancePlot
 
     private static readonly ScottPlot.Colormaps.Viridis Colormap = new();
 
+    /// <summary>The PNG.</summary>
     /// <param name="rows">Rows of filter_distance.csv.</param>
     /// <param name="layers">Layers whose heat-map is drawn; empty: all. The curves are of all layers.</param>
     /// <param name="epochs">Time of each measurement in epochs, by step; where a step is missing, steps are shown.</param>
-    /// <returns>False, and no file, where there is no distance to draw yet.</returns>
-    public static bool Draw(string path, IReadOnlyList<FilterDistanceRow> rows, IReadOnlyList<string> layers, IReadOnlyDictionary<long, double> epochs)
+    /// <returns>Null where there is no distance to draw yet.</returns>
+    public static byte[]? Draw(IReadOnlyList<FilterDistanceRow> rows, IReadOnlyList<string> layers, IReadOnlyDictionary<long, double> epochs)
     {
         string[] allLayers = [.. rows.Select(r => r.Layer).Distinct()];
         // A layer of one filter has no normalised distance.
         Dictionary<string, Layer> measured = rows.Where(r => r.NormalizedDistance is double d && double.IsFinite(d)).GroupBy(r => r.Layer)
             .ToDictionary(g => g.Key, g => new Layer(g.Key, g.ToDictionary(r => (r.Step, r.ReferenceStep), r => r.NormalizedDistance!.Value)));
-        if (measured.Count == 0) return false;
+        if (measured.Count == 0) return null;
 
         long[] steps = [.. measured.Values.SelectMany(l => l.Distances.Keys).SelectMany(k => new[] { k.Step, k.Reference }).Distinct().Order()];
         bool inEpochs = steps.All(epochs.ContainsKey);
@@ -49,8 +50,7 @@ internal static class FilterDistancePlot
         List<FigureText> texts = [];
         float top = AddMaps(plots, texts, mapped, compared, time, largest);
         AddCurves(plots, texts, all, steps, time, largest, top);
-        PlotStyle.Save(path, (int)Width, (int)(top + CurvesHeight), plots, texts);
-        return true;
+        return PlotStyle.Png((int)Width, (int)(top + CurvesHeight), plots, texts);
     }
 
     /// <summary>The heat-maps in a grid, and their colour bar. Returns the height that they take.</summary>

@@ -114,8 +114,15 @@ internal static class PlotStyle
     /// <summary>Saves a PNG of plots, each in its rectangle, and of text; sizes in units.</summary>
     public static void Save(string path, int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
     {
+        byte[] png = Png(width, height, plots, texts);
+        DurableFile.Write(path, stream => stream.Write(png));
+    }
+
+    /// <summary>The bytes of such a PNG.</summary>
+    public static byte[] Png(int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
+    {
         using SKData png = Draw(width, height, plots, texts);
-        DurableFile.Write(path, png.SaveTo);
+        return png.ToArray();
     }
 
     private static SKData Draw(int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)

@@ -38,17 +38,26 @@ public static class Plots
             AccuracyPlot.Draw(folder.AccuracyPlot, folder.Metrics.Read(), folder.Summary.Exists ? folder.Summary.Read() : []);
             drawn.Add(folder.AccuracyPlot);
         }
-        if (folder.FilterDistance.Exists)
+        if (FilterDistances(folder, choice) is byte[] distances)
         {
-            Dictionary<long, double> epochs = [];
-            if (folder.FilterNorms.Exists)
-            {
-                foreach (FilterNormRow row in folder.FilterNorms.Read()) epochs[row.Step] = row.Epoch;
-            }
-            IReadOnlyList<FilterDistanceRow> distances = folder.FilterDistance.Read();
-            Check(choice, [.. distances.Select(row => row.Layer).Distinct()]);
-            if (FilterDistancePlot.Draw(folder.FilterDistancePlot, distances, choice.Layers, epochs)) drawn.Add(folder.FilterDistancePlot);
+            DurableFile.Write(folder.FilterDistancePlot, stream => stream.Write(distances));
+            drawn.Add(folder.FilterDistancePlot);
         }
         return drawn;
+    }
+
+    /// <summary>The bytes of filter_distance.png; null where there are no two measurements yet.</summary>
+    /// <exception cref="UserError">A file of the folder is not what it should be, or a layer is not in it.</exception>
+    internal static byte[]? FilterDistances(RunFolder folder, PlotSection choice)
+    {
+        if (!folder.FilterDistance.Exists) return null;
+        Dictionary<long, double> epochs = [];
+        if (folder.FilterNorms.Exists)
+        {
+            foreach (FilterNormRow row in folder.FilterNorms.Read()) epochs[row.Step] = row.Epoch;
+        }
+        IReadOnlyList<FilterDistanceRow> distances = folder.FilterDistance.Read();
+        Check(choice, [.. distances.Select(row => row.Layer).Distinct()]);
+        return FilterDistancePlot.Draw(distances, choice.Layers, epochs);
     }
 }

@@ -15,6 +15,7 @@ using LoftHpc.Results;
 [assembly: CsvConverter(typeof(KebabCase<Verdict>))]
 [assembly: CsvConverter(typeof(KebabCase<FilterCriterion>))]
 [assembly: CsvConverter(typeof(KebabCase<RetrainStart>))]
+[assembly: CsvConverter(typeof(KebabCase<MeasuredPass>))]
 
 namespace LoftHpc.Results;
 
@@ -112,6 +113,21 @@ public sealed partial record SummaryRow(
         };
     }
 }
+
+/// <summary>What is timed of a network: a forward pass in evaluation mode, or forward, backward and the update of the weights.</summary>
+public enum MeasuredPass { Forward, Step }
+
+/// <summary>A row of latency.csv: a pass of one network at one batch, on rank 0 alone.</summary>
+/// <param name="Network">Dense or ticket.</param>
+/// <param name="Batch">Images of a pass.</param>
+/// <param name="MedianSeconds">Over the rounds, as the quartiles (linear between two rounds).</param>
+/// <param name="Rounds">Passes that were timed.</param>
+/// <param name="PeakMemoryBytes">Most that was allocated during one more pass above what was before it, and what the network holds between two passes; null: not known.</param>
+/// <param name="Flops">Of one image, forward.</param>
+[CsvRecord]
+public sealed partial record LatencyRow(
+    NetworkState Network, MeasuredPass Pass, int Batch, double MedianSeconds, double LowerQuartileSeconds, double UpperQuartileSeconds, int Rounds,
+    long? PeakMemoryBytes, long Flops, long Parameters);
 
 /// <summary>A row of tickets.csv: one finished ticket of a grid.</summary>
 /// <param name="Ticket">Name of its folder.</param>

@@ -76,6 +76,14 @@ public sealed class RunFolder
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
 
+    public CsvTable<LatencyRow> Latency => new(In(Path, "latency.csv"));
+
+    /// <summary>Folder of the event files for TensorBoard.</summary>
+    public string TensorBoard => In(Path, "tensorboard");
+
+    /// <summary>One of them; each lies in a folder of its own, which TensorBoard shows as a run.</summary>
+    public string EventFile(params ReadOnlySpan<string> parts) => In(In(TensorBoard, System.IO.Path.Combine(parts)), "events.out.tfevents.lofthpc");
+
     /// <summary>Of the tickets in <see cref="Tickets"/> that are finished.</summary>
     public CsvTable<TicketsRow> TicketsTable => new(In(Path, "tickets.csv"));
 

@@ -39,7 +39,11 @@ public static class PretrainStage
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
             Validation = session.ValidationImages,
-            OnMetrics = rows => session.OnRoot(() => folder.Metrics.Append(rows)),
+            OnMetrics = rows => session.OnRoot(() =>
+            {
+                folder.Metrics.Append(rows);
+                if (config.Run.Tensorboard) EventFiles.WriteEpochs(folder);
+            }),
         };
         var checkpoints = new StageCheckpoints(session, folder, "pretrain", loop, method, rankings.Archive);
         checkpoints.Attach();
@@ -58,13 +62,18 @@ public static class PretrainStage
             Save(folder.InitialWeights, 0);
             rankings.Measure(0, 0);
         }
+        if (config.Run.Tensorboard) session.OnRoot(() => EventFiles.Begin(folder, TrainingPhase.Pretrain));
         StepTotals tested = loop.Run(session.Reporter);
         rankings.Finish(config.Distance.PairsMax);
         Save(folder.DenseWeights, last);
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Pretrain)));
+        session.OnRoot(() =>
+        {
+            if (config.Run.Tensorboard) EventFiles.WriteTotals(folder, config.Plot);
+            folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Pretrain));
+        });
         StageCheckpoints.Remove(session, folder, "pretrain");
 
         // Rank 0 may fail to write, and all ranks are to know.

@@ -1,3 +1,4 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Results;
 using LoftHpc.Training;
@@ -20,7 +21,11 @@ public static class RetrainStage
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
             Validation = session.ValidationImages,
-            OnMetrics = rows => session.OnRoot(() => folder.Metrics.Append(rows)),
+            OnMetrics = rows => session.OnRoot(() =>
+            {
+                folder.Metrics.Append(rows);
+                if (session.Config.Run.Tensorboard) EventFiles.WriteEpochs(folder);
+            }),
         };
         var checkpoints = new StageCheckpoints(session, folder, "retrain", loop, method);
         checkpoints.Attach();
@@ -38,11 +43,27 @@ public static class RetrainStage
                 folder.Summary.Begin();
             });
         }
+        if (session.Config.Run.Tensorboard) session.OnRoot(() => EventFiles.Begin(folder, TrainingPhase.Retrain));
         StepTotals tested = loop.Run(session.Reporter);
         session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Retrain)));
+        MeasureLatency(session, folder, start.Identity);
+        session.OnRoot(() =>
+        {
+            if (session.Config.Run.Tensorboard) EventFiles.WriteTotals(folder, session.Config.Plot);
+            folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Retrain));
+        });
         StageCheckpoints.Remove(session, folder, "retrain");
+    }
+
+    /// <summary>Before the line that says that the stage is finished: a launch that is killed meanwhile is gone on with. Collective.</summary>
+    private static void MeasureLatency(Session session, RunFolder folder, WeightsIdentity ticket)
+    {
+        RunConfig config = session.Config;
+        if (config.Latency.Batches.Count == 0) return;
+        using IDisposable phase = session.Context.Ledger.In("latency");
+        Agree.OnRootAlone(session.World, () => folder.Latency.Write(
+            LatencyMeasurement.Measure(session.Context, ticket.Unpruned(), ticket, config.Retrain.Optimizer, config.Latency, config.Run.Seed)));
     }
 }

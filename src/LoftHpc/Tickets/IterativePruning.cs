@@ -32,6 +32,8 @@ public static class IterativePruning
                     LayerRatios = [.. extract.LayerRatios.Select(Ratio)],
                 },
                 Retrain = config.Retrain with { Epochs = extract.IterationEpochs, Start = extract.IterationStart },
+                // What the last one gains is measured.
+                Latency = config.Latency with { Batches = [] },
                 Tickets = new(),
             };
         });

@@ -19,6 +19,8 @@ public sealed record GridTicket(string Name, ExtractSection Extract, RetrainStar
         Run = config.Run with { Folder = run.Tickets, Name = Name, Seed = Seed },
         Extract = Extract with { From = run.Path, Like = Like is null ? Extract.Like : run.TicketFolder(Like).Path },
         Retrain = config.Retrain with { Start = Start },
+        // A control has the shape of its ticket.
+        Latency = ControlOf.Count > 0 ? config.Latency with { Batches = [] } : config.Latency,
         Tickets = new(),
     };
 }

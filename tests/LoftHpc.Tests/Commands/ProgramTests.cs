@@ -15,6 +15,7 @@ public abstract class ProgramTests : IDisposable
         pretrain: {epochs: 2, batch: 32, snapshots: [1], optimizer: {learning_rate: 0.05, weight_decay: 1.0e-4}}
         distance: {every: 2 steps}
         retrain: {epochs: 1, batch: 32, optimizer: {learning_rate: 0.01}}
+        latency: {batches: []}
         evaluate: {batch: 16}
         """;
 

@@ -66,6 +66,19 @@ public sealed class RunComparisonTests : IDisposable
         Assert.Equal([("ticket_parameters", 60.0), ("ticket_flops", 600)], Metric.All.Where(metric => metric.Name.StartsWith("ticket", StringComparison.Ordinal)).Select(metric => (metric.Name, metric.Of(read))));
     }
 
+    /// <summary>Of the ticket's forward pass at the largest batch, where there is one.</summary>
+    [Fact]
+    public void Latency_is_that_of_the_largest_batch()
+    {
+        LatencyRow row = new(NetworkState.Ticket, MeasuredPass.Forward, 128, 0.25, 0.2, 0.3, 11, null, 600, 60);
+        RunFolder run = _runs.Make("a", ranks: 1, new PretrainSection());
+        run.Latency.Write([row with { Batch = 32, MedianSeconds = 0.5 }, row, row with { Network = NetworkState.Dense, MedianSeconds = 9 }, row with { Pass = MeasuredPass.Step, MedianSeconds = 8 }]);
+        _runs.Make("b", ranks: 2, new PretrainSection { Method = PretrainMethod.DataParallel });
+        Metric latency = Metric.Named("latency_seconds", "--metric");
+        Assert.Equal([("a", 0.25), ("b", double.NaN)], RunComparison.Read([_runs.Path]).Runs.Select(read => (read.Name, latency.Of(read))).Order());
+        Assert.DoesNotContain(latency, Metric.Default);
+    }
+
     [Fact]
     public void Methods_and_schedules_are_told_apart_and_sorted()
     {

@@ -128,6 +128,10 @@ public sealed class RunConfigLoaderTests
     [InlineData("run: { name: }", "a.yaml:1: run.name: found nothing; allowed: text")]
     [InlineData("run: { seed: 99999999999999999999 }", "a.yaml:1: run.seed: found 99999999999999999999; allowed: a whole number")]
     [InlineData("run: { precision: float64 }", "a.yaml:1: run.precision: found float64; allowed: float32, tf32, bfloat16, or auto")]
+    [InlineData("latency: { batches: [1, 0] }", "a.yaml:1: latency.batches: found 0; allowed: a list such as [a, b] of at most 16 items that are each a whole number from 1 to 65536")]
+    [InlineData("latency: { batches: [1, 8, 1] }", "a.yaml:1: latency.batches: [1, 8, 1]; allowed: each batch once")]
+    [InlineData("latency: { rounds: 0 }", "a.yaml:1: latency.rounds: found 0; allowed: a whole number from 1 to 10000")]
+    [InlineData("run: { tensorboard: yes please }", "a.yaml:1: run.tensorboard: found yes please; allowed: true, false")]
     [InlineData("run: { threads: 0 }", "a.yaml:1: run.threads: found 0; allowed: a whole number from 1 to 1024, or auto")]
     [InlineData("run: { mpi: mpi-net }", "a.yaml:1: run.mpi: found mpi-net; allowed: native, mpi.net")]
     [InlineData("data: { flip: yes }", "a.yaml:1: data.flip: found yes; allowed: true, false")]
@@ -331,7 +335,7 @@ public sealed class RunConfigLoaderTests
     public void The_dump_loads_back_to_an_equal_config()
     {
         OptimizerSection optimizer = new() { LearningRate = 1.0 / 3, Momentum = 0.1, WeightDecay = 1e-300, Milestones = [TrainingTime.Steps(1)], Decay = 0.3, Warmup = TrainingTime.Epochs(3), Nesterov = true, LabelSmoothing = 0.1 };
-        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Resume = ResumeChoice.Auto, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Precision = Precision.Bfloat16, MemoryFormat = MemoryFormat.Contiguous, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true };
+        RunSection run = new() { Name = "null", Folder = "a: [b] # c", Resume = ResumeChoice.Auto, Seed = long.MinValue, Device = DeviceChoice.Cuda, Threads = 2, Precision = Precision.Bfloat16, MemoryFormat = MemoryFormat.Contiguous, Mpi = MpiBinding.MpiNet, CudaAwareMpi = true, Tensorboard = true };
         SyntheticSection synthetic = new() { Channels = 1, Size = 40, Classes = 3 };
         RunConfig config = new()
         {
@@ -413,6 +417,7 @@ public sealed class RunConfigLoaderTests
                 RanksPerTicket = 5,
                 KeepWeights = false,
             },
+            Latency = new() { Batches = [64, 2], Rounds = 5, Seconds = 0.5 },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },
             Checkpoint = new() { Every = new CheckpointInterval(3, IntervalUnit.Epochs), Keep = 4 },
             Limits = new() { Minutes = 90.5, MinutesBeforeEnd = 3, StopFile = "enough", CollectiveSeconds = 60 },

@@ -30,6 +30,7 @@ public sealed class ResultsReadmeTests : IDisposable
         AssertExplained("statistics.csv", new CsvTable<StatisticsRow>("statistics.csv").Columns);
         AssertExplained(run.Ticket.Path, run.Ticket.Columns);
         AssertExplained(run.Summary.Path, run.Summary.Columns);
+        AssertExplained(run.Latency.Path, run.Latency.Columns);
         AssertExplained(run.TicketsTable.Path, run.TicketsTable.Columns);
     }
 

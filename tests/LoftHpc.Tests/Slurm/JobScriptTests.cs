@@ -11,6 +11,7 @@ public sealed class JobScriptTests(SlurmCluster cluster) : JobTests(cluster)
         data: { set: synthetic, train_images: 48, test_images: 16, synthetic: { channels: 1, size: 28 } }
         pretrain: { epochs: 1, batch: 16 }
         retrain: { epochs: 1, batch: 16 }
+        latency: { batches: [] }
         """;
 
     [SkippableTheory]

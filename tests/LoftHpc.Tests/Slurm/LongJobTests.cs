@@ -86,6 +86,7 @@ public sealed class LongJobTests(SlurmCluster cluster) : JobTests(cluster)
         data: { set: synthetic, train_images: 48, test_images: 16, synthetic: { channels: 1, size: 28 } }
         pretrain: { epochs: {{epochs}}, batch: 16, method: loft, local_steps: 2, optimizer: { learning_rate: 0.01 } }
         retrain: { epochs: 1, batch: 16 }
+        latency: { batches: [] }
         checkpoint: { every: {{checkpoint}} }
         """;
 
