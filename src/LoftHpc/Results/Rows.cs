@@ -15,6 +15,7 @@ using LoftHpc.Results;
 [assembly: CsvConverter(typeof(KebabCase<Verdict>))]
 [assembly: CsvConverter(typeof(KebabCase<FilterCriterion>))]
 [assembly: CsvConverter(typeof(KebabCase<RetrainStart>))]
+[assembly: CsvConverter(typeof(KebabCase<LatencyPass>))]
 
 namespace LoftHpc.Results;
 
@@ -117,6 +118,19 @@ public sealed partial record ResourcesRow(
     int Rank, TrainingPhase Phase, long Images, long Flops, double Seconds,
     long WeightBytes, long GradientBytes, long OptimizerBytes, long ExchangeBytes, long PeakMemoryBytes,
     ArithmeticRepair Repair = ArithmeticRepair.None, int RepairedConvolutions = 0, double DataSeconds = 0);
+
+/// <summary>What was timed: the forward pass alone, or a whole optimizer step.</summary>
+public enum LatencyPass { Forward, Step }
+
+/// <summary>A row of latency.csv: how long one batch takes.</summary>
+/// <param name="Network">Dense or ticket.</param>
+/// <param name="Batch">Images.</param>
+/// <param name="MedianSeconds">Of a batch, over the rounds; beside it the quartiles.</param>
+/// <param name="Flops">Of one image, forward.</param>
+[CsvRecord]
+public sealed partial record LatencyRow(
+    NetworkState Network, LatencyPass Pass, int Batch, double MedianSeconds, double LowerQuartileSeconds, double UpperQuartileSeconds,
+    int Rounds, long PeakMemoryBytes, long Flops, long Parameters);
 
 /// <summary>The methods as comparison.csv tells them apart, in its order.</summary>
 public enum ComparedMethod { Dense, DataParallel, FilterParallel, FilterParallelLocal, LocalSgd, Gpipe, Loft }

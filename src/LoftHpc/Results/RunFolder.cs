@@ -71,6 +71,9 @@ public sealed class RunFolder
 
     public CsvTable<SummaryRow> Summary => new(In(Path, "summary.csv"));
 
+    /// <summary>Measured times of the dense network and the ticket.</summary>
+    public CsvTable<LatencyRow> Latency => new(In(Path, "latency.csv"));
+
     /// <summary>Of the tickets in <see cref="Tickets"/> that are finished.</summary>
     public CsvTable<TicketsRow> TicketsTable => new(In(Path, "tickets.csv"));
 
