@@ -42,15 +42,8 @@ internal static class AccuracyCurves
         return new ReportFigure(
             Name, Title,
             "Accuracy on the test images after each epoch of pre-training, and, right of the dotted line, of retraining the ticket; each training counts its own epochs. "
-            + $"A line is the mean over the seeds of a group ({Seeds(looks)}), its band reaches from the smallest to the largest of them.",
+            + $"A line is the mean over the seeds of a group ({Curves.Seeds([.. pretrainings.Select(of => of.Folders.Count), .. looks.Select(look => look.Group.Runs.Count)])}), its band reaches from the smallest to the largest of them.",
             panels, legend, [Table("Pre-training: test accuracy (%), mean (smallest to largest)", dense), Table("Retraining: test accuracy (%), mean (smallest to largest)", tickets)]);
-    }
-
-    /// <summary>How many seeds the groups have.</summary>
-    public static string Seeds(IEnumerable<GroupLook> looks)
-    {
-        int[] counts = [.. looks.Select(look => look.Group.Runs.Count).Distinct().Order()];
-        return counts is [int one] ? $"n = {one}" : $"n = {counts[0]} to {counts[^1]}";
     }
 
     private static IReadOnlyList<BandPoint> Points(IEnumerable<RunFolder> folders, TrainingPhase phase) => BandPoint.Of(
@@ -60,7 +53,7 @@ internal static class AccuracyCurves
 
     private static Plot Draw(Line[] dense, Line[] tickets, int epochs, int more, double[] all)
     {
-        Plot plot = PlotStyle.NewPlot();
+        Plot plot = Curves.New();
         foreach (Line line in dense) Curves.Add(plot, line.Points, line.Mark);
         foreach (Line line in tickets) Curves.Add(plot, [.. line.Points.Select(point => point with { X = point.X + epochs })], line.Mark);
         double air = 0.5 + (0.02 * (epochs + more));

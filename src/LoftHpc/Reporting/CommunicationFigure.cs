@@ -17,7 +17,10 @@ internal static class CommunicationFigure
     private const double Mega = 1e-6;
 
     /// <summary>Room for a group, in units: its name above its bar.</summary>
-    private const int RowHeight = 36;
+    private const int RowHeight = 38;
+
+    /// <summary>Of a row's text over its bar, in rows.</summary>
+    private const double TextAbove = 0.42;
 
     public static ReportFigure Of(IReadOnlyList<GroupLook> looks)
     {
@@ -36,22 +39,26 @@ internal static class CommunicationFigure
                 "sent to train", $"Megabytes that all ranks sent to train: {string.Join("; ", groups.Select(group => $"{group.Name} {group.ToTrain.Text(Mega, 1)}"))}", () => DrawBytes(groups))
             { Height = 60 + (RowHeight * groups.Length) },
         ];
-        Sent[] known = [.. groups.Where(group => group.Total > 0)];
-        if (known.Length > 0)
-            panels.Add(new Panel("for what", "Share of each purpose in all bytes that were sent, measurements included", () => DrawShares(known, purposes)) { Height = 60 + (RowHeight * known.Length) });
+        // Rows of a table do not say for what.
+        bool known = purposes.Length > 0;
+        if (known)
+        {
+            panels.Add(new Panel("for what", "Share of each purpose in all bytes that were sent, measurements included", () => DrawShares(groups, purposes))
+            { Height = 60 + (RowHeight * groups.Length) });
+        }
         bool varies = groups.Any(group => group.ToTrain.High > group.ToTrain.Low);
         return new ReportFigure(
             Name, Title,
-            $"Bytes that all ranks together sent in pre-training. Left: to train, without measurements, the mean over the seeds ({AccuracyCurves.Seeds(looks)}){(varies ? "; a line reaches from the smallest to the largest seed" : "")}. "
-            + "Right: what all bytes were sent for, as shares; evaluation, distance and save are measurements and files, and not counted to the left.",
+            $"Bytes that all ranks together sent in pre-training to train, without measurements: the mean over the seeds ({Curves.Seeds(groups.Select(group => group.ToTrain.Runs))}){(varies ? "; a line reaches from the smallest to the largest seed" : "")}. "
+            + (known ? "The bars say what all bytes were sent for; evaluation, distance and save are measurements and files." : "What they were sent for is not known of rows of a table."),
             panels, [.. purposes.Select(purpose => new LegendEntry(ConfigName.Of(purpose).Replace('-', ' '), MarkOf(purpose)))],
             [
                 new TextTable(
-                    "Sent in pre-training (MB), mean (smallest to largest)", ["group", "to train", "besides", .. known.Length > 0 ? purposes.Select(purpose => ConfigName.Of(purpose)) : []],
+                    "Sent in pre-training (MB), mean (smallest to largest)", ["group", "to train", "besides", .. purposes.Select(purpose => ConfigName.Of(purpose))],
                     [.. groups.Select(group => (IReadOnlyList<string>)
                     [
                         group.Name, group.ToTrain.Text(Mega, 3), group.Besides.Text(Mega, 3),
-                        .. known.Length > 0 ? purposes.Select(purpose => group.Total == 0 ? "" : PlotStyle.Text(Mega * group.Bytes.GetValueOrDefault(purpose))) : [],
+                        .. purposes.Select(purpose => PlotStyle.Text(Mega * group.Bytes.GetValueOrDefault(purpose))),
                     ])],
                     new HashSet<int>(Enumerable.Range(1, 2 + purposes.Length))),
             ]);
@@ -88,8 +95,7 @@ internal static class CommunicationFigure
                 (range.LineColor, range.LineWidth, range.MarkerSize) = (groups[i].Mark.Color, 3, 0);
             }
             groups[i].Mark.Add(plot, [(x, y)], 9);
-            bool left = x - low > 0.6 * (high - low);
-            AddText(plot, FormattableString.Invariant($"{sent.Mean * Mega:N1} MB"), x, y, left ? Alignment.MiddleRight : Alignment.MiddleLeft, left ? -9 : 9);
+            AddText(plot, FormattableString.Invariant($"{sent.Mean * Mega:N1} MB"), high, y + TextAbove, Alignment.MiddleRight, -6);
         }
         return plot;
     }
@@ -104,12 +110,13 @@ internal static class CommunicationFigure
         for (int i = 0; i < groups.Length; i++)
         {
             double y = Row(groups, i), from = 0;
+            if (groups[i].Total == 0) AddText(plot, "nothing was sent", 0, y, Alignment.MiddleLeft, 4);
             foreach (CommunicationPurpose purpose in purposes)
             {
-                double to = from + (100 * groups[i].Bytes.GetValueOrDefault(purpose) / groups[i].Total);
+                double to = groups[i].Total == 0 ? 0 : from + (100 * groups[i].Bytes.GetValueOrDefault(purpose) / groups[i].Total);
                 if (to > from)
                 {
-                    Rectangle bar = plot.Add.Rectangle(from, to, y - 0.2, y + 0.2);
+                    Rectangle bar = plot.Add.Rectangle(from, to, y - 0.17, y + 0.17);
                     bar.FillColor = MarkOf(purpose).Color;
                     (bar.LineColor, bar.LineWidth) = (Colors.White, 0.5f);
                 }
@@ -124,13 +131,13 @@ internal static class CommunicationFigure
     /// <summary>Makes of a plot one with a row for each group, its name above where the bar goes; the lower axis is set.</summary>
     private static void AddRows(Plot plot, Sent[] groups)
     {
-        plot.Axes.SetLimitsY(-0.5, groups.Length - 0.1);
+        plot.Axes.SetLimitsY(-0.45, groups.Length - 0.25);
         PlotStyle.SetTicks(plot.Axes.Left, []);
         plot.Grid.YAxisStyle.IsVisible = false;
         plot.Layout.Fixed(new PixelPadding(10, 14, 44, 6));
         for (int i = 0; i < groups.Length; i++)
         {
-            AddText(plot, Curves.Fit(groups[i].Name, 340), plot.Axes.Bottom.Min, Row(groups, i) + 0.5, Alignment.MiddleLeft, 4);
+            AddText(plot, Curves.Fit(groups[i].Name, 260), plot.Axes.Bottom.Min, Row(groups, i) + TextAbove, Alignment.MiddleLeft, 4);
         }
     }
 

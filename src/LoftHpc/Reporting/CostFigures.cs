@@ -18,13 +18,13 @@ internal static class CostFigures
     {
         Cost[] costs =
         [
-            new("bytes", "sent in pre-training (MB)", run => 1e-6 * run.Row.Bytes),
-            new("FLOPs of pre-training", "FLOPs of pre-training (GFLOP)", run => 1e-9 * run.Row.Flops),
-            new("FLOPs of the ticket", "FLOPs an image (MFLOP)", run => 1e-6 * run.Ticket?.Flops),
+            new("bytes", "sent in pre-training", "MB", run => 1e-6 * run.Row.Bytes),
+            new("FLOPs of pre-training", "FLOPs of pre-training", "GFLOP", run => 1e-9 * run.Row.Flops),
+            new("FLOPs of the ticket", "FLOPs an image", "MFLOP", run => 1e-6 * run.Ticket?.Flops),
         ];
         return Of(
             "accuracy-costs", "Accuracy against bytes and FLOPs", looks, costs,
-            $"Test accuracy of the retrained ticket against what all ranks together sent and computed in pre-training, and against the ticket's forward pass of one image. {Legend} ({AccuracyCurves.Seeds(looks)}), a small one a seed. Upper left is better.");
+            $"Test accuracy of the retrained ticket against what all ranks together sent and computed in pre-training, and against the ticket's forward pass of one image. {Legend} ({Curves.Seeds(looks.Select(look => look.Group.Runs.Count))}), a small one a seed. Upper left is better.");
     }
 
     /// <summary>Against the ticket's measured time, for each pass and batch that was measured.</summary>
@@ -41,10 +41,10 @@ internal static class CostFigures
         double? Milliseconds(ComparedRun run, (LatencyPass Pass, int Batch) kind, NetworkState network) => measured.TryGetValue(run, out IReadOnlyList<LatencyRow>? rows)
             ? 1000 * rows.LastOrDefault(row => row.Network == network && (row.Pass, row.Batch) == kind)?.MedianSeconds
             : null;
-        Cost[] costs = [.. kinds.Take(most).Select(kind => new Cost($"{Words(kind)}", $"{Words(kind)} (ms)", run => Milliseconds(run, kind, NetworkState.Ticket)))];
+        Cost[] costs = [.. kinds.Take(most).Select(kind => new Cost(Words(kind), Words(kind), "ms", run => Milliseconds(run, kind, NetworkState.Ticket)))];
         ReportFigure figure = Of(
             name, title, looks, costs,
-            $"Test accuracy of the retrained ticket against the median time that it takes for a batch, where that was measured. {Legend} ({AccuracyCurves.Seeds(looks)}), a small one a seed. Upper left is better.");
+            $"Test accuracy of the retrained ticket against the median time that it takes for a batch, where that was measured. {Legend} ({Curves.Seeds(looks.Select(look => look.Group.Runs.Count))}), a small one a seed. Upper left is better.");
         List<IReadOnlyList<string>> rows = [];
         foreach (GroupLook look in looks)
         {
@@ -76,9 +76,10 @@ internal static class CostFigures
         foreach (Cost cost in costs)
         {
             (GroupLook Look, (double X, double Y)[] Seeds)[] points = [.. looks.Select(look => (look, PointsOf(look, cost))).Where(of => of.Item2.Length > 0)];
-            if (points.Length == 0)
+            double[] values = [.. points.SelectMany(of => of.Seeds).Select(seed => seed.X).Distinct()];
+            if (values.Length < 2)
             {
-                missing.Add($"Of {cost.Title} no run has a number.");
+                missing.Add(values.Length == 0 ? $"{cost.Title}: no run has a number." : FormattableString.Invariant($"{cost.Title}: all runs have the same, {values[0]:#,0.###} {cost.Unit}."));
                 continue;
             }
             panels.Add(new Panel(
@@ -88,8 +89,9 @@ internal static class CostFigures
             columns.Add(cost.Label);
             cells.Add(look => BandPoint.Of(PointsOf(look, cost).Select(seed => (0.0, seed.X))) is [BandPoint point] ? point.Low == point.High ? (point with { Runs = 1 }).Text(1, 3) : point.Text(1, 3) : "");
         }
+        if (panels.Count == 0) return ReportFigure.Without(name, title, string.Join(' ', missing));
         return new ReportFigure(
-            name, title, string.Join(' ', missing.Prepend(caption)), panels, [.. looks.Select(look => new LegendEntry(look.Name, look.Mark with { HasLine = false }))],
+            name, title, string.Join(' ', missing.Select(what => $"Not drawn is {what}").Prepend(caption)), panels, [.. looks.Select(look => new LegendEntry(look.Name, look.Mark with { HasLine = false }))],
             [
                 new TextTable(
                     "Mean (smallest to largest) over the seeds", ["group", "accuracy of the ticket (%)", .. columns],
@@ -106,7 +108,7 @@ internal static class CostFigures
 
     private static Plot Draw((GroupLook Look, (double X, double Y)[] Seeds)[] points, Cost cost, double[] accuracies)
     {
-        Plot plot = PlotStyle.NewPlot();
+        Plot plot = Curves.New();
         ValueAxis axis = new([.. points.SelectMany(of => of.Seeds).Select(seed => seed.X)]);
         foreach ((GroupLook look, (double X, double Y)[] seeds) in points.Where(of => of.Seeds.Length > 1))
             (look.Mark with { HasLine = false }).Add(plot, [.. seeds.Select(seed => (axis.Place(seed.X), seed.Y))], 5, alpha: 0.55);
@@ -118,5 +120,8 @@ internal static class CostFigures
     }
 
     /// <summary>What something costs in a run; null where that is not known.</summary>
-    private sealed record Cost(string Title, string Label, Func<ComparedRun, double?> Of);
+    private sealed record Cost(string Title, string Axis, string Unit, Func<ComparedRun, double?> Of)
+    {
+        public string Label => $"{Axis} ({Unit})";
+    }
 }

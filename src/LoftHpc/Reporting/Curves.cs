@@ -1,3 +1,4 @@
+using System.Globalization;
 using LoftHpc.Results;
 using ScottPlot;
 using ScottPlot.Plottables;
@@ -12,6 +13,21 @@ internal static class Curves
     public const int MostInPanel = 6;
 
     private const double BandAlpha = 0.18;
+
+    /// <summary>How many seeds there are of each of what is shown.</summary>
+    public static string Seeds(IEnumerable<int> counts)
+    {
+        int[] different = [.. counts.Distinct().Order()];
+        return string.Create(CultureInfo.InvariantCulture, $"n = {different[0]}{(different.Length > 1 ? $" to {different[^1]}" : "")}");
+    }
+
+    /// <summary>An empty plot, with room at its right for half of a number.</summary>
+    public static Plot New()
+    {
+        Plot plot = PlotStyle.NewPlot();
+        plot.Axes.Right.MinimumSize = 24;
+        return plot;
+    }
 
     /// <summary>The line of the means, and from the smallest to the largest a band.</summary>
     /// <param name="markers">Largest number of points that get one each.</param>

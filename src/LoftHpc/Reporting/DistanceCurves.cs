@@ -10,7 +10,7 @@ internal static class DistanceCurves
 {
     private const string Name = "distance", Title = "Filter distance over pre-training";
 
-    public static ReportFigure Of(IReadOnlyList<GroupLook> looks, IReadOnlyList<MeasuredDistances> measured)
+    public static ReportFigure Of(IReadOnlyList<MeasuredDistances> measured)
     {
         if (measured.Count == 0) return ReportFigure.Without(Name, Title, "no run has two measurements in a filter_distance.csv.");
         string unit = measured.Select(of => of.Unit).Distinct().ToArray() is [string one] ? one : "epoch or step";
@@ -41,7 +41,7 @@ internal static class DistanceCurves
         return new ReportFigure(
             Name, Title,
             "How far the ranking of the filters by their norm lies from an earlier or later ranking of the same pre-training; 0 is the same ranking, 1 what chance alone gives (dotted). "
-            + $"A line is the mean over the layers and the seeds ({AccuracyCurves.Seeds(looks)}){(bands ? "; its band reaches from the smallest to the largest seed" : "; bands are left out, for there are many lines: the numbers have them")}.",
+            + $"A line is the mean over the layers and the seeds ({Curves.Seeds(measured.Select(of => of.Seeds.Count))}){(bands ? "; its band reaches from the smallest to the largest seed" : "; bands are left out, for there are many lines: the numbers have them")}.",
             panels, [.. measured.Select(of => new LegendEntry(of.Of.Name, of.Of.Mark))], tables);
     }
 
@@ -50,7 +50,7 @@ internal static class DistanceCurves
 
     private static Plot Draw(IReadOnlyList<MeasuredDistances> measured, IReadOnlyList<BandPoint>[] lines, bool bands, string unit, double[] all)
     {
-        Plot plot = PlotStyle.NewPlot();
+        Plot plot = Curves.New();
         for (int i = 0; i < measured.Count; i++) Curves.Add(plot, lines[i], measured[i].Of.Mark, bands);
         double[] times = [.. measured.SelectMany(of => of.Time.Values)];
         double air = 0.04 * (times.Max() - times.Min());

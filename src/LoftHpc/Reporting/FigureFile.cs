@@ -9,7 +9,7 @@ internal static class FigureFile
 {
     private const int TitleHeight = 34;
     private const int PanelTitleHeight = 22;
-    private const int LegendLine = 19;
+    private const int LegendLine = 24;
     private const float LegendSize = 11;
 
     /// <summary>Its name beside a page.</summary>
@@ -34,15 +34,14 @@ internal static class FigureFile
             }
             top += titles + row.Max(panel => panel.Height);
         }
-        if (figure.Legend.Count > 0)
+        foreach (List<LegendEntry> line in LegendLines(figure.Legend, width))
         {
-            int height = (LegendLine * LegendLines(figure.Legend, width)) + 12;
             Plot legend = PlotStyle.NewPlot();
             legend.Layout.Frameless();
             legend.HideGrid();
-            PlotStyle.AddLegend(legend, figure.Legend.Select(Item));
-            plots.Add((legend, new PixelRect(0, width, top + height, top)));
-            top += height;
+            PlotStyle.AddLegend(legend, line.Select(Item));
+            plots.Add((legend, new PixelRect(0, width, top + LegendLine, top)));
+            top += LegendLine;
         }
         PlotStyle.Save(path, width, top, plots, texts);
     }
@@ -56,15 +55,20 @@ internal static class FigureFile
         return item;
     }
 
-    /// <summary>Lines that a legend takes; one more than needed where it is close.</summary>
-    private static int LegendLines(IReadOnlyList<LegendEntry> legend, int width)
+    /// <summary>Entries line by line: the plotting library leaves out what does not fit into one.</summary>
+    private static List<List<LegendEntry>> LegendLines(IReadOnlyList<LegendEntry> legend, int width)
     {
-        int lines = 1;
-        float used = 0;
+        List<List<LegendEntry>> lines = [];
+        float used = width;
         foreach (LegendEntry entry in legend)
         {
-            float length = PlotStyle.TextWidth(entry.Text, LegendSize) + 45;
-            if (used + length > 0.95 * width) (lines, used) = (lines + 1, 0);
+            float length = PlotStyle.TextWidth(entry.Text, LegendSize) + 50;
+            if (used + length > 0.97 * width)
+            {
+                lines.Add([]);
+                used = 0;
+            }
+            lines[^1].Add(entry);
             used += length;
         }
         return lines;

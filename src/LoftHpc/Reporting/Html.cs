@@ -32,7 +32,7 @@ internal static class Html
     /// <summary>Something that is shown when it is asked for.</summary>
     public static XElement Details(string summary, params object?[] content) => Element("details", "", [Element("summary", "", summary), .. content]);
 
-    /// <summary>A table in a box of its own, in which it is scrolled where it is wider than the page.</summary>
+    /// <summary>A table with its title over it, in a box of its own in which it is scrolled where it is wider than the page.</summary>
     public static XElement Table(TextTable table) => Table(table.Title, table.Headers, table.Rows.Select(row => row.Select(cell => (object)cell)), table.RightAligned);
 
     /// <inheritdoc cref="Table(TextTable)"/>
@@ -49,14 +49,13 @@ internal static class Html
             "div", "scroll",
             Element(
                 "table", "",
-                title.Length > 0 ? Element("caption", "", title) : null,
                 Element("thead", "", Element("tr", "", [.. headers.Select((header, i) => Cell("th", header, i))])),
                 Element("tbody", "", [.. rows.Select(row => Element("tr", "", [.. row.Select((content, i) => Cell("td", content, i))]))])));
         // It can be scrolled with the keyboard, too.
         box.SetAttributeValue("tabindex", "0");
         box.SetAttributeValue("role", "region");
         box.SetAttributeValue("aria-label", Text(title.Length > 0 ? title : "table"));
-        return box;
+        return Element("div", "table", title.Length > 0 ? Element("p", "title", title) : null, box);
     }
 
     private static string Text(string text) => PlainText.Visible(text);

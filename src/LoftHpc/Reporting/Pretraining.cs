@@ -27,7 +27,7 @@ internal sealed record Pretraining(string Name, string Family, Mark Mark, IReadO
         if (looks.Length == 1) return new Pretraining(looks[0].Name, looks[0].Family, looks[0].Mark, folders, looks);
         string name = PlainText.Of(folders[0].Name) + (folders.Length > 1 ? $" and {folders.Length - 1} more" : "");
         // A line of its own, since it is no group's alone.
-        Mark mark = looks[0].Mark with { Shape = MarkerShape.FilledCircle, Pattern = LinePattern.Solid, Color = pretrainings == 1 ? PlotStyle.Ink : looks[0].Mark.Color };
+        Mark mark = new(pretrainings == 1 ? PlotStyle.Faint : looks[0].Mark.Color, MarkerShape.FilledCircle, LinePattern.Solid);
         return new Pretraining($"{name} (of {looks.Length} groups)", looks[0].Family, mark, folders, looks);
     }
 

@@ -26,11 +26,11 @@ internal static class RatioFigure
         ("retrain.start", ConfigName.Of(RetrainStart.Shuffled), "weights shuffled"),
     ];
 
-    public static ReportFigure Of(RunComparison runs)
+    public static ReportFigure Of(RunComparison runs, IReadOnlyList<GroupLook> looks)
     {
         string[] columns = [.. runs.Columns.Where(column => !Amounts.Contains(column))];
         IGrouping<string, RunGroup>[] alike = [.. runs.Groups.GroupBy(group => string.Join('\n', columns.Select(column => RunComparison.ValueOf(group.Runs[0], column))))];
-        Line[] lines = [.. alike.Select((groups, i) => LineOf(groups, columns, i)).OrderBy(line => line.IsControl)];
+        Line[] lines = [.. alike.Select(groups => LineOf(groups, columns, looks.First(look => look.Group == groups.First()))).OrderBy(line => line.IsControl)];
         double[] removed = [.. lines.SelectMany(line => line.Points).Select(point => point.X)];
         bool controls = lines.Any(line => line.IsControl) || removed.Contains(0);
         if (removed.Distinct().Count() < 2 && !controls)
@@ -39,11 +39,10 @@ internal static class RatioFigure
         if (accuracies.Length == 0) return ReportFigure.Without(Name, Title, "no ticket has an accuracy that is a number.");
 
         double[] shares = [.. removed.Distinct().Order()];
-        int[] seeds = [.. runs.Groups.Select(group => group.Runs.Count).Distinct().Order()];
         return new ReportFigure(
             Name, Title,
             "Test accuracy of the retrained tickets against the share of all prunable filters that was removed. A line is the mean over the seeds "
-            + $"(n = {(seeds is [int one] ? $"{one}" : $"{seeds[0]} to {seeds[^1]}")}), its band reaches from the smallest to the largest of them; controls are dashed. "
+            + $"({Curves.Seeds(runs.Groups.Select(group => group.Runs.Count))}), its band reaches from the smallest to the largest of them; controls are dashed. "
             + (removed.Contains(0) ? "At 0 % stands the dense network, retrained as the tickets were." : ""),
             [new Panel("", $"Accuracy against share of filters removed: {string.Join("; ", lines.Select(Describe))}", () => Draw(lines, accuracies)) { Height = 320, Width = 480 }],
             [.. lines.Select(line => new LegendEntry(line.Name, line.Mark))],
@@ -60,7 +59,7 @@ internal static class RatioFigure
 
     private static string Describe(Line line) => $"{line.Name}: {string.Join(", ", line.Points.Select(point => FormattableString.Invariant($"{point.Mean:F2} % at {point.X:0.#} %")))}";
 
-    private static Line LineOf(IGrouping<string, RunGroup> groups, string[] columns, int number)
+    private static Line LineOf(IGrouping<string, RunGroup> groups, string[] columns, GroupLook look)
     {
         ComparedRun first = groups.First().Runs[0];
         string[] controls = [.. Controls.Where(control => first.Settings.Any(setting => setting.Key == control.Key && setting.Value == control.Value)).Select(control => control.Words)];
@@ -71,7 +70,7 @@ internal static class RatioFigure
             .. columns.Where(column => controls.Length == 0 || column is not ("extract.criterion" or "retrain.start")).Select(column => GroupLook.Short(column, RunComparison.ValueOf(first, column))),
         ];
         string name = words.Length == 0 ? "tickets" : PlainText.Of(string.Join(", ", words));
-        Mark mark = GroupLook.MarkOf(number, controls.Length > 0 ? 1 : 0);
+        Mark mark = look.Mark with { Pattern = controls.Length > 0 ? LinePattern.Dashed : LinePattern.Solid };
         return new Line(
             controls.Length > 0 ? $"{name} (control)" : name, mark, controls.Length > 0,
             [.. groups.Select(PointOf).OfType<BandPoint>().OrderBy(point => point.X)]);
@@ -94,7 +93,7 @@ internal static class RatioFigure
 
     private static Plot Draw(Line[] lines, double[] accuracies)
     {
-        Plot plot = PlotStyle.NewPlot();
+        Plot plot = Curves.New();
         foreach (Line line in lines) Curves.Add(plot, line.Points, line.Mark);
         double[] shares = [.. lines.SelectMany(line => line.Points).Select(point => point.X)];
         double air = Math.Max(2, 0.05 * (shares.Max() - shares.Min()));

@@ -34,5 +34,10 @@ internal static class ReportColors
     public static string Variables(bool dark) => string.Concat(All.Select(color => $"--{color.Name}:{(dark ? color.Dark : color.Light)};"));
 
     /// <summary>The variable of a colour as SVG has it; null for one that is the same in light and dark.</summary>
-    public static string? VariableOf(string color) => Names.TryGetValue(color.ToUpperInvariant(), out string? name) ? $"var(--{name})" : null;
+    public static string? VariableOf(string color)
+    {
+        // Of #222222 the library writes #222.
+        string whole = color is ['#', char red, char green, char blue] ? $"#{red}{red}{green}{green}{blue}{blue}" : color;
+        return Names.TryGetValue(whole.ToUpperInvariant(), out string? name) ? $"var(--{name})" : null;
+    }
 }

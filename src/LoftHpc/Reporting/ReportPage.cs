@@ -32,7 +32,7 @@ internal static class ReportPage
                     "main", "",
                     Html.Section("summary", "Summary", [.. ResultOf(groups, looks), .. Warnings(runs)]),
                     Html.Section("groups", "What was compared", [.. Compared(runs, looks)]),
-                    Html.Section("figures", "Figures", [.. figures.Select((figure, i) => figure.Absent is null ? Figure(figure, i + 1, file) : null), Absent(figures)]),
+                    Html.Section("figures", "Figures", [.. figures.Where(figure => figure.Absent is null).Select((figure, i) => Figure(figure, i + 1, file)), Absent(figures)]),
                     Html.Section("tables", "Tables and tests", [.. Tables(runs, groups)]),
                     Html.Section("origin", "What made the runs", [.. ReportOrigin.Of(runs)]))));
         page.SetAttributeValue("lang", "en");
@@ -88,14 +88,17 @@ internal static class ReportPage
             yield return Html.Element(
                 "ul", "verdicts",
                 [.. new[] { Verdict.Better, Verdict.Worse, Verdict.AsGood, Verdict.Undecided }.Select(verdict => (verdict, Rows: rows.Where(row => row.Row.Verdict == verdict).ToArray())).Where(of => of.Rows.Length > 0)
-                    .Select(of => Html.Element("li", "", Chip(of.verdict), " ", string.Join("; ", of.Rows.Select(row => $"{row.Look.Name}{Difference(main, row.Row)}"))))]);
-            yield return Html.Element("p", "note", "Undecided does not mean that there is no difference: these seeds cannot tell.");
+                    .Select(of => Html.Element("li", "", Chip(of.verdict), " ", string.Join("; ", of.Rows.Select(row => row.Look.Name + (of.verdict == Verdict.Undecided ? "" : Difference(main, row.Row))))))]);
+            if (rows.Any(row => row.Row.Verdict is Verdict.Better or Verdict.Worse or Verdict.AsGood))
+                yield return Html.Element("p", "note", $"In brackets: the mean difference to the baseline, in {main.Unit}.");
+            if (rows.Any(row => row.Row.Verdict == Verdict.Undecided))
+                yield return Html.Element("p", "note", "Undecided does not mean that there is no difference: these seeds cannot tell.");
         }
         yield return Overview(groups, looks);
     }
 
-    private static string Difference(Metric metric, StatisticsRow row) => row.Difference is not double ? ""
-        : $" ({ResultTables.Value(metric, row.Difference)}{(row.DifferenceLow is null ? "" : $"; {ResultTables.Value(metric, row.DifferenceLow)} to {ResultTables.Value(metric, row.DifferenceHigh)}")})";
+    private static string Difference(Metric metric, StatisticsRow row) =>
+        $" ({ResultTables.Value(metric, row.Difference)}{(row.DifferenceLow is null ? "" : $", 95 % interval {ResultTables.Value(metric, row.DifferenceLow)} to {ResultTables.Value(metric, row.DifferenceHigh)}")})";
 
     private static string Words(Metric metric)
     {

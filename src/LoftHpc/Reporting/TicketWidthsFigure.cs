@@ -33,7 +33,7 @@ internal static class TicketWidthsFigure
             }
             Widths own = new(look.Name, look.Mark, [.. filters.Select(layer => (layer.Key, layer.Value, BandPoint.Of(kept.Where(of => of.Layer == layer.Key).Select(of => (0.0, (double)of.Kept)))[0]))]);
             // Controls have the widths of their ticket: one line is enough.
-            int same = all.FindIndex(other => other.Layers.SequenceEqual(own.Layers));
+            int same = all.FindIndex(other => other.Layers.Select(Shape).SequenceEqual(own.Layers.Select(Shape)));
             if (same < 0) all.Add(own);
             else all[same] = all[same] with { Alike = all[same].Alike + 1 };
         }
@@ -42,7 +42,7 @@ internal static class TicketWidthsFigure
         double[] most = [.. layers.Select(layer => (double)all.SelectMany(widths => widths.Layers).Where(of => of.Layer == layer).Max(of => of.Filters))];
         return new ReportFigure(
             Name, Title,
-            $"Share of each prunable layer's filters that stay in the ticket, the first layer at the top: the mean over the seeds ({AccuracyCurves.Seeds(looks)}). Groups whose tickets have the same widths are one line.",
+            $"Share of each prunable layer's filters that stay in the ticket, the first layer at the top: the mean over the seeds ({Curves.Seeds(looks.Where(look => look.Group.Runs[0].Path is not null).Select(look => look.Group.Runs.Count))}). Groups whose tickets have the same widths are one line.",
             [new Panel("", $"Share of filters kept, layer by layer: {string.Join("; ", all.Select(widths => $"{widths.Title} {Share(widths)} % in all"))}", () => Draw(all, layers))
             {
                 Height = 70 + (RowHeight * Math.Max(4, layers.Length)),
@@ -59,6 +59,9 @@ internal static class TicketWidthsFigure
             ]);
     }
 
+    /// <summary>A layer whatever the number of seeds.</summary>
+    private static (string, int, double, double, double) Shape((string Layer, int Filters, BandPoint Kept) of) => (of.Layer, of.Filters, of.Kept.Mean, of.Kept.Low, of.Kept.High);
+
     private static string Kept(BandPoint kept) => kept.Low == kept.High ? PlotStyle.Text(kept.Mean) : kept.Text(1, 1);
 
     private static string Share(Widths widths) =>
@@ -66,7 +69,7 @@ internal static class TicketWidthsFigure
 
     private static Plot Draw(IReadOnlyList<Widths> all, string[] layers)
     {
-        Plot plot = PlotStyle.NewPlot();
+        Plot plot = Curves.New();
         foreach (Widths widths in all)
             widths.Mark.Add(plot, [.. widths.Layers.Select(layer => (100 * layer.Kept.Mean / layer.Filters, (double)(layers.Length - 1 - Array.IndexOf(layers, layer.Layer))))], 7);
         plot.Axes.SetLimits(-3, 103, -0.6, layers.Length - 0.4);

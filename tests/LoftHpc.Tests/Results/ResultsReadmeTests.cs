@@ -31,6 +31,7 @@ public sealed class ResultsReadmeTests : IDisposable
         AssertExplained(run.Ticket.Path, run.Ticket.Columns);
         AssertExplained(run.Summary.Path, run.Summary.Columns);
         AssertExplained(run.TicketsTable.Path, run.TicketsTable.Columns);
+        AssertExplained(run.Latency.Path, run.Latency.Columns);
     }
 
     [Fact]
