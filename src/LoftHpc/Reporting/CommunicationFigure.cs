@@ -22,12 +22,15 @@ internal static class CommunicationFigure
     /// <summary>Of a row's text over its bar, in rows.</summary>
     private const double TextAbove = 0.42;
 
+    /// <summary>The colours here are those of the purposes; groups are named.</summary>
+    private static readonly Mark Dot = new(PlotStyle.Ink, MarkerShape.FilledCircle, LinePattern.Solid) { HasLine = false };
+
     public static ReportFigure Of(IReadOnlyList<GroupLook> looks)
     {
         Sent[] groups =
         [
-            .. Pretraining.Of(looks).Select(pretraining => Of(pretraining.Name, pretraining.Mark, pretraining.Looks[0], pretraining.Folders)),
-            .. looks.Where(look => look.Group.Runs[0].Path is null).Select(look => Of(look.Name, look.Mark, look, [])),
+            .. Pretraining.Of(looks).Select(pretraining => Of(pretraining.Name, pretraining.Looks[0], pretraining.Folders)),
+            .. looks.Where(look => look.Group.Runs[0].Path is null).Select(look => Of(look.Name, look, [])),
         ];
         if (groups.All(group => group.ToTrain.High == 0 && group.Besides.High == 0))
             return ReportFigure.Without(Name, Title, "no run has sent anything: all were pre-trained on one rank.");
@@ -64,12 +67,12 @@ internal static class CommunicationFigure
             ]);
     }
 
-    private static Sent Of(string name, Mark mark, GroupLook look, IReadOnlyList<RunFolder> folders)
+    private static Sent Of(string name, GroupLook look, IReadOnlyList<RunFolder> folders)
     {
         ComparedRun[] runs = [.. look.Group.Runs.DistinctBy(run => run.Source ?? run.Path ?? run.Name)];
         Dictionary<CommunicationPurpose, double> bytes = folders.SelectMany(folder => folder.Communication.Read()).Where(row => row.Phase == ConfigName.Of(TrainingPhase.Pretrain))
             .GroupBy(row => row.Purpose).ToDictionary(rows => rows.Key, rows => rows.Sum(row => (double)row.BytesSent) / folders.Count);
-        return new Sent(name, mark, Over(runs, run => run.Row.Bytes), Over(runs, run => run.Row.MeasurementBytes), bytes);
+        return new Sent(name, Over(runs, run => run.Row.Bytes), Over(runs, run => run.Row.MeasurementBytes), bytes);
     }
 
     private static BandPoint Over(IEnumerable<ComparedRun> runs, Func<ComparedRun, double> of) => BandPoint.Of(runs.Select(run => (0.0, of(run))))[0];
@@ -92,9 +95,9 @@ internal static class CommunicationFigure
             if (sent.High > sent.Low)
             {
                 LinePlot range = plot.Add.Line(axis.Place(sent.Low * Mega), y, axis.Place(sent.High * Mega), y);
-                (range.LineColor, range.LineWidth, range.MarkerSize) = (groups[i].Mark.Color, 3, 0);
+                (range.LineColor, range.LineWidth, range.MarkerSize) = (Dot.Color, 3, 0);
             }
-            groups[i].Mark.Add(plot, [(x, y)], 9);
+            Dot.Add(plot, [(x, y)], 9);
             AddText(plot, FormattableString.Invariant($"{sent.Mean * Mega:N1} MB"), high, y + TextAbove, Alignment.MiddleRight, -6);
         }
         return plot;
@@ -149,7 +152,7 @@ internal static class CommunicationFigure
     }
 
     /// <param name="Bytes">Mean over the seeds, by purpose; empty for rows of a table.</param>
-    private sealed record Sent(string Name, Mark Mark, BandPoint ToTrain, BandPoint Besides, IReadOnlyDictionary<CommunicationPurpose, double> Bytes)
+    private sealed record Sent(string Name, BandPoint ToTrain, BandPoint Besides, IReadOnlyDictionary<CommunicationPurpose, double> Bytes)
     {
         public double Total { get; } = Bytes.Values.Sum();
     }

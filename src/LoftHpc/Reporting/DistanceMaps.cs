@@ -13,6 +13,10 @@ internal static class DistanceMaps
     private const int Most = 12;
 
     private const int MapSize = 300;
+
+    /// <summary>Maps of more measurements have no table: filter_distance.csv has their numbers.</summary>
+    private const int MostInTable = 30;
+
     private const float TickMargin = 46;
 
     private static readonly ScottPlot.Colormaps.Viridis Colormap = new();
@@ -87,7 +91,7 @@ internal static class DistanceMaps
             ],
             [],
             [
-                .. maps.Select(map => new TextTable(
+                .. maps.Where(map => map.Times.Length <= MostInTable).Select(map => new TextTable(
                     $"{map.Name}: normalised distance", [map.Rows is null ? map.YLabel : "layer", .. map.Times.Select(PlotStyle.Text)],
                     // As it is drawn: the last row is at the bottom.
                     [.. rows(map).Select((row, i) => (IReadOnlyList<string>)[row, .. Enumerable.Range(0, map.Times.Length).Select(j => Number(map.Values[i, j]))]).Reverse()],

@@ -19,7 +19,10 @@ internal sealed record MeasuredDistances(
         List<string> layers = [];
         foreach (RunFolder folder in pretraining.Folders.Where(folder => folder.FilterDistance.Exists))
         {
-            FilterDistanceRow[] rows = [.. folder.FilterDistance.Read().Where(row => row.NormalizedDistance is double distance && double.IsFinite(distance))];
+            FilterDistanceRow[] rows =
+            [
+                .. folder.FilterDistance.Read().Where(row => row.NormalizedDistance is double distance && double.IsFinite(distance)).Select(row => row with { Layer = PlainText.Of(row.Layer) }),
+            ];
             if (rows.Length == 0) continue;
             seeds.Add(rows.GroupBy(row => (row.Step, row.ReferenceStep, row.Layer)).ToDictionary(same => same.Key, same => same.Last().NormalizedDistance!.Value));
             layers.AddRange(rows.Select(row => row.Layer).Distinct().Except(layers));

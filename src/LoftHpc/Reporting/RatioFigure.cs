@@ -39,12 +39,18 @@ internal static class RatioFigure
         if (accuracies.Length == 0) return ReportFigure.Without(Name, Title, "no ticket has an accuracy that is a number.");
 
         double[] shares = [.. removed.Distinct().Order()];
+        List<Panel> panels = [PanelOf(lines, accuracies, "")];
+        // A control that fails would press the others together.
+        double[] tickets = [.. lines.Where(line => !line.IsControl).SelectMany(line => line.Points).SelectMany(point => new[] { point.Low, point.High })];
+        bool closer = tickets.Length > 0 && accuracies.Max() - accuracies.Min() > 3 * (tickets.Max() - tickets.Min());
+        if (closer) panels = [PanelOf(lines, accuracies, "all"), PanelOf(lines, tickets, "the tickets closer")];
         return new ReportFigure(
             Name, Title,
             "Test accuracy of the retrained tickets against the share of all prunable filters that was removed. A line is the mean over the seeds "
             + $"({Curves.Seeds(runs.Groups.Select(group => group.Runs.Count))}), its band reaches from the smallest to the largest of them; controls are dashed. "
-            + (removed.Contains(0) ? "At 0 % stands the dense network, retrained as the tickets were." : ""),
-            [new Panel("", $"Accuracy against share of filters removed: {string.Join("; ", lines.Select(Describe))}", () => Draw(lines, accuracies)) { Height = 320, Width = 480 }],
+            + (removed.Contains(0) ? "At 0 % stands the dense network, retrained as the tickets were. " : "")
+            + (closer ? "The second panel is a part of the first." : ""),
+            panels,
             [.. lines.Select(line => new LegendEntry(line.Name, line.Mark))],
             [
                 new TextTable(
@@ -56,6 +62,10 @@ internal static class RatioFigure
                     new HashSet<int>(Enumerable.Range(0, lines.Length + 1))),
             ]);
     }
+
+    /// <param name="accuracies">Over which its axis reaches.</param>
+    private static Panel PanelOf(Line[] lines, double[] accuracies, string title) =>
+        new(title, $"Accuracy against share of filters removed: {string.Join("; ", lines.Select(Describe))}", () => Draw(lines, accuracies)) { Height = 300, Width = 440 };
 
     private static string Describe(Line line) => $"{line.Name}: {string.Join(", ", line.Points.Select(point => FormattableString.Invariant($"{point.Mean:F2} % at {point.X:0.#} %")))}";
 

@@ -140,7 +140,7 @@ internal static class ReportPage
 
     private static IEnumerable<XElement> Compared(RunComparison runs, IReadOnlyList<GroupLook> looks)
     {
-        yield return Html.Paragraph("Runs are one group where they differ in their seed alone. Each has one name and one mark in all figures.");
+        yield return Html.Paragraph("Runs are one group where they differ in their seed alone. Each has one name in all figures, and one mark where a legend has it.");
         yield return Html.Table(
             "", ["", "group", .. runs.Columns, "seeds"],
             looks.Select((look, i) => (IEnumerable<object>)
@@ -160,7 +160,7 @@ internal static class ReportPage
         figure.Legend.Count == 0 ? null : Html.Element(
             "ul", "legend", [.. figure.Legend.Select((entry, i) => Html.Element("li", "", Swatch(entry.Mark, $"{figure.Name}-legend-{i}"), entry.Text))]),
         Html.Element("figcaption", "", figure.Caption, " ", Html.Element("span", "note", "As a file: ", Html.Element("code", "", FigureFile.NameOf(file, figure)), ".")),
-        Html.Details("Numbers of this figure", [.. figure.Numbers.Select(Html.Table)]));
+        figure.Numbers.Count == 0 ? null : Html.Details("Numbers of this figure", [.. figure.Numbers.Select(Html.Table)]));
 
     private static XElement Swatch(Mark mark, string id) => Html.Element("span", "swatch", InlineSvg.Of(mark, id));
 

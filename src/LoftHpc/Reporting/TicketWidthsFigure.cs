@@ -25,7 +25,7 @@ internal static class TicketWidthsFigure
             List<(string Layer, int Kept)> kept = [];
             foreach (RunFolder folder in folders)
             {
-                foreach (IGrouping<string, TicketRow> layer in folder.Ticket.Read().GroupBy(row => row.Layer))
+                foreach (IGrouping<string, TicketRow> layer in folder.Ticket.Read().GroupBy(row => PlainText.Of(row.Layer)))
                 {
                     filters[layer.Key] = layer.Count();
                     kept.Add((layer.Key, layer.Count(row => row.Kept)));
