@@ -33,7 +33,12 @@ internal static class InlineSvg
     private static XElement Of(Plot plot, int width, int height, string id, string description)
     {
         XElement drawn = XDocument.Parse(PlotStyle.Svg(width, height, [(plot, new PixelRect(0, width, height, 0))], [])).Root!;
-        XElement svg = Plain(drawn, id);
+        // The library counts on from figure to figure, so its numbers depend on what was drawn before.
+        Dictionary<string, string> ids = drawn.Descendants().Attributes("id").Select((own, i) => (own.Value, i)).ToDictionary(own => own.Value, own => FormattableString.Invariant($"{id}-{own.i}"));
+        XElement svg = Plain(drawn, ids);
+        string text = svg.ToString(SaveOptions.DisableFormatting);
+        bool IsUsed(string own) => text.Contains($"url(#{own})", StringComparison.Ordinal) || text.Contains($"\"#{own}\"", StringComparison.Ordinal);
+        svg.Descendants().Where(element => element.Attribute("id") is XAttribute own && !IsUsed(own.Value)).Remove();
         svg.RemoveAttributes();
         svg.Add(new XAttribute("viewBox", string.Create(CultureInfo.InvariantCulture, $"0 0 {width} {height}")));
         if (description.Length == 0) svg.SetAttributeValue("aria-hidden", "true");
@@ -41,16 +46,22 @@ internal static class InlineSvg
         return svg;
     }
 
-    private static XElement Plain(XElement drawn, string id)
+    private static XElement Plain(XElement drawn, Dictionary<string, string> ids)
     {
         XElement plain = new(drawn.Name.LocalName);
-        foreach (XAttribute attribute in drawn.Attributes().Where(attribute => !attribute.IsNamespaceDeclaration)) Copy(attribute, plain, id);
+        foreach (XAttribute attribute in drawn.Attributes().Where(attribute => !attribute.IsNamespaceDeclaration)) Copy(attribute, plain, ids);
         if (drawn.Name.LocalName == "text") Centre(drawn, plain);
-        foreach (XElement child in drawn.Elements().Where(child => !IsBackground(child))) plain.Add(Plain(child, id));
+        XElement[] children = [.. drawn.Elements()];
+        // The library draws some plots twice: what was there before the plot was cleared is not seen.
+        int cleared = Array.FindLastIndex(children, IsBackground);
+        for (int i = 0; i < children.Length; i++)
+        {
+            if (i > cleared || children[i].Name.LocalName is "clipPath" or "defs") plain.Add(Plain(children[i], ids));
+        }
         return plain;
     }
 
-    private static void Copy(XAttribute attribute, XElement to, string id)
+    private static void Copy(XAttribute attribute, XElement to, Dictionary<string, string> ids)
     {
         string name = attribute.Name.LocalName, value = attribute.Value;
         switch (name)
@@ -58,13 +69,13 @@ internal static class InlineSvg
             case "font-family":
                 return;
             case "id":
-                value = $"{id}-{value}";
+                value = ids[value];
                 break;
             case "href" when value.StartsWith('#'):
-                value = $"#{id}-{value[1..]}";
+                value = $"#{ids[value[1..]]}";
                 break;
             case "clip-path":
-                value = value.Replace("url(#", $"url(#{id}-", StringComparison.Ordinal);
+                value = $"url(#{ids[value["url(#".Length..^1]]})";
                 break;
             case "fill" or "stroke" when ReportColors.VariableOf(value) is string variable:
                 (name, value) = ("style", $"{to.Attribute("style")?.Value}{name}:{variable};");

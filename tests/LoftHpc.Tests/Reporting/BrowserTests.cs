@@ -48,9 +48,13 @@ public sealed partial class BrowserTests : IDisposable
                                 if (one.at.left < other.at.right - 1 && other.at.left < one.at.right - 1 && one.at.top < other.at.bottom - 4 && other.at.top < one.at.bottom - 4) overlaps.push(one.text + " and " + other.text);
                         });
                     }
+                    // The first line of the first figure, from 55 to 85 %, in units of what lies between the ticks of 60 and 80 %.
+                    const first = figures[0], scale = first.getBoundingClientRect().width / first.viewBox.baseVal.width;
+                    const tick = text => { const at = [...first.querySelectorAll("text")].find(label => label.textContent == text).getBoundingClientRect(); return (at.top + at.bottom) / 2; };
+                    const rise = first.querySelector("path[stroke-width='1.75']").getBBox().height * scale / (tick("60") - tick("80"));
                     const wide = [...page.querySelectorAll("body *")].filter(element => !element.closest(".scroll") && !element.closest("svg *") && element.getBoundingClientRect().right > root.clientWidth + 1);
                     return {
-                        width: root.clientWidth, scroll: root.scrollWidth, figures: figures.length, smallest: Math.min(...sizes), overlaps, outside,
+                        width: root.clientWidth, scroll: root.scrollWidth, figures: figures.length, smallest: Math.min(...sizes), rise, overlaps, outside,
                         wide: wide.map(element => element.outerHTML.slice(0, 80)), hidden: figures.filter(svg => svg.getBoundingClientRect().height < 40).length,
                         loaded: frame.contentWindow.performance.getEntriesByType("resource").map(entry => entry.name),
                         cells: [...page.querySelectorAll("td")].map(cell => cell.innerText),
@@ -60,7 +64,7 @@ public sealed partial class BrowserTests : IDisposable
             };
             </script>
             """);
-        (string dom, string[] console) = Browse(frames, "--dump-dom", "--allow-file-access-from-files", "--virtual-time-budget=5000", $"--window-size={Desktop + Phone + 100},900");
+        (string dom, string[] console) = Browse(frames, "--dump-dom", "--hide-scrollbars", "--allow-file-access-from-files", "--virtual-time-budget=5000", $"--window-size={Desktop + Phone + 100},900");
         // The console is heard, and the page has nothing to say to it.
         Assert.Contains("canary", Assert.Single(console), StringComparison.Ordinal);
         Measured[] measured = JsonSerializer.Deserialize<Measured[]>(System.Net.WebUtility.HtmlDecode(Measurements().Match(dom).Groups[1].Value), JsonSerializerOptions.Web)!;
@@ -76,6 +80,7 @@ public sealed partial class BrowserTests : IDisposable
             Assert.Equal(0, frame.Hidden);
             Assert.InRange(frame.Smallest, 8, 40);
             Assert.DoesNotContain(frame.Loaded, name => !name.StartsWith("data:", StringComparison.Ordinal));
+            Assert.Equal(30 / 20.0, frame.Rise, 0.02);
             // What the reader sees are the numbers of metrics.csv.
             Assert.Contains("55.00 (50.00 to 60.00)", frame.Cells);
             Assert.Contains("84.00 (82.00 to 86.00)", frame.Cells);
@@ -95,6 +100,8 @@ public sealed partial class BrowserTests : IDisposable
         Assert.Equal(new SKColor(pageRed, pageGreen, pageBlue), seen.GetPixel(2, 2));
         // Lines and marks of the second group are there in the scheme's colour.
         Assert.True(Count(seen, new SKColor(red, green, blue)) > 500, $"{Count(seen, new SKColor(red, green, blue))} pixels");
+        // Cells of the heat-maps are not blurred: each has one colour, the largest distance Viridis' yellow.
+        Assert.True(Count(seen, new SKColor(0xfd, 0xe7, 0x24)) > 5000, $"{Count(seen, new SKColor(0xfd, 0xe7, 0x24))} pixels");
     }
 
     private static int Count(SKBitmap bitmap, SKColor color) => bitmap.Pixels.Count(pixel => pixel == color);
@@ -129,5 +136,5 @@ public sealed partial class BrowserTests : IDisposable
     private static partial Regex Measurements();
 
     private sealed record Measured(
-        int Width, int Scroll, int Figures, double Smallest, string[] Overlaps, string[] Outside, string[] Wide, int Hidden, string[] Loaded, string[] Cells);
+        int Width, int Scroll, int Figures, double Smallest, double Rise, string[] Overlaps, string[] Outside, string[] Wide, int Hidden, string[] Loaded, string[] Cells);
 }
