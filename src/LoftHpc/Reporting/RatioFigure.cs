@@ -4,7 +4,6 @@ using LoftHpc.Configuration;
 using LoftHpc.Output;
 using LoftHpc.Results;
 using ScottPlot;
-using ScottPlot.Plottables;
 using PlotStyle = LoftHpc.Results.PlotStyle;
 
 namespace LoftHpc.Reporting;
@@ -15,7 +14,7 @@ internal static class RatioFigure
     private const string Name = "accuracy-ratio", Title = "Accuracy against pruning ratio, with controls";
 
     /// <summary>Settings that say how many filters go.</summary>
-    private static readonly string[] Amounts = ["extract.ratio", "extract.budget", "extract.layer_ratios", "extract.like", "extract.scope", "ratio", ComparedRun.NameOfRow];
+    private static readonly string[] Amounts = ["extract.ratio", "extract.budget", "extract.layer_ratios", "extract.like", "ratio", ComparedRun.NameOfRow];
 
     /// <summary>What makes a ticket a control, and of what.</summary>
     private static readonly (string Key, string Value, string Words)[] Controls =
@@ -72,12 +71,12 @@ internal static class RatioFigure
     private static Line LineOf(IGrouping<string, RunGroup> groups, string[] columns, GroupLook look)
     {
         ComparedRun first = groups.First().Runs[0];
-        string[] controls = [.. Controls.Where(control => first.Settings.Any(setting => setting.Key == control.Key && setting.Value == control.Value)).Select(control => control.Words)];
-        // A control is that in what it is, and else like the rest.
+        (string Key, string Value, string Words)[] controls = [.. Controls.Where(control => first.Settings.Any(setting => setting.Key == control.Key && setting.Value == control.Value))];
+        // A control is named by what it is one of, else like the rest.
         string[] words =
         [
-            .. controls,
-            .. columns.Where(column => controls.Length == 0 || column is not ("extract.criterion" or "retrain.start")).Select(column => GroupLook.Short(column, RunComparison.ValueOf(first, column))),
+            .. controls.Select(control => control.Words),
+            .. columns.Except(controls.Select(control => control.Key)).Select(column => GroupLook.Short(column, RunComparison.ValueOf(first, column))),
         ];
         string name = words.Length == 0 ? "tickets" : PlainText.Of(string.Join(", ", words));
         Mark mark = look.Mark with { Pattern = controls.Length > 0 ? LinePattern.Dashed : LinePattern.Solid };

@@ -25,7 +25,7 @@ internal static class ReportOrigin
             ("seeds", string.Join(", ", runs.Runs.Select(run => run.Row.Seed).Distinct().Order().Select(seed => seed.ToString(CultureInfo.InvariantCulture)))),
             ("launches", string.Create(CultureInfo.InvariantCulture, $"{launches.Distinct().Count()}, from {Time(launches.Min(launch => launch.Start))} to {Time(launches.Max(launch => launch.Start))}")),
         ];
-        yield return Html.Table("", ["what", "which"], facts.Select(fact => (IEnumerable<object>)[fact.What, fact.Which]), new HashSet<int>());
+        yield return Html.Element("dl", "facts", [.. facts.SelectMany(fact => new[] { Html.Element("dt", "", fact.What), Html.Element("dd", "", fact.Which) })]);
         yield return Html.Details("Run by run", Html.Table(
             "", ["run", "seed", "ranks", "commands", "program", "libtorch", "MPI", "hosts", "Slurm jobs", "last start"],
             runs.Runs.Select(run => (IEnumerable<object>)
