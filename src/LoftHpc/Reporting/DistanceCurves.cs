@@ -40,13 +40,16 @@ internal static class DistanceCurves
         }
         return new ReportFigure(
             Name, Title,
-            "How far the ranking of the filters by their norm lies from an earlier or later ranking of the same pre-training; 0 is the same ranking, 1 what chance alone gives (dotted). "
+            $"How far the ranking of the filters by their norm lies from an earlier or later ranking of the same pre-training; 0 is the same ranking, 1 what chance alone gives{(HasChance(all) ? " (dotted)" : "")}. "
             + $"A line is the mean over the layers and the seeds ({Curves.Seeds(measured.Select(of => of.Seeds.Count))}){(bands ? "; its band reaches from the smallest to the largest seed" : "; bands are left out, for there are many lines: the numbers have them")}.",
             panels, [.. measured.Select(of => new LegendEntry(of.Of.Name, of.Of.Mark))], tables);
     }
 
     private static IReadOnlyList<BandPoint> Points(MeasuredDistances of, Func<MeasuredDistances, int, long> reference) => BandPoint.Of(
         Enumerable.Range(0, of.Steps.Count).Where(i => reference(of, i) >= 0).SelectMany(i => of.At(of.Steps[i], reference(of, i)).Select(distance => (of.Time[of.Steps[i]], distance))));
+
+    /// <summary>Whether the axis reaches to what chance alone gives.</summary>
+    private static bool HasChance(double[] all) => all.Max() > 0.8;
 
     private static Plot Draw(IReadOnlyList<MeasuredDistances> measured, IReadOnlyList<BandPoint>[] lines, bool bands, string unit, double[] all)
     {
@@ -59,7 +62,7 @@ internal static class DistanceCurves
         plot.Grid.XAxisStyle.IsVisible = false;
         PlotStyle.SetTicks(plot.Axes.Bottom, PlotStyle.RoundNumbers(times.Min(), times.Max(), 8).Select(time => (time, PlotStyle.Text(time))));
         Curves.SetLeft(plot, "normalised distance", all, 0.1);
-        if (all.Max() > 0.8) plot.Add.HorizontalLine(1, 1, PlotStyle.Faint, LinePattern.Dotted);
+        if (HasChance(all)) plot.Add.HorizontalLine(1, 1, PlotStyle.Faint, LinePattern.Dotted);
         return plot;
     }
 }

@@ -42,7 +42,7 @@ internal static class DistanceMaps
             }),
         ];
         return Figure(
-            name, title, maps,
+            name, title, maps, measured.Count,
             "Mean over layers and seeds of the normalised distance of the ranking at one time (upwards) to that at another (to the right). Dark blocks along the diagonal are times in which the ranking hardly moved; grey was not measured.",
             map => map.Times.Select(PlotStyle.Text));
     }
@@ -68,19 +68,19 @@ internal static class DistanceMaps
             }).Where(map => map.Times.Length > 0),
         ];
         return Figure(
-            name, title, maps,
+            name, title, maps, measured.Count,
             "Mean over seeds of the normalised distance of each layer's ranking to the one at the end of pre-training: the earlier a row is dark, the earlier the layer knew its filters. The first layer is at the top.",
             map => map.Rows!);
     }
 
-    private static ReportFigure Figure(string name, string title, Map[] maps, string caption, Func<Map, IEnumerable<string>> rows)
+    private static ReportFigure Figure(string name, string title, Map[] maps, int measured, string caption, Func<Map, IEnumerable<string>> rows)
     {
         if (maps.Length == 0) return ReportFigure.Without(name, title, "no run has two measurements in a filter_distance.csv.");
         double largest = maps.SelectMany(map => map.Values.Cast<double>()).Where(double.IsFinite).DefaultIfEmpty(0).Max();
         // Rankings that never change still need a scale.
         if (largest == 0) largest = 1;
         return new ReportFigure(
-            name, title, $"{caption} All maps have one colour scale{(maps.Length == Most ? $"; the first {Most} are drawn" : "")}.",
+            name, title, $"{caption} All maps have one colour scale{(measured > Most ? $"; the first {Most} are drawn" : "")}.",
             [
                 .. maps.Select(map => new Panel(map.Name, $"Heat-map of the normalised filter distance of {map.Name}", () => Draw(map, largest))
                 {

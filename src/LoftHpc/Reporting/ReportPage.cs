@@ -12,7 +12,11 @@ internal static class ReportPage
     /// <summary>Verdicts with a sign each, so that no colour is needed to tell them apart.</summary>
     private static readonly Dictionary<Verdict, string> Signs = new()
     {
-        [Verdict.Better] = "▲", [Verdict.Worse] = "▼", [Verdict.AsGood] = "≈", [Verdict.Undecided] = "?", [Verdict.None] = "",
+        [Verdict.Better] = "▲",
+        [Verdict.Worse] = "▼",
+        [Verdict.AsGood] = "≈",
+        [Verdict.Undecided] = "?",
+        [Verdict.None] = "",
     };
 
     /// <param name="file">Name of the page.</param>
