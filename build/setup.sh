@@ -87,6 +87,8 @@ case $what in
         need libpmix-dev any_exists /usr/lib/*/pmix2/lib/libpmix.so /usr/lib64/libpmix.so
         need python3-torch python_has torch
         need xz-utils command_exists xz
+        # Opens the pages that report writes. It brings a font with it.
+        need chromium command_exists chromium
         ;;
     bundle) need xz-utils command_exists xz ;;
     bench)

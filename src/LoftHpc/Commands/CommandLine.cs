@@ -70,6 +70,7 @@ public sealed class CommandLine
         Export(),
         Compare(),
         Sweep(),
+        Report(),
         ConfigText(),
         Plan(),
         CommunicationTable(),
@@ -178,10 +179,7 @@ public sealed class CommandLine
 
     private Command Compare()
     {
-        Argument<string[]> runs = new("RUN") { Description = "Run folders, folders of run folders, patterns with * and ?, tables of a run folder (summary.csv ...), or tables that --output wrote.", Arity = ArgumentArity.OneOrMore };
-        Option<string[]> baseline = new("--baseline") { Description = "The group that the others are compared with: KEY=VALUE of a column (again for more than one), or a run of the group.", HelpName = "NAME" };
-        Option<string[]> metrics = new("--metric") { Description = $"Show this metric; may be given again. Default: {string.Join(", ", Metric.Default.Select(metric => metric.Name))}. All: {string.Join(", ", Metric.All.Select(metric => metric.Name))}.", HelpName = "NAME" };
-        Option<string[]> margins = new("--margin") { Description = "By how much a group may be worse than the baseline and still be 'as good': of a metric, or of all accuracies; 0.005 is half a point.", HelpName = "[METRIC=]X" };
+        (Argument<string[]> runs, Option<string[]> baseline, Option<string[]> metrics, Option<string[]> margins) = ComparedRuns();
         Option<string?> regression = new("--fail-on-regression") { Description = "Exit with code 1 where a group's mean difference to the baseline, over the seeds of both, is worse by more than --tolerance.", HelpName = "METRIC" };
         Option<double?> tolerance = new("--tolerance") { Description = "For --fail-on-regression, in the unit of the metric's column.", HelpName = "X" };
         Option<string?> output = new("--output") { Description = "Write a table with one row a run.", HelpName = "FILE.csv" };
@@ -221,6 +219,28 @@ public sealed class CommandLine
         }));
         return command;
     }
+
+    private Command Report()
+    {
+        (Argument<string[]> runs, Option<string[]> baseline, Option<string[]> metrics, Option<string[]> margins) = ComparedRuns();
+        Option<string> output = new("--output") { Description = "The page. Its figures are written beside it too: FILE-NAME.png.", Required = true, HelpName = "FILE.html" };
+        Command command = new("report", "Write one HTML page of finished runs: figures over seeds, the tables of compare with their tests, and what made the runs.")
+        {
+            runs, baseline, metrics, margins, output,
+        };
+        command.SetAction(parsed => OnFirstRank(reporter => ReportCommand.Report(
+            parsed.GetRequiredValue(runs),
+            new ComparisonQuestions(parsed.GetValue(baseline) ?? [], parsed.GetValue(metrics) ?? [], parsed.GetValue(margins) ?? []),
+            parsed.GetRequiredValue(output), reporter)));
+        return command;
+    }
+
+    /// <summary>What compare and report take alike.</summary>
+    private static (Argument<string[]> Runs, Option<string[]> Baseline, Option<string[]> Metrics, Option<string[]> Margins) ComparedRuns() => (
+        new Argument<string[]>("RUN") { Description = "Run folders, folders of run folders, patterns with * and ?, tables of a run folder (summary.csv ...), or tables that --output wrote.", Arity = ArgumentArity.OneOrMore },
+        new Option<string[]>("--baseline") { Description = "The group that the others are compared with: KEY=VALUE of a column (again for more than one), or a run of the group.", HelpName = "NAME" },
+        new Option<string[]>("--metric") { Description = $"Show this metric; may be given again. Default: {string.Join(", ", Metric.Default.Select(metric => metric.Name))}. All: {string.Join(", ", Metric.All.Select(metric => metric.Name))}.", HelpName = "NAME" },
+        new Option<string[]>("--margin") { Description = "By how much a group may be worse than the baseline and still be 'as good': of a metric, or of all accuracies; 0.005 is half a point.", HelpName = "[METRIC=]X" });
 
     /// <summary>Runs a command that needs no other ranks: of several, rank 0 alone does it.</summary>
     private void OnFirstRank(Action<IReporter> work) =>

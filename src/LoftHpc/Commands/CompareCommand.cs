@@ -23,12 +23,7 @@ public static class CompareCommand
         if (written.GroupBy(file => Path.GetFullPath(DurableFile.Target(file))).FirstOrDefault(same => same.Count() > 1) is { } twice)
             throw new UserError($"{PlainText.Of(twice.First())}: two of --output, --statistics and --summary name the same file");
         foreach (string file in written) DurableFile.MakeFolderOf(file);
-        RunComparison comparison = RunComparison.Read(arguments);
-        GroupComparison groups = GroupComparison.Of(comparison, asked);
-        foreach (string run in comparison.LeftOut) reporter.Warning($"left out: {run}");
-        foreach (string difference in comparison.Differences) reporter.Warning(difference);
-        if (comparison.Unfinished.Count > 0) reporter.Info($"left out, since not finished: {string.Join(", ", comparison.Unfinished)}");
-
+        (RunComparison comparison, GroupComparison groups) = Read(arguments, asked, reporter);
         TextTable[] tables = [ResultTables.Comparison(comparison), .. ResultTables.Statistics(groups)];
         if (files.Runs is not null) new CsvTable<ComparisonRow>(files.Runs).Write(comparison.Rows);
         if (files.Statistics is not null) groups.Write(files.Statistics);
@@ -41,5 +36,17 @@ public static class CompareCommand
         foreach (TextTable table in tables) reporter.Table(table, isResult: true);
         foreach (string file in written) reporter.Result(file);
         if (groups.Regression is not null) throw new UserError($"--fail-on-regression: {groups.Regression}", ExitCodes.Failure);
+    }
+
+    /// <summary>Reads runs and compares them; says what is left out and what should be alike and is not.</summary>
+    /// <exception cref="UserError">There is nothing to compare, or a question does not fit.</exception>
+    internal static (RunComparison Runs, GroupComparison Groups) Read(IReadOnlyList<string> arguments, ComparisonQuestions asked, IReporter reporter)
+    {
+        RunComparison comparison = RunComparison.Read(arguments);
+        GroupComparison groups = GroupComparison.Of(comparison, asked);
+        foreach (string run in comparison.LeftOut) reporter.Warning($"left out: {run}");
+        foreach (string difference in comparison.Differences) reporter.Warning(difference);
+        if (comparison.Unfinished.Count > 0) reporter.Info($"left out, since not finished: {string.Join(", ", comparison.Unfinished)}");
+        return (comparison, groups);
     }
 }

@@ -3,7 +3,7 @@ using LoftHpc.Results;
 
 namespace LoftHpc.Comparing;
 
-/// <summary>What the arguments of compare stand for: run folders, and tables that hold runs.</summary>
+/// <summary>What the arguments of compare and report stand for: run folders, and tables that hold runs.</summary>
 /// <param name="Folders">Each once.</param>
 /// <param name="Tables">Files like comparison.csv.</param>
 /// <param name="Others">Names of files that are neither, such as logs beside run folders.</param>
@@ -35,6 +35,10 @@ internal sealed record RunArguments(IReadOnlyList<RunFolder> Folders, IReadOnlyL
                 else if (TableOf(path) is CsvTable<ComparisonRow> table)
                 {
                     if (seen.Add(Path.GetFullPath(path))) tables.Add(table);
+                }
+                else if (GridOf(path) is string tickets)
+                {
+                    foreach (string inner in Inside(tickets, "*").Where(Directory.Exists)) AddFolder(inner);
                 }
                 else if (IsTableOfRun(path))
                 {
@@ -98,5 +102,13 @@ internal sealed record RunArguments(IReadOnlyList<RunFolder> Folders, IReadOnlyL
         string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
         RunFolder run = RunFolder.At(folder);
         return RunFolder.IsRunFolder(folder) && run.Tables.Append(run.Ticket.Path).Any(table => Path.GetFileName(table) == Path.GetFileName(path));
+    }
+
+    /// <summary>The folder of a grid whose table of tickets a file is; null where it is none.</summary>
+    private static string? GridOf(string path)
+    {
+        string folder = Path.GetDirectoryName(Path.GetFullPath(path))!;
+        RunFolder run = RunFolder.At(folder);
+        return RunFolder.IsRunFolder(folder) && Path.GetFileName(path) == Path.GetFileName(run.TicketsTable.Path) ? run.Tickets : null;
     }
 }

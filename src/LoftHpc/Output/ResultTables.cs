@@ -105,7 +105,7 @@ public static class ResultTables
         bool compared = comparison.Baseline is not null, signs = rows.Any(row => row.Row.PSigns is not null);
         string[] numbers = ["seeds", "mean", "deviation", "95 % interval"];
         string[] differences = !compared ? [] : ["pairs", "difference", "its 95 % interval", "p", "p (Holm)", .. signs ? (string[])["p (signs)"] : []];
-        string Value(double? value) => value is double number ? Decimals(number * metric.Scale, metric.Decimals) : "";
+        string Value(double? value) => ResultTables.Value(metric, value);
         string Range(double? low, double? high) => low is null ? "" : $"{Value(low)} to {Value(high)}";
         IReadOnlyList<string> Cells(RunGroup group, StatisticsRow row) =>
         [
@@ -114,7 +114,7 @@ public static class ResultTables
             [
                 row.Baseline ? "" : Number(row.Pairs), Value(row.Difference), Range(row.DifferenceLow, row.DifferenceHigh), Probability(row.P), Probability(row.PHolm),
                 .. signs ? (string[])[Probability(row.PSigns)] : [],
-                row.Baseline ? "baseline" : ConfigName.Of(row.Verdict).Replace('-', ' '),
+                row.Baseline ? "baseline" : Words(row.Verdict),
             ],
         ];
         return new TextTable(
@@ -124,6 +124,12 @@ public static class ResultTables
             [.. rows.Select(row => Cells(row.Group, row.Row))],
             RightOf(comparison.Columns, rows.Select(row => row.Group), numbers.Length + differences.Length));
     });
+
+    /// <summary>A figure as the tables of its metric have it, without the unit; empty for none.</summary>
+    public static string Value(Metric metric, double? value) => value is double number ? Decimals(number * metric.Scale, metric.Decimals) : "";
+
+    /// <summary>What a comparison says, in words.</summary>
+    public static string Words(Verdict verdict) => ConfigName.Of(verdict).Replace('-', ' ');
 
     /// <summary>The columns of numbers: settings that are numbers, and so many after the settings.</summary>
     private static HashSet<int> RightOf(IReadOnlyList<string> settings, IEnumerable<RunGroup> groups, int more) =>

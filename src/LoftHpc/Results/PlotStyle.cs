@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using ScottPlot;
 using ScottPlot.TickGenerators;
 using SkiaSharp;
@@ -25,6 +26,8 @@ internal static class PlotStyle
 
     public static readonly Color Faint = Color.FromHex("#888888");
 
+    public static readonly Color GridLine = Color.FromHex("#E4E4E4");
+
     /// <summary>By how much the plotting library sets text too high, for text of 11 units.</summary>
     private const float TextDrop = 1.5f;
 
@@ -41,7 +44,7 @@ internal static class PlotStyle
         Plot plot = new();
         plot.Axes.Color(Ink);
         plot.Axes.FrameWidth(1);
-        plot.Grid.MajorLineColor = Color.FromHex("#E4E4E4");
+        plot.Grid.MajorLineColor = GridLine;
         foreach (IAxis axis in plot.Axes.GetAxes())
         {
             axis.TickLabelStyle.FontSize = TickSize;
@@ -125,18 +128,44 @@ internal static class PlotStyle
         return png.ToArray();
     }
 
+    /// <summary>The same figure as an SVG document, a unit a pixel of it.</summary>
+    public static string Svg(int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
+    {
+        using MemoryStream svg = new();
+        using (SKManagedWStream stream = new(svg))
+        using (SKCanvas canvas = SKSvgCanvas.Create(new SKRect(0, 0, width, height), stream))
+        {
+            Draw(canvas, plots, texts);
+        }
+        return Encoding.UTF8.GetString(svg.ToArray());
+    }
+
+    /// <summary>The width of text in a figure, in units.</summary>
+    public static float TextWidth(string text, float size, bool bold = false)
+    {
+        using SKFont font = new(Fonts.GetTypeface(FontName, bold, italic: false), size);
+        return font.MeasureText(text);
+    }
+
     private static SKData Draw(int width, int height, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
     {
         using SKSurface surface = SKSurface.Create(new SKImageInfo((int)(width * PixelsPerUnit), (int)(height * PixelsPerUnit)));
         surface.Canvas.Clear(SKColors.White);
         surface.Canvas.Scale(PixelsPerUnit);
+        Draw(surface.Canvas, plots, texts);
+        using SKImage image = surface.Snapshot();
+        return image.Encode(SKEncodedImageFormat.Png, 100);
+    }
+
+    private static void Draw(SKCanvas canvas, IEnumerable<(Plot Plot, PixelRect Place)> plots, IEnumerable<FigureText> texts)
+    {
         foreach ((Plot plot, PixelRect place) in plots)
         {
             // A plot begins by clearing all that it may draw on.
-            surface.Canvas.Save();
-            surface.Canvas.ClipRect(new SKRect(place.Left, place.Top, place.Right, place.Bottom));
-            plot.Render(surface.Canvas, place);
-            surface.Canvas.Restore();
+            canvas.Save();
+            canvas.ClipRect(new SKRect(place.Left, place.Top, place.Right, place.Bottom));
+            plot.Render(canvas, place);
+            canvas.Restore();
             plot.Dispose();
         }
         using Paint paint = Paint.NewDisposablePaint();
@@ -144,13 +173,11 @@ internal static class PlotStyle
         {
             LabelStyle style = new() { Text = text.Text, Alignment = Alignment.MiddleCenter, Rotation = text.Rotation };
             StyleLabel(style, text.Size, text.Bold);
-            style.Render(surface.Canvas, text.Place, paint);
+            style.Render(canvas, text.Place, paint);
         }
-        using SKImage image = surface.Snapshot();
-        return image.Encode(SKEncodedImageFormat.Png, 100);
     }
 
-    private static void StyleLabel(LabelStyle style, float size, bool bold)
+    internal static void StyleLabel(LabelStyle style, float size, bool bold)
     {
         style.FontName = FontName;
         style.FontSize = size;

@@ -43,7 +43,7 @@ public sealed class SetupScriptTests : IDisposable
 
     [Theory]
     [InlineData("run", "openmpi-bin")]
-    [InlineData("test", "openmpi-bin mpich slurm-client")]
+    [InlineData("test", "openmpi-bin mpich slurm-client chromium")]
     [InlineData("bench", "openmpi-bin mpich")]
     public void Without_root_the_one_command_is_printed(string what, string packages)
     {
