@@ -185,10 +185,10 @@ public sealed record DataSection
     [Range(2, MostClasses), WrittenAs("auto")]
     public int? Classes { get; init; }
     [Description("Of your own sets: what is subtracted from each channel of pixels in 0..1. []: of image-folder ImageNet's, of idx and cifar-binary that of the training images used.")]
-    [Range(-1000.0, 1000.0)]
+    [Range(0.0, 1.0)]
     public IReadOnlyList<double> Mean { get; init; } = [];
     [Description("Of your own sets: by what each channel is divided after that. [] where mean is [].")]
-    [Range(1e-6, 1000.0)]
+    [Range(0.001, 1000.0)]
     public IReadOnlyList<double> StandardDeviation { get; init; } = [];
     [Description("Of cifar-binary: bytes of label before each image, of which the last is used.")]
     [Range(1, 2)]

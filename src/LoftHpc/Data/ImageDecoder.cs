@@ -95,6 +95,9 @@ internal sealed unsafe class ImageDecoder : IDisposable
         nint data = 0;
         try
         {
+            // Folders have a size of some kind, but nothing to read.
+            byte probe;
+            if (NativeFile.Read(file, (nint)(&probe), 1) < 0) return ImageFault.Unreadable;
             FileBytes = NativeFile.Seek(file, 0, NativeFile.End);
             if (FileBytes < 0 || NativeFile.Seek(file, 0, NativeFile.Start) != 0) return ImageFault.Unreadable;
             if (FileBytes == 0) return ImageFault.Empty;

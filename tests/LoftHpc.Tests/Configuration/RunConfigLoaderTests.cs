@@ -97,7 +97,7 @@ public sealed class RunConfigLoaderTests
             p => Assert.StartsWith("a.yaml:15: pretrain.optimizer.milestones: [2 epochs, 1 epoch]; allowed: ", p),
             p => Assert.Equal("a.yaml:17: distance.every: found 0 steps; allowed: a time such as 1 epoch or 500 steps from 1 to 1000000000", p),
             p => Assert.StartsWith("a.yaml:18: extract: found 0.5; allowed: a section with the keys ratio, first_blocks, from", p),
-            p => Assert.Equal("override data.set=imagenet: data.set: found imagenet; allowed: fashion-mnist, mnist, cifar10, cifar100, synthetic", p),
+            p => Assert.Equal("override data.set=imagenet: data.set: found imagenet; allowed: fashion-mnist, mnist, cifar10, cifar100, synthetic, image-folder, idx, cifar-binary", p),
             p => Assert.Equal("override extract: not of the form section.key=value", p),
             p => Assert.Equal("override retrain.epochs=-1: retrain.epochs: found -1; allowed: a whole number from 0 to 1000000", p));
     }
