@@ -110,6 +110,62 @@ public sealed class ImageFolderTests : IDisposable
         Assert.Equal((2 * ((2 * 3) + 0.5 + 16), 32 + (2 * 4)), ((double)image[64 + (8 * 4) + 3], (int)image[128 + (8 * 4) + 3] - 1));
     }
 
+    /// <summary>
+    /// Crops and what evaluations see, of noise, beside PyTorch's resizing in float64. Bytes are rounded along rows and then along columns, by half
+    /// a step each at most.
+    /// </summary>
+    [SkippableFact]
+    public unsafe void PyTorch_resizes_to_the_same_values()
+    {
+        const string python = "/usr/bin/python3";
+        const string script = """
+            import sys, torch
+            folder = sys.argv[1]
+            for line in open(folder + '/cases'):
+                name, height, width, top, left, h, w, to_h, to_w, at_y, at_x, side = [int(word) for word in line.split()]
+                image = torch.frombuffer(bytearray(open(f'{folder}/{name}.in', 'rb').read()), dtype=torch.uint8).view(height, width, 3).permute(2, 0, 1).double()
+                resized = torch.nn.functional.interpolate(image[None, :, top:top + h, left:left + w], size=(to_h, to_w), mode='bilinear', antialias=True, align_corners=False)[0]
+                found = torch.frombuffer(bytearray(open(f'{folder}/{name}.out', 'rb').read()), dtype=torch.uint8).view(3, side, side).double()
+                print((resized[:, at_y:at_y + side, at_x:at_x + side] - found).abs().max().item())
+            """;
+        Skip.IfNot(File.Exists(python) && Repository.Run(python, ["-c", "import torch"]).ExitCode == 0, $"{python} has no torch (Debian: python3-torch)");
+        (int Width, int Height, int Side)[] shapes = [(133, 57, 32), (300, 200, 28), (21, 31, 48), (500, 375, 224), (9, 200, 8)];
+        Random random = new(1);
+        List<byte[]> sources = [];
+        foreach ((int width, int height, _) in shapes)
+        {
+            byte[] pixels = new byte[3 * width * height];
+            random.NextBytes(pixels);
+            Write($"train/a/{sources.Count}.png", ImageFile.Png(width, height, 3, (y, x, channel) => pixels[(((y * width) + x) * 3) + channel]));
+            sources.Add(pixels);
+        }
+        Write("train/b/0.png", Gray(9));
+        Write("val/a/0.png", Gray(9));
+        ImageFiles files = ImageDataLoader.Load(Section, 1).Train.Files!;
+        using ImageDecoder decoder = new(files.Folder);
+        List<string> cases = [];
+        for (int i = 0; i < shapes.Length; i++)
+        {
+            (int width, int height, int side) = shapes[i];
+            foreach (bool evaluates in new[] { true, false })
+            {
+                CropBox crop = evaluates ? default : RandomCrop.Draw(RandomStream.For(3, "case", i), height, width, 0.08);
+                byte* image = decoder.Load(files, i, crop, 3, side, out _);
+                (int toHeight, int toWidth, int atY, int atX) = evaluates ? RandomCrop.Evaluated(height, width, side) : (side, side, 0, 0);
+                CropBox box = evaluates ? new CropBox(0, 0, height, width) : crop;
+                File.WriteAllBytes(_folder.File($"{cases.Count}.in"), sources[i]);
+                File.WriteAllBytes(_folder.File($"{cases.Count}.out"), new ReadOnlySpan<byte>(image, 3 * side * side));
+                cases.Add(string.Join(' ', cases.Count, height, width, box.Top, box.Left, box.Height, box.Width, toHeight, toWidth, atY, atX, side));
+            }
+        }
+        File.WriteAllLines(_folder.File("cases"), cases);
+        (int exitCode, string output, string error) = Repository.Run(python, ["-c", script, _folder.Path]);
+        Assert.True(exitCode == 0, error);
+        double[] differences = [.. output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Select(line => double.Parse(line, System.Globalization.CultureInfo.InvariantCulture))];
+        Assert.Equal(cases.Count, differences.Length);
+        Assert.All(differences, difference => Assert.InRange(difference, 0, 1.001));
+    }
+
     [Fact]
     public void Crops_are_within_the_image_and_of_the_areas_and_ratios_that_are_drawn()
     {
