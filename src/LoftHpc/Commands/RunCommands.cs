@@ -58,15 +58,19 @@ public static class RunCommands
                 own.Communication.MustGiveRows();
                 own.Summary.MustTakeRows();
             }
-            if (!(session.Resumes && own.Holds(NetworkState.Pruned))) ExtractStage.MustHaveScores(session, source);
+            if (!(session.Resumes && own.Holds(NetworkState.Pruned)))
+            {
+                ExtractStage.MustHaveScores(session, source);
+                TicketDrawing.CheckStarts(session, source, own);
+            }
             if (from is not null && own.Contains(source))
                 throw new UserError($"extract.from: {from} is this run's own folder, or lies in it; leave it out, or give the new run another run.name");
         });
         WeightsIdentity whole = OnAllRanks(session, dense);
-        WeightsIdentity? shape = TicketOf(session, own, whole);
-        session.CheckArithmetic(pretraining: false, shape, ForScores(session, whole));
+        TicketDrawing drawing = new(session, source, own, whole);
+        session.CheckArithmetic(pretraining: false, drawing.Networks);
         RunFolder target = from is null ? own : CreateOrGoOn(session);
-        Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, source, target, shape)));
+        Record(session, target, () => Unless(session, target, NetworkState.Pruned, "extract", drawing.Draw));
         ShowSummary(session, target);
     }
 
@@ -113,13 +117,13 @@ public static class RunCommands
         TicketStart.CheckTime(session.Config, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         session.OnRoot(Plots.CheckLibrary);
-        WeightsIdentity? shape = TicketOf(session, Own(session), session.Dense);
-        session.CheckArithmetic(pretraining: true, shape, ForScores(session, session.Dense));
+        TicketDrawing drawing = new(session, Own(session), Own(session), session.Dense);
+        session.CheckArithmetic(pretraining: true, drawing.Networks);
         RunFolder folder = CreateOrGoOn(session);
         Record(session, folder, () =>
         {
             if (Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder))) session.StopIfAsked();
-            if (Unless(session, folder, NetworkState.Pruned, "extract", () => ExtractStage.Run(session, folder, folder, shape))) session.StopIfAsked();
+            if (Unless(session, folder, NetworkState.Pruned, "extract", drawing.Draw)) session.StopIfAsked();
             Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
@@ -153,15 +157,18 @@ public static class RunCommands
         using LoadedNetwork loaded = LoadedNetwork.Read(session, path);
         session.CheckArithmetic(pretraining: false, loaded.Identity);
         session.Context.Ledger.Phase = "evaluate";
-        StepTotals totals = loaded.Evaluate(session, config.Split is DataSplit.Train ? session.TrainImages : session.TestImages);
+        StepTotals totals = loaded.Evaluate(session, session.ImagesOf(config.Split));
         totals.MustBeFinite("evaluate", $"on the {config.Split.ToString().ToLowerInvariant()} images", session.World.Rank, found => found with { Text = $"{found.Text}; these are the weights of {path}" });
         session.Reporter.Result(string.Create(CultureInfo.InvariantCulture,
             $"{path}: accuracy {totals.Accuracy:R}, loss {totals.Loss:R} on {totals.Images} {config.Split.ToString().ToLowerInvariant()} images of {session.Data.Test.Name}"));
     }
 
     /// <summary>Every rank finds the same.</summary>
-    private static void CheckMethod(Session session) => TrainingMethods.Check(
-        session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
+    private static void CheckMethod(Session session)
+    {
+        TrainingMethods.Check(session.Dense.Describe(), session.Data.Train.Height, session.Config.Pretrain, session.World.Size);
+        TrainingMethods.CheckSnapshots(session.Config.Pretrain, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
+    }
 
     internal static RunFolder Own(Session session) => RunFolder.At(Path.Combine(session.Config.Run.Folder, session.Config.Run.Name));
 
@@ -193,7 +200,7 @@ public static class RunCommands
     internal static void MustBeOfThisRun(Session session, RunFolder folder)
     {
         // What grids add to a run's folder is held against the folders of their tickets.
-        if (!session.Resumes || !folder.IsBegun || (session.Options.Command is "tickets" && !IsOfGrid(session))) return;
+        if (!session.Resumes || !folder.IsBegun || (session.Options.Command is "tickets" && !session.IsPart)) return;
         (RunConfig begun, RunConfig now, string command) = (RunConfigLoader.Load(folder.Config), session.Config, session.Options.Command);
         (bool extracted, bool retrained) = (folder.Holds(NetworkState.Pruned), folder.Holds(NetworkState.Ticket));
         string FileOf(string stage) => File.Exists(folder.ConfigOf(stage)) ? folder.ConfigOf(stage) : folder.Config;
@@ -202,7 +209,7 @@ public static class RunCommands
             Extract = extracted ? RunConfigLoader.Load(FileOf("extract")).Extract : begun.Extract,
             Retrain = retrained ? RunConfigLoader.Load(FileOf("retrain")).Retrain : begun.Retrain,
         };
-        if (command is "extract" && now.Extract.From is null) Refuse(FileOf(command), extracted ? [.. RunConfigRules.Differences(command, made.Extract, now.Extract), .. OfComputing()] : []);
+        if (command is "extract" && now.Extract.From is null && !session.IsPart) Refuse(FileOf(command), extracted ? [.. RunConfigRules.Differences(command, made.Extract, now.Extract), .. OfComputing()] : []);
         else if (command is "retrain") Refuse(FileOf(command), retrained ? [.. RunConfigRules.Differences(command, made.Retrain, now.Retrain), .. OfComputing()] : []);
         else
         {
@@ -224,9 +231,6 @@ public static class RunCommands
             if (keys.Length > 0) throw new UserError($"{file}: the run was begun with another config than this launch's: {string.Join("; ", keys)}");
         }
     }
-
-    /// <summary>Whether the session is that of one ticket of a grid.</summary>
-    private static bool IsOfGrid(Session session) => session.Options.Command is "tickets" && session.Config.Extract.From is not null;
 
     /// <exception cref="UserError">There are to be other epochs of a stage that is finished.</exception>
     private static void MustNotBeFinished(RunFolder folder, NetworkState made, string stage, int epochs, int now)
@@ -259,10 +263,6 @@ public static class RunCommands
         string text = session.World.Broadcast(ticket?.ToJson() ?? "", 0);
         return text == "" ? null : WeightsIdentity.Parse(text);
     }
-
-    /// <summary>The dense network, where extraction computes it on every rank; else null.</summary>
-    internal static WeightsIdentity? ForScores(Session session, WeightsIdentity dense) =>
-        session.Config.Extract.Criterion is FilterCriterion.Taylor ? dense : null;
 
     /// <summary>What rank 0 has read, on every rank. Collective.</summary>
     internal static WeightsIdentity OnAllRanks(Session session, WeightsIdentity? read) =>
@@ -299,7 +299,7 @@ public static class RunCommands
             launch = new FolderLaunch(folder, RunConfigLoader.ToYaml(config), session.Record, session.Resumes ? EndOfOther : TimeSpan.Zero, session.Reporter.Info,
                 // Again: another launch may have begun the run since.
                 () => MustBeOfThisRun(session, folder));
-            if (session.Options.Command is not ("run" or "pretrain") && !IsOfGrid(session)) return;
+            if (session.Options.Command is not ("run" or "pretrain") && !session.IsPart) return;
             RunConfig made = RunConfigLoader.Load(folder.Config);
             // The run is now one of more epochs.
             if (made.Pretrain.Epochs != config.Pretrain.Epochs || made.Retrain.Epochs != config.Retrain.Epochs) DurableFile.WriteText(folder.Config, RunConfigLoader.ToYaml(config));
@@ -310,8 +310,7 @@ public static class RunCommands
             launch?.EndAnyhow((error as UserError)?.ExitCode ?? ExitCodes.Failure);
             return false;
         }
-        // Where a ticket's work is part of a launch's, that watches.
-        using StallWatch? watch = IsOfGrid(session) ? null : new(session, folder, message =>
+        using StallWatch? watch = !session.IsWatched ? null : new(session, folder, message =>
         {
             FolderLaunch.EndAllAnyhow(ExitCodes.Environment);
             session.EndJob(message, ExitCodes.Environment);

@@ -15,6 +15,8 @@ public static class TicketsCommand
     {
         if (session.Config.Extract.From is not null)
             throw new UserError("extract.from: 'tickets' draws from the pre-training of its own run folder; allowed: none, for this command");
+        if (session.Config.Tickets.RanksPerTicket is int ranks && session.World.Size % ranks != 0)
+            throw new UserError($"tickets.ranks_per_ticket: {ranks} ranks do not divide the {session.World.Size} ranks of this launch; allowed: a number that does, or all");
         IReadOnlyList<GridTicket> grid = TicketGrid.Of(session.Config);
         RunFolder folder = RunCommands.Own(session);
         WeightsIdentity? dense = null;
@@ -34,8 +36,7 @@ public static class TicketsCommand
         foreach (GridTicket ticket in rest.Where(ticket => ticket.Like is null))
         {
             using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
-            networks.Add(RunCommands.TicketOf(own, folder.TicketFolder(ticket.Name), whole));
-            networks.Add(RunCommands.ForScores(own, whole));
+            networks.AddRange(new TicketDrawing(own, folder, folder.TicketFolder(ticket.Name), whole).Networks);
         }
         session.CheckArithmetic(pretraining: false, [.. networks.DistinctBy(network => network?.ToJson())]);
 
@@ -43,14 +44,7 @@ public static class TicketsCommand
         RunCommands.Record(session, folder, () =>
         {
             session.OnRoot(Finish);
-            foreach ((int number, GridTicket ticket) in rest.Index())
-            {
-                // Not before the first one: each launch is to get further.
-                if (number > 0) session.StopIfAsked();
-                session.Reporter.Info($"ticket {number + 1} of {rest.Length}: {ticket.Name}");
-                Make(session, folder, ticket, whole);
-                session.OnRoot(Finish);
-            }
+            MakeAll(session, folder, rest, whole, Finish);
         });
         session.OnRoot(() =>
         {
@@ -64,6 +58,105 @@ public static class TicketsCommand
             rows = TicketsSummary.Write(folder, grid);
             if (!session.Config.Tickets.KeepWeights) RemoveWeights(folder, grid);
         }
+    }
+
+    /// <summary>Makes the tickets: one after the other, or side by side in groups of ranks. Collective.</summary>
+    /// <param name="finish">On rank 0: called after tickets that it has made, and in the end.</param>
+    /// <exception cref="UserError">The ranks were asked to stop, or some ticket could not be made, and all others are; on all ranks.</exception>
+    private static void MakeAll(Session session, RunFolder folder, GridTicket[] rest, WeightsIdentity whole, Action finish)
+    {
+        TicketQueue queue = new(folder.Queue);
+        session.OnRoot(queue.Begin);
+        Session group = session.WorksInGroups ? session.Group(session.Config.Tickets.RanksPerTicket!.Value) : session;
+        session.Limits.OtherStopFile = queue.StopFile;
+        UserError? failure = null;
+        try
+        {
+            MakeOwn(group, queue, folder, rest, whole, session.IsRoot ? finish : () => { });
+        }
+        catch (UserError error) when (group.AllFailed())
+        {
+            failure = error;
+            if (group.IsRoot && error.ExitCode == ExitCodes.Stopped) File.WriteAllText(queue.StopFile, "");
+        }
+        group.Reporter.Prefix = "";
+        session.Meet();
+        session.OnRoot(() =>
+        {
+            finish();
+            queue.End();
+        });
+        session.OnAllRanks(() =>
+        {
+            if (failure is not null) throw failure;
+        });
+        if (session.WorksInGroups) group.Dispose();
+    }
+
+    /// <summary>Makes tickets until none is left that nobody has taken; one whose numbers leave their range is told, and the others are made. Collective in the group.</summary>
+    private static void MakeOwn(Session group, TicketQueue queue, RunFolder folder, GridTicket[] rest, WeightsIdentity whole, Action finish)
+    {
+        group.OnRoot(queue.Await);
+        List<UserError> failures = [];
+        bool isFirst = true;
+        while (Take(group, queue, folder, rest) is int number)
+        {
+            // Not before the first one: each launch is to get further.
+            if (!isFirst) group.StopIfAsked();
+            isFirst = false;
+            if (number < 0)
+            {
+                // The widths that a ticket takes are not known yet.
+                Thread.Sleep(200);
+                continue;
+            }
+            GridTicket ticket = rest[number];
+            try
+            {
+                group.Reporter.Prefix = "";
+                string ranks = group.WorksInGroups ? $", on rank{(group.World.Size > 1 ? $"s {group.FirstRank} to {group.FirstRank + group.World.Size - 1}" : $" {group.FirstRank}")}" : "";
+                group.Reporter.Info($"ticket {number + 1} of {rest.Length}: {ticket.Name}{ranks}");
+                if (group.WorksInGroups) group.Reporter.Prefix = $"{ticket.Name}: ";
+                Make(group, folder, ticket, whole);
+            }
+            catch (UserError error) when (error.ExitCode == ExitCodes.NonFiniteLoss && group.AllFailed())
+            {
+                failures.Add(new UserError($"{ticket.Name}: {error.Message}", error, error.ExitCode));
+                group.OnRoot(() => queue.Fail(ticket.Name));
+                group.Reporter.Warning($"{failures[^1].Message}; the other tickets are made");
+            }
+            group.OnRoot(finish);
+        }
+        if (failures.Count > 0) throw new UserError($"{failures.Count} of {rest.Length} tickets could not be made; {failures[0].Message}", failures[0], failures[0].ExitCode);
+    }
+
+    /// <summary>Takes the next ticket; one that takes the widths of another waits until that is drawn. Collective in the group.</summary>
+    /// <returns>Its number; null: none is left; -1: those that are left wait.</returns>
+    private static int? Take(Session group, TicketQueue queue, RunFolder folder, GridTicket[] rest)
+    {
+        const int none = -2, wait = -1;
+        int taken = none;
+        group.OnRoot(() =>
+        {
+            foreach ((int number, GridTicket ticket) in rest.Index())
+            {
+                if (queue.IsTaken(ticket.Name)) continue;
+                if (ticket.Like is string like && queue.HasFailed(like))
+                {
+                    if (!queue.TryTake(ticket.Name)) continue;
+                    queue.Fail(ticket.Name);
+                    group.Reporter.Warning($"{ticket.Name}: is not made, as {like}, whose widths it takes, could not be");
+                }
+                else if (ticket.Like is not null && !folder.TicketFolder(ticket.Like).Holds(NetworkState.Pruned)) taken = wait;
+                else if (queue.TryTake(ticket.Name))
+                {
+                    taken = number;
+                    return;
+                }
+            }
+        });
+        group.World.Broadcast(new Span<int>(ref taken), 0);
+        return taken == none ? null : taken;
     }
 
     /// <summary>On rank 0: refuses what would fail after other tickets are made.</summary>
@@ -88,6 +181,7 @@ public static class TicketsCommand
             using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
             ExtractStage.MustHaveScores(own, folder);
             TicketStart.CheckWeights(own, folder);
+            TicketDrawing.CheckStarts(own, folder, folder.TicketFolder(ticket.Name));
         }
     }
 
@@ -98,12 +192,12 @@ public static class TicketsCommand
         session.Context.Ledger.Clear();
         using Session own = session.Under(ticket.ConfigIn(folder, session.Config));
         RunFolder target = RunCommands.CreateOrGoOn(own);
-        WeightsIdentity? shape = RunCommands.TicketOf(own, target, whole);
+        TicketDrawing drawing = new(own, folder, target, whole);
         // The widths of others are known since the start.
-        if (ticket.Like is not null) own.CheckArithmetic(pretraining: false, shape);
+        if (ticket.Like is not null) own.CheckArithmetic(pretraining: false, drawing.Networks);
         RunCommands.Record(own, target, () =>
         {
-            if (RunCommands.Unless(own, target, NetworkState.Pruned, "extract", () => ExtractStage.Run(own, folder, target, shape))) own.StopIfAsked();
+            if (RunCommands.Unless(own, target, NetworkState.Pruned, "extract", drawing.Draw)) own.StopIfAsked();
             RunCommands.Unless(own, target, NetworkState.Ticket, "retrain", () => RetrainStage.Run(own, target));
         });
     }
@@ -116,8 +210,11 @@ public static class TicketsCommand
         foreach (GridTicket ticket in grid.Where(ticket => !needed.Contains(ticket.Name) && IsFinished(ticket)))
         {
             RunFolder target = folder.TicketFolder(ticket.Name);
-            File.Delete(target.PrunedWeights);
-            File.Delete(target.TicketWeights);
+            foreach (RunFolder drawn in Enumerable.Range(1, ticket.Extract.Iterations - 1).Select(target.Iteration).Prepend(target))
+            {
+                File.Delete(drawn.PrunedWeights);
+                File.Delete(drawn.TicketWeights);
+            }
         }
     }
 }

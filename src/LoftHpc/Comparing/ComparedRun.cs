@@ -48,8 +48,8 @@ public sealed record ComparedRun(
         RunManifest manifest = RunManifest.Read(folder.Manifest);
         RunManifest ofSource = source == folder ? manifest : RunManifest.Read(source.Manifest);
         LaunchRecord[] pretrainings = source == folder ? [] : [.. ofSource.Launches.Where(launch => launch.Command is "pretrain" or "run" or "import")];
-        RunTables.Check(source, ofSource, TrainingPhase.Pretrain, config.Pretrain.Epochs);
-        int retrainRanks = RunTables.Check(folder, manifest, TrainingPhase.Retrain, config.Retrain.Epochs);
+        RunTables.Check(source, ofSource, TrainingPhase.Pretrain, config.Pretrain.Epochs, pretrained.Data.ValidationImages > 0);
+        int retrainRanks = RunTables.Check(folder, manifest, TrainingPhase.Retrain, config.Retrain.Epochs, config.Data.ValidationImages > 0);
 
         ResourcesRow[] resources = [.. source.Resources.Read().Where(row => row.Phase == TrainingPhase.Pretrain)];
         long samples = source.Metrics.Read().Where(row => row.Phase == TrainingPhase.Pretrain && row.Split == DataSplit.Train).Sum(row => row.Images);

@@ -15,6 +15,8 @@ public sealed record Metric(string Name, BetterSide Better, bool IsCounted, stri
         Accuracy("pretrained_accuracy", row => row.PretrainedAccuracy),
         Accuracy("pruned_accuracy", row => row.PrunedAccuracy),
         Accuracy("retrained_accuracy", row => row.RetrainedAccuracy),
+        Ticket("chosen_test_accuracy", ticket => ticket.ChosenTestAccuracy),
+        Ticket("best_test_accuracy", ticket => ticket.BestTestAccuracy),
         new("samples", BetterSide.Lower, true, "images", 1, 0, run => run.Row.Samples),
         new("flops", BetterSide.Lower, true, "GFLOP", 1e-9, 1, run => run.Row.Flops),
         new("bytes", BetterSide.Lower, true, "MB", 1e-6, 1, run => run.Row.Bytes),
@@ -36,6 +38,9 @@ public sealed record Metric(string Name, BetterSide Better, bool IsCounted, stri
     /// <exception cref="UserError">There is none of this name.</exception>
     public static Metric Named(string name, string option) => All.FirstOrDefault(metric => metric.Name == name)
         ?? throw new UserError($"{option}: there is no metric '{PlainText.Of(name)}'; allowed are {string.Join(", ", All.Select(metric => metric.Name))}");
+
+    private static Metric Ticket(string name, Func<SummaryRow, double?> of) =>
+        new(name, BetterSide.Higher, false, "%", 100, 2, run => (run.Ticket is { } ticket ? of(ticket) : null) ?? double.NaN);
 
     private static Metric Accuracy(string name, Func<ComparisonRow, double> of) => new(name, BetterSide.Higher, false, "%", 100, 2, run => of(run.Row));
 }

@@ -9,13 +9,13 @@ internal static class RunTables
     /// <summary>Refuses tables that are a part of what one training wrote.</summary>
     /// <returns>The ranks that trained.</returns>
     /// <exception cref="UserError">The first row that is missing or too many.</exception>
-    public static int Check(RunFolder folder, RunManifest manifest, TrainingPhase phase, int epochs)
+    public static int Check(RunFolder folder, RunManifest manifest, TrainingPhase phase, int epochs, bool isValidated)
     {
         string name = ConfigName.Of(phase);
         // A training that was gone on with may have changed its ranks: its rows are those of one of the launches.
-        string other = phase is TrainingPhase.Pretrain ? "import" : "tickets";
-        int[] allowed = [.. manifest.Launches.Where(launch => launch.Command == name || launch.Command == other || launch.Command is "run").Select(launch => launch.Ranks.Count).Distinct()];
-        if (allowed.Length == 0) throw new UserError($"{folder.Manifest}: there is no launch of {name}, {other} or run in it");
+        string[] commands = phase is TrainingPhase.Pretrain ? [name, "import", "run"] : [name, "tickets", "extract", "run"];
+        int[] allowed = [.. manifest.Launches.Where(launch => commands.Contains(launch.Command)).Select(launch => launch.Ranks.Count).Distinct()];
+        if (allowed.Length == 0) throw new UserError($"{folder.Manifest}: there is no launch of {string.Join(", ", commands[..^1])} or {commands[^1]} in it");
 
         int[] ranks = [.. folder.Resources.Read().Where(row => row.Phase == phase).Select(row => row.Rank).Order()];
         if (!allowed.Any(count => ranks.SequenceEqual(Enumerable.Range(0, count))))
@@ -24,7 +24,7 @@ internal static class RunTables
         ILookup<(int Epoch, DataSplit Split), MetricsRow> metrics = folder.Metrics.Read().Where(row => row.Phase == phase).ToLookup(row => (row.Epoch, row.Split));
         foreach (int epoch in Enumerable.Range(1, epochs))
         {
-            foreach (DataSplit split in Enum.GetValues<DataSplit>())
+            foreach (DataSplit split in Enum.GetValues<DataSplit>().Where(split => isValidated || split is not DataSplit.Validation))
             {
                 if (metrics[(epoch, split)].Count() is var rows and not 1)
                     throw new UserError($"{folder.Metrics.Path}: phase {name} has {rows} rows of epoch {epoch}, split {ConfigName.Of(split)}; by {Path.GetFileName(folder.Config)} it had {epochs} epochs, with a row each");

@@ -170,6 +170,11 @@ public sealed record DataSection
     [Description("Test images used, likewise.")]
     [Range(1, 10_000_000), WrittenAs("all")]
     public int? TestImages { get; init; }
+    [Description("Of the training images so many are held out, by class in proportion: not trained on, evaluated after each epoch. 0: none.")]
+    [Range(0, 10_000_000)]
+    public int ValidationImages { get; init; }
+    [Description("Draws the images that are held out.")]
+    public long ValidationSeed { get; init; }
     [Description("Training images are padded by so many pixels on each side and cut at random. 0: not. Not of image-folder (crop_area).")]
     [Range(0, 28)]
     public int CropPadding { get; init; } = 4;
@@ -328,6 +333,9 @@ public sealed record PretrainSection
     [Description("Epochs after which the weights are saved as epoch-N.safetensors.")]
     [Range(1, 1_000_000)]
     public IReadOnlyList<int> Snapshots { get; init; } = [];
+    [Description("Optimizer steps after which the weights are saved as step-N.safetensors.")]
+    [Range(1, 1_000_000_000)]
+    public IReadOnlyList<int> SnapshotSteps { get; init; } = [];
 }
 
 public sealed record DistanceSection
@@ -378,6 +386,14 @@ public sealed record ExtractSection
     [Description("Widths are rounded to multiples of this.")]
     [Range(1, 4096)]
     public int RoundTo { get; init; } = 1;
+    [Description("In so many steps the ticket is drawn, with retraining in between (tickets.md). 1: at once, as published.")]
+    [Range(1, 1000)]
+    public int Iterations { get; init; } = 1;
+    [Description("Epochs of the retraining between two iterations; all else is as in section retrain.")]
+    [Range(0, 1_000_000)]
+    public int IterationEpochs { get; init; } = 1;
+    [Description("The weights that each retraining between two iterations starts from. pretrained: those that the iteration left; rewind, initial: as retrain.start.")]
+    public RetrainStart IterationStart { get; init; } = RetrainStart.Pretrained;
 }
 
 /// <summary>By what the filters of a layer are ranked; the first is the published one.</summary>
@@ -456,6 +472,9 @@ public sealed record TicketsSection
     public IReadOnlyList<long> Seeds { get; init; } = [];
     [Description("Of command tickets: what is made beside each ticket, to be compared with it.")]
     public IReadOnlyList<TicketControl> Controls { get; init; } = [];
+    [Description("Of command tickets: ranks that make a ticket together; groups of so many make tickets side by side. all: one after the other, on all ranks.")]
+    [Range(1, 1_000_000), WrittenAs("all")]
+    public int? RanksPerTicket { get; init; }
     [Description("Of command tickets. false: the weights of finished tickets are removed.")]
     public bool KeepWeights { get; init; } = true;
 }
@@ -479,7 +498,8 @@ public enum TicketControl
     Unpruned,
 }
 
-public enum DataSplit { Train, Test }
+/// <summary>Images that are trained on; that are held out of them, for choices; and that choose nothing.</summary>
+public enum DataSplit { Train, Validation, Test }
 
 public sealed record EvaluateSection
 {

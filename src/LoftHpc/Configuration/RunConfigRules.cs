@@ -136,6 +136,8 @@ public static class RunConfigRules
                     : Invariant($"{List(pretrain.Snapshots)}; allowed: epochs from 1 to {pretrain.Epochs} (pretrain.epochs), each once, in ascending order"),
                 "pretrain.snapshots", "pretrain.epochs");
         }
+        if (!IsAscending(pretrain.SnapshotSteps))
+            yield return new BrokenRule($"{List(pretrain.SnapshotSteps)}; allowed: steps, each once, in ascending order", "pretrain.snapshot_steps");
         if (pretrain.Method is PretrainMethod.Gpipe && pretrain.Gpipe.MicroBatches > pretrain.Batch)
         {
             yield return new BrokenRule(
@@ -158,6 +160,13 @@ public static class RunConfigRules
             yield return new BrokenRule($"the widths of another ticket leave nothing to extract.scope {ConfigName.Of(extract.Scope)}; allowed: one of the two", "extract.like", "extract.scope");
         if (extract.Like is not null && extract.RoundTo != 1)
             yield return new BrokenRule($"the widths of another ticket are not rounded to multiples of {extract.RoundTo} (extract.round_to); allowed: one of the two", "extract.like", "extract.round_to");
+        if (extract.Iterations == 1) yield break;
+        if (extract.Like is not null)
+            yield return new BrokenRule(Invariant($"the widths of another ticket are taken at once, and not in {extract.Iterations} iterations; allowed: one of the two"), "extract.like", "extract.iterations");
+        if (extract.Criterion is FilterCriterion.RankStability)
+            yield return new BrokenRule("of what is trained between iterations no rankings are measured; allowed: another criterion, or extract.iterations 1", "extract.criterion", "extract.iterations");
+        if (extract.IterationStart is not (RetrainStart.Pretrained or RetrainStart.Rewind or RetrainStart.Initial))
+            yield return new BrokenRule($"{ConfigName.Of(extract.IterationStart)}; allowed: pretrained, rewind, initial", "extract.iteration_start");
     }
 
     private static IEnumerable<BrokenRule> BrokenBy(TicketsSection tickets, ExtractSection extract)

@@ -47,7 +47,9 @@ internal sealed record ImageDataSet(
 public static class ImageDataLoader
 {
     /// <exception cref="UserError">A file is missing, cut, or not what it should be; or it has fewer images than asked for.</exception>
-    public static ImageData Load(DataSection section, long seed)
+    public static ImageData Load(DataSection section, long seed) => ValidationSplit.HoldOut(LoadFiles(section, seed), section);
+
+    private static ImageData LoadFiles(DataSection section, long seed)
     {
         if (section.Set == DataSetName.ImageFolder)
         {
@@ -75,7 +77,7 @@ public static class ImageDataLoader
     /// <summary>The same on all ranks, which share what there is to look at. Collective.</summary>
     /// <inheritdoc cref="Load(DataSection, long)"/>
     public static ImageData Load(DataSection section, long seed, ICommunicator ranks) =>
-        section.Set == DataSetName.ImageFolder ? ImageFolder.Load(section, ranks) : Agree.OnAllRanks(ranks, () => Load(section, seed));
+        section.Set == DataSetName.ImageFolder ? ValidationSplit.HoldOut(ImageFolder.Load(section, ranks), section) : Agree.OnAllRanks(ranks, () => Load(section, seed));
 
     /// <summary>
     /// Which images of a set of the user's own are used: all, or as many as are asked for, evenly spread in the order of the files, so that of

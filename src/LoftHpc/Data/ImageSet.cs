@@ -54,17 +54,18 @@ public sealed record ImageSet(
     }
 }
 
-/// <summary>The two splits of a data set.</summary>
-public sealed record ImageData(ImageSet Train, ImageSet Test)
+/// <summary>The splits of a data set.</summary>
+/// <param name="Validation">What is held out of the training images; null: nothing.</param>
+public sealed record ImageData(ImageSet Train, ImageSet Test, ImageSet? Validation = null)
 {
     /// <summary>What the user should know of it, a line each.</summary>
     public IReadOnlyList<string> Warnings { get; init; } = [];
 
     /// <summary>
-    /// Two lines, a split each: how many images, and a hash of their pixels and labels; of a set of files, of the files' names, numbers of
+    /// A line for each split: how many images, and a hash of their pixels and labels; of a set of files, of the files' names, numbers of
     /// bytes and labels.
     /// </summary>
-    public string Fingerprint => string.Join('\n', new[] { Train, Test }.Select(split =>
+    public string Fingerprint => string.Join('\n', new[] { Train, Test, Validation }.OfType<ImageSet>().Select(split =>
     {
         if (split.Files is not null) return $"{split.Name}, {split.Count} images, hash of names and sizes {ImageFolder.Hash(split):x32}";
         XxHash128 hash = new();

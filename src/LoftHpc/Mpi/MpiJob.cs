@@ -170,11 +170,19 @@ public static partial class MpiJob
     /// </summary>
     private static bool AllRanksFailed(MpiRuntime runtime, UserError error)
     {
-        IMpiRequest barrier = runtime.FailureGroup.StartBarrier();
+        if (!AllCome(runtime.FailureGroup)) EndJob(runtime, error.Message, error.ExitCode);
+        return true;
+    }
+
+    /// <summary>Whether all ranks of a group come here within a short time. If not, the group is of no more use.</summary>
+    /// <param name="group">For nothing else, so that ranks which do not come may be in other calls.</param>
+    public static bool AllCome(ICommunicator group)
+    {
+        IMpiRequest barrier = group.StartBarrier();
         Stopwatch waited = Stopwatch.StartNew();
         while (!barrier.Test())
         {
-            if (waited.Elapsed > AgreementTime) EndJob(runtime, error.Message, error.ExitCode);
+            if (waited.Elapsed > AgreementTime) return false;
             Thread.Sleep(1);
         }
         return true;

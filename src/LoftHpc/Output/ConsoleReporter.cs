@@ -69,6 +69,12 @@ public sealed class ConsoleReporter : IReporter
         return new ConsoleReporter(Console.Out, Console.Error, verbosity, progress, unicode, colors, terminal is null ? () => 80 : terminal.Columns);
     }
 
+    /// <summary>The reporter of a rank of a group that works beside others: rank 0 of each prints, in lines.</summary>
+    public static IReporter CreateForGroup(int rank, Verbosity verbosity) => rank != 0
+        ? new SilentReporter(Console.Error)
+        : new ConsoleReporter(
+            Console.Out, Console.Error, verbosity, AskedProgress() is ProgressKind.None ? ProgressKind.None : ProgressKind.Lines, unicode: false, colors: false, () => 80);
+
     /// <summary>What <see cref="ProgressVariable"/> asks for; null where it is not set.</summary>
     /// <exception cref="UserError">It has a value that it cannot have.</exception>
     public static ProgressKind? AskedProgress() => Environment.GetEnvironmentVariable(ProgressVariable) switch
@@ -79,6 +85,9 @@ public sealed class ConsoleReporter : IReporter
         null or "" => null,
         string other => throw new UserError($"{ProgressVariable}={PlainText.Of(other)}: allowed are bar, lines and none"),
     };
+
+    /// <inheritdoc/>
+    public string Prefix { get; set; } = "";
 
     public void Info(string line)
     {
@@ -94,7 +103,7 @@ public sealed class ConsoleReporter : IReporter
 
     public void Warning(string line)
     {
-        line = $"warning: {line}";
+        line = $"warning: {Prefix}{line}";
         if (_endBar is null) _error.WriteLine(line);
         else Print(line);
     }
@@ -135,8 +144,8 @@ public sealed class ConsoleReporter : IReporter
 
     private void Print(string line)
     {
-        if (_endBar is null) _output.WriteLine(line);
-        else Print(new Text(line + "\n"));
+        if (_endBar is null) _output.WriteLine(Prefix + line);
+        else Print(new Text($"{Prefix}{line}\n"));
     }
 
     private void Print(IRenderable content) => _console.Write(new UnbrokenContent(content, eraseBar: _endBar is not null));
@@ -192,6 +201,8 @@ public sealed class ConsoleReporter : IReporter
 /// <summary>The reporter of every rank but 0.</summary>
 public sealed class SilentReporter(TextWriter error) : IReporter
 {
+    public string Prefix { get; set; } = "";
+
     public void Info(string line)
     {
     }

@@ -31,11 +31,12 @@ internal sealed class EpochClock(TrainingPhase phase, int epochs, int stepsPerEp
     }
 
     /// <summary>The line of an epoch that is done.</summary>
-    public string Line(MetricsRow train, MetricsRow? test)
+    public string Line(MetricsRow train, MetricsRow? test, MetricsRow? validation)
     {
         string tested = test is null ? "" : Invariant($"  test loss {Loss(test.Loss)} acc {Percent(test.Accuracy)}");
-        double seconds = train.Seconds + (test?.Seconds ?? 0);
-        return Invariant($"{Phase} epoch {Numbered(train.Epoch)}  train loss {Loss(train.Loss)} acc {Percent(train.Accuracy)}{tested}") +
+        string validated = validation is null ? "" : Invariant($"  validation acc {Percent(validation.Accuracy)}");
+        double seconds = train.Seconds + (test?.Seconds ?? 0) + (validation?.Seconds ?? 0);
+        return Invariant($"{Phase} epoch {Numbered(train.Epoch)}  train loss {Loss(train.Loss)} acc {Percent(train.Accuracy)}{validated}{tested}") +
             Invariant($"  lr {train.LearningRate:G4}  {train.ImagesPerSecond:F0} images/s  {seconds:F1} s");
     }
 
@@ -63,7 +64,7 @@ internal sealed class EpochLines(EpochClock clock, Action<string> print) : IEpoc
 {
     public void Step(Func<StepNumbers> numbers) => clock.Step();
 
-    public void EpochDone(MetricsRow train, MetricsRow? test) => print($"{clock.Line(train, test)}  {clock.TimeLeft()}".TrimEnd());
+    public void EpochDone(MetricsRow train, MetricsRow? test, MetricsRow? validation = null) => print($"{clock.Line(train, test, validation)}  {clock.TimeLeft()}".TrimEnd());
 
     public void Dispose()
     {
@@ -122,7 +123,7 @@ internal sealed class EpochBar : IEpochProgress
         _context.Refresh();
     }
 
-    public void EpochDone(MetricsRow train, MetricsRow? test) => _print(_clock.Line(train, test));
+    public void EpochDone(MetricsRow train, MetricsRow? test, MetricsRow? validation = null) => _print(_clock.Line(train, test, validation));
 
     public void Dispose()
     {

@@ -14,6 +14,9 @@ public enum Verbosity
 /// <summary>What people see. Rank 0 prints; every other rank has one that stays silent, but for its errors.</summary>
 public interface IReporter
 {
+    /// <summary>Stands before each line: where several groups of ranks print, whose it is.</summary>
+    string Prefix { get; set; }
+
     /// <summary>A line on the standard output, unless quiet.</summary>
     void Info(string line);
 
@@ -46,7 +49,7 @@ public interface IEpochProgress : IDisposable
     void Step(Func<StepNumbers> numbers);
 
     /// <summary>After each epoch: the rows that go to metrics.csv. <paramref name="test"/> is null where there was no evaluation.</summary>
-    void EpochDone(MetricsRow train, MetricsRow? test);
+    void EpochDone(MetricsRow train, MetricsRow? test, MetricsRow? validation = null);
 }
 
 /// <summary>Means over the epoch so far. A loss that is no number (it may be known on another rank only) is not shown, nor its accuracy.</summary>

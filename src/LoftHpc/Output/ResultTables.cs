@@ -35,14 +35,18 @@ public static class ResultTables
     public static TextTable Summary(IReadOnlyList<SummaryRow> networks)
     {
         SummaryRow? dense = networks.FirstOrDefault(n => n.Network == NetworkState.Dense);
+        bool chosen = networks.Any(n => n.ChosenTestAccuracy is not null);
         return new TextTable(
-            "Test set (pruned: before retraining; ticket: after it)", ["network", "accuracy", "loss", "parameters", "FLOPs an image"],
+            "Test set (pruned: before retraining; ticket: after it)",
+            ["network", "accuracy", .. chosen ? (string[])["at validation's epoch"] : [], "loss", "parameters", "FLOPs an image"],
             [.. networks.Select(n => (IReadOnlyList<string>)
             [
-                n.Network.ToString().ToLowerInvariant(), EpochClock.Percent(n.TestAccuracy), EpochClock.Loss(n.TestLoss),
+                n.Network.ToString().ToLowerInvariant(), EpochClock.Percent(n.TestAccuracy),
+                .. chosen ? (string[])[n.ChosenTestAccuracy is double accuracy ? EpochClock.Invariant($"{EpochClock.Percent(accuracy)} ({n.ChosenEpoch})") : ""] : [],
+                EpochClock.Loss(n.TestLoss),
                 Number(n.Parameters) + Share(n.Parameters, dense?.Parameters), Number(n.Flops) + Share(n.Flops, dense?.Flops),
             ])],
-            new HashSet<int> { 1, 2, 3, 4 });
+            new HashSet<int>(Enumerable.Range(1, chosen ? 5 : 4)));
     }
 
     /// <summary>The finished tickets of a run's grids, one line each.</summary>

@@ -71,9 +71,9 @@ public static class ActivationPlan
         }
     }
 
-    /// <summary>What a rank that loads images holds of them on a GPU, besides the batch: the training set and the test set, where they fit.</summary>
+    /// <summary>What a rank that loads images holds of them on a GPU, besides the batch: all sets, where they fit.</summary>
     public static long ImageBytes(ImageShape images) =>
-        DeviceImages.BytesOf(images.TrainImages, images.Channels, images.Side, images.Side) + DeviceImages.BytesOf(images.TestImages, images.Channels, images.Side, images.Side);
+        images.Evaluated.Prepend(images.TrainImages).Sum(count => DeviceImages.BytesOf(count, images.Channels, images.Side, images.Side));
 
     private static int Size(Shard shard, int items)
     {

@@ -11,7 +11,7 @@ public sealed class DataParallelPlan(PlanSetting setting) : MethodPlan(setting)
     private CommunicationPlan? _step;
     private long _stepsSinceAverage;
 
-    public override void Evaluate(CommunicationPlan plan)
+    public override void Evaluate(CommunicationPlan plan, int images)
     {
         AverageRunningStatistics(plan);
         SumTotals(plan);

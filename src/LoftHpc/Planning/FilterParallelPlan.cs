@@ -27,9 +27,9 @@ public sealed class FilterParallelPlan(PlanSetting setting) : MethodPlan(setting
     {
     }
 
-    public override void Evaluate(CommunicationPlan plan)
+    public override void Evaluate(CommunicationPlan plan, int images)
     {
-        foreach ((int batch, int count) in Setting.EvaluationBatches)
+        foreach ((int batch, int count) in Setting.EvaluationBatches(images))
         {
             Pass(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
             // On whether to leave the evaluation.

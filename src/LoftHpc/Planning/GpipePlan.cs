@@ -19,9 +19,9 @@ public sealed class GpipePlan(PlanSetting setting) : MethodPlan(setting)
     /// <summary>The stages behind the first get activations.</summary>
     protected override bool LoadsImages(int rank) => rank == 0;
 
-    public override void Evaluate(CommunicationPlan plan)
+    public override void Evaluate(CommunicationPlan plan, int images)
     {
-        foreach ((int batch, int count) in Setting.EvaluationBatches)
+        foreach ((int batch, int count) in Setting.EvaluationBatches(images))
         {
             Cross(plan, CommunicationPurpose.Evaluation, batch, backward: false, count);
             // On whether to leave the evaluation.

@@ -8,7 +8,7 @@ public sealed class LocalSgdPlan(PlanSetting setting) : RoundsPlan(setting)
 {
     private long _stepsSinceStatistics;
 
-    public override void Evaluate(CommunicationPlan plan)
+    public override void Evaluate(CommunicationPlan plan, int images)
     {
         AverageRunningStatistics(plan);
         Average(plan, CommunicationPurpose.Evaluation);

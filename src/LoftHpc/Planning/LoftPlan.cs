@@ -64,7 +64,7 @@ public sealed class LoftPlan : RoundsPlan
     }
 
     /// <summary>Every rank gets the whole network and measures it on a share of the images.</summary>
-    public override void Evaluate(CommunicationPlan plan)
+    public override void Evaluate(CommunicationPlan plan, int images)
     {
         GatherToAll(plan, CommunicationPurpose.Evaluation, recompute: _loft.RunningStatistics is RunningStatisticsKind.Recompute);
         SumTotals(plan);

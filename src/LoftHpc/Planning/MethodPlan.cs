@@ -98,7 +98,8 @@ public abstract class MethodPlan(PlanSetting setting)
 
     public virtual void TakeTotals(CommunicationPlan plan) => SumTotals(plan);
 
-    public abstract void Evaluate(CommunicationPlan plan);
+    /// <summary>An evaluation on so many images.</summary>
+    public abstract void Evaluate(CommunicationPlan plan, int images);
 
     public abstract void Save(CommunicationPlan plan);
 

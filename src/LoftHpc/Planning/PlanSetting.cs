@@ -8,10 +8,15 @@ using LoftHpc.Training;
 namespace LoftHpc.Planning;
 
 /// <summary>Shape and number of the images that a config names; no file of a published set is read.</summary>
-public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages)
+/// <param name="TrainImages">Those that are trained on.</param>
+public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages, int ValidationImages = 0)
 {
+    /// <summary>Images of each set that is evaluated after an epoch, in this order.</summary>
+    public IEnumerable<int> Evaluated => ValidationImages > 0 ? [TestImages, ValidationImages] : [TestImages];
+
     /// <summary>Of images that are loaded.</summary>
-    public static ImageShape Of(ImageData data) => new(data.Train.Channels, data.Train.Height, data.Train.Classes, data.Train.Count, data.Test.Count);
+    public static ImageShape Of(ImageData data) =>
+        new(data.Train.Channels, data.Train.Height, data.Train.Classes, data.Train.Count, data.Test.Count, data.Validation?.Count ?? 0);
 
     /// <summary>
     /// Of a set of the user's own its folder is read where the config does not say all: of image-folder data.classes, data.train_images and
@@ -19,6 +24,13 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
     /// </summary>
     /// <exception cref="UserError">The set has fewer images than the config asks for, or a folder is not as it must be.</exception>
     public static ImageShape Of(DataSection section)
+    {
+        ImageShape files = OfFiles(section);
+        ValidationSplit.Check(section, files.TrainImages);
+        return files with { TrainImages = files.TrainImages - section.ValidationImages, ValidationImages = section.ValidationImages };
+    }
+
+    private static ImageShape OfFiles(DataSection section)
     {
         if (section.Set is DataSetName.ImageFolder or DataSetName.Idx or DataSetName.CifarBinary) return OfOwn(section);
         if (section.Set is DataSetName.Synthetic)
@@ -38,7 +50,7 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
         int? channels = section.Channels ?? (folder ? ImageFolder.DefaultChannels : null), side = section.ImageSize ?? (folder ? ImageFolder.DefaultSide : null);
         if ((channels, side, section.Classes, section.TrainImages, section.TestImages) is (int ofImage, int size, int known, int trained, int tested))
             return new ImageShape(ofImage, size, known, trained, tested);
-        if (!folder) return Of(ImageDataLoader.Load(section, seed: 1));
+        if (!folder) return Of(ImageDataLoader.Load(section with { ValidationImages = 0 }, seed: 1));
         (int classes, int train, int test) = ImageFolder.Counts(section);
         return new ImageShape(channels!.Value, side!.Value, classes, train, test);
     }
@@ -102,8 +114,8 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
         return end - start;
     }
 
-    /// <summary>The sizes of the batches in which one rank evaluates the whole test set, and how many there are of each.</summary>
-    public IEnumerable<(int Size, int Count)> EvaluationBatches => Batches.Sizes(Images.TestImages, Config.Evaluate.Batch);
+    /// <summary>The sizes of the batches in which one rank evaluates a whole set of images, and how many there are of each.</summary>
+    public IEnumerable<(int Size, int Count)> EvaluationBatches(int images) => Batches.Sizes(images, Config.Evaluate.Batch);
 
     /// <summary>What a rank holds for training.</summary>
     public static TrainingMemory MemoryOf(IEnumerable<TensorSlice> held, long exchangeBytes)

@@ -39,6 +39,7 @@ public sealed class PretrainPlan
     /// <exception cref="UserError">The method does not work on so many ranks.</exception>
     public static PretrainPlan Of(PlanSetting setting)
     {
+        TrainingMethods.CheckSnapshots(setting.Pretrain, setting.StepsPerEpoch);
         try
         {
             PretrainPlan plan = new(setting);
@@ -80,10 +81,12 @@ public sealed class PretrainPlan
         Whole.Allgather(CommunicationPurpose.Distance, 1, LongBytes);
         Whole.Allgatherv(CommunicationPurpose.Distance, _filters, IntBytes);
         Measure(Whole);
-        if (steps == 0) _method.Evaluate(Whole);
+        if (steps == 0) _method.Evaluate(Whole, Setting.Images.TestImages);
         long after = 0;
         // The last step of the warm-up, after which everything is another, and the last step of all are kinds of their own.
-        foreach (long last in new[] { warmup - 1, warmup, steps - 1, steps }.Where(last => last <= steps).Order())
+        // And so are steps after which the weights are saved.
+        IEnumerable<long> saved = Setting.Pretrain.SnapshotSteps.SelectMany(step => new[] { step - 1L, step });
+        foreach (long last in new[] { warmup - 1, warmup, steps - 1, steps }.Concat(saved).Where(last => last <= steps).Order())
         {
             if (last <= after) continue;
             long snapshots = Setting.Pretrain.Snapshots.Count(epoch => (long)epoch * perEpoch > after && (long)epoch * perEpoch <= last);
@@ -91,13 +94,14 @@ public sealed class PretrainPlan
             {
                 CommunicationPlan one = new(Setting.Ranks);
                 _method.Step(one, step - 1, alike);
-                bool measures = step % every == 0 || step == steps;
-                if (measures || step % perEpoch == 0 || _method.MeetsAfter(step - 1)) _method.Agree(one);
+                bool measures = step % every == 0 || step == steps, saves = step <= int.MaxValue && Setting.Pretrain.SnapshotSteps.Contains((int)step);
+                if (measures || saves || step % perEpoch == 0 || _method.MeetsAfter(step - 1)) _method.Agree(one);
                 if (measures) Measure(one);
+                if (saves) _method.Save(one);
                 if (step % perEpoch == 0)
                 {
                     _method.TakeTotals(one);
-                    _method.Evaluate(one);
+                    foreach (int images in Setting.Images.Evaluated) _method.Evaluate(one, images);
                     if (snapshots > 0) Save(snapshots);
                     snapshots = 0;
                 }

@@ -98,7 +98,7 @@ public static class PyTorchExport
             ["dense"] = folder.DenseWeights,
             ["initial"] = folder.InitialWeights,
         };
-        foreach (int epoch in folder.Snapshots()) files[Path.GetFileNameWithoutExtension(folder.SnapshotWeights(epoch))] = folder.SnapshotWeights(epoch);
+        foreach (string snapshot in folder.Snapshots()) files[Path.GetFileNameWithoutExtension(snapshot)] = snapshot;
         if (files.TryGetValue(weights, out string? path) && File.Exists(path)) return path;
         string[] there = [.. files.Where(file => File.Exists(file.Value)).Select(file => file.Key)];
         throw new UserError($"{folder.Path}: there are no weights {PlainText.Of(weights)} (--weights); there are: {(there.Length == 0 ? "none" : string.Join(", ", there))}");
@@ -129,7 +129,12 @@ public static class PyTorchExport
         identity.MustFit(config, data, path);
         if (data.Train.Classes > byte.MaxValue + 1)
             throw new UserError($"--images: {data.Train.Classes} classes, whose labels do not fit into the bytes of an IDX file; allowed with {byte.MaxValue + 1} classes at most");
-        return split is DataSplit.Train ? data.Train : data.Test;
+        return split switch
+        {
+            DataSplit.Train => data.Train,
+            DataSplit.Test => data.Test,
+            _ => data.Validation ?? throw new UserError("--images: validation: the run holds no images out (data.validation_images is 0); allowed: train, test"),
+        };
     }
 
     /// <summary>An IDX file of bytes: 0, 0, 8, the number of dimensions, the dimensions (big-endian), the bytes.</summary>

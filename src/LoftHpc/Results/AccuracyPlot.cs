@@ -5,7 +5,7 @@ using ScottPlot.Plottables;
 namespace LoftHpc.Results;
 
 /// <summary>
-/// accuracy.png: accuracy on the training and the test images against the epoch, of pre-training and of retraining side
+/// accuracy.png: accuracy on the training, the validation and the test images against the epoch, of pre-training and of retraining side
 /// by side, with the test accuracy of the dense, the pruned and the retrained network.
 /// </summary>
 internal static class AccuracyPlot
@@ -27,7 +27,7 @@ internal static class AccuracyPlot
         Plot plot = PlotStyle.NewPlot();
         List<LegendItem> legend = [];
         foreach ((DataSplit split, string name, Color color) in new[]
-            { (DataSplit.Train, "training images", PlotStyle.Palette[0]), (DataSplit.Test, "test images", PlotStyle.Palette[1]) })
+            { (DataSplit.Train, "training images", PlotStyle.Palette[0]), (DataSplit.Validation, "validation images", PlotStyle.Palette[4]), (DataSplit.Test, "test images", PlotStyle.Palette[1]) })
         {
             foreach (TrainingPhase phase in Enum.GetValues<TrainingPhase>())
             {

@@ -82,9 +82,36 @@ public sealed partial record TicketRow(string Layer, int Filter, double Norm, in
 
 /// <summary>A row of summary.csv.</summary>
 /// <param name="Parameters">Trainable numbers, batch norm and head included.</param>
+/// <param name="TestAccuracy">After the last epoch, as the loss.</param>
 /// <param name="Flops">Of one image, forward.</param>
+/// <param name="ValidationAccuracy">After the last epoch, on the images that are held out; null: none are, or there was no epoch.</param>
+/// <param name="ChosenEpoch">The first epoch after which the validation accuracy was highest.</param>
+/// <param name="ChosenTestAccuracy">The test accuracy after it.</param>
+/// <param name="BestEpoch">The first epoch after which the test accuracy was highest; null: there was no epoch.</param>
+/// <param name="BestTestAccuracy">The test accuracy after it: chosen by the test images, as published, and so too good.</param>
 [CsvRecord]
-public sealed partial record SummaryRow(NetworkState Network, double TestAccuracy, double TestLoss, long Parameters, long Flops);
+public sealed partial record SummaryRow(
+    NetworkState Network, double TestAccuracy, double TestLoss, long Parameters, long Flops,
+    double? ValidationAccuracy = null, int? ChosenEpoch = null, double? ChosenTestAccuracy = null, int? BestEpoch = null, double? BestTestAccuracy = null)
+{
+    /// <summary>With what the epochs of a training say.</summary>
+    /// <param name="metrics">Of metrics.csv; rows of other trainings are left out.</param>
+    public SummaryRow WithEpochs(IEnumerable<MetricsRow> metrics, TrainingPhase phase)
+    {
+        MetricsRow[] rows = [.. metrics.Where(row => row.Phase == phase).OrderBy(row => row.Epoch)];
+        MetricsRow[] tested = [.. rows.Where(row => row.Split is DataSplit.Test)], validated = [.. rows.Where(row => row.Split is DataSplit.Validation)];
+        // Of equal ones the first.
+        MetricsRow? best = tested.MaxBy(row => row.Accuracy), chosen = validated.MaxBy(row => row.Accuracy);
+        return this with
+        {
+            ValidationAccuracy = validated.LastOrDefault()?.Accuracy,
+            ChosenEpoch = chosen?.Epoch,
+            ChosenTestAccuracy = tested.FirstOrDefault(row => row.Epoch == chosen?.Epoch)?.Accuracy,
+            BestEpoch = best?.Epoch,
+            BestTestAccuracy = best?.Accuracy,
+        };
+    }
+}
 
 /// <summary>A row of tickets.csv: one finished ticket of a grid.</summary>
 /// <param name="Ticket">Name of its folder.</param>
@@ -95,10 +122,13 @@ public sealed partial record SummaryRow(NetworkState Network, double TestAccurac
 /// <param name="Flops">Of one image, forward.</param>
 /// <param name="PrunedAccuracy">On the test set, 0 to 1, of the pre-trained ticket before retraining.</param>
 /// <param name="RetrainedAccuracy">After it.</param>
+/// <param name="ChosenAccuracy">After the epoch of retraining that validation chooses; null: no images are held out.</param>
+/// <param name="BestAccuracy">After the epoch that is best on the test images, which is too good.</param>
 [CsvRecord]
 public sealed partial record TicketsRow(
     string Ticket, FilterCriterion Criterion, double? Ratio, RetrainStart Start, long Seed, string ControlOf,
-    int Filters, long Parameters, long Flops, double PrunedAccuracy, double RetrainedAccuracy, double RetrainedLoss);
+    int Filters, long Parameters, long Flops, double PrunedAccuracy, double RetrainedAccuracy, double RetrainedLoss,
+    double? ChosenAccuracy = null, double? BestAccuracy = null);
 
 /// <summary>A row of resources.csv: what one rank spent in one training.</summary>
 /// <param name="Images">That this rank trained on, or took part in training on.</param>

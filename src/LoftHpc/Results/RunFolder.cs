@@ -39,10 +39,15 @@ public sealed class RunFolder
     /// <summary>Weights after so many epochs of pre-training.</summary>
     public string SnapshotWeights(int epoch) => In(Path, $"epoch-{epoch}.safetensors");
 
-    /// <summary>The epochs after which there are weights (<see cref="SnapshotWeights"/>), ascending.</summary>
-    public IEnumerable<int> Snapshots() => Directory.EnumerateFiles(Path, "epoch-*.safetensors")
-        .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)["epoch-".Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int epoch) ? epoch : -1)
-        .Where(epoch => epoch > 0 && File.Exists(SnapshotWeights(epoch))).Order();
+    /// <summary>Weights after so many optimizer steps of pre-training.</summary>
+    public string StepSnapshotWeights(int step) => In(Path, $"step-{step}.safetensors");
+
+    /// <summary>The weights of times within pre-training that there are (<see cref="SnapshotWeights"/>, then <see cref="StepSnapshotWeights"/>), ascending.</summary>
+    public IEnumerable<string> Snapshots() => Find("epoch-", SnapshotWeights).Concat(Find("step-", StepSnapshotWeights));
+
+    private IEnumerable<string> Find(string start, Func<int, string> name) => Directory.EnumerateFiles(Path, $"{start}*.safetensors")
+        .Select(file => int.TryParse(System.IO.Path.GetFileNameWithoutExtension(file)[start.Length..], NumberStyles.None, CultureInfo.InvariantCulture, out int count) ? count : -1)
+        .Where(count => count > 0 && File.Exists(name(count))).Order().Select(name);
 
     /// <summary>Folder in which export puts a network for PyTorch, where it is not told another.</summary>
     /// <param name="weights">Which of the run.</param>
@@ -77,12 +82,33 @@ public sealed class RunFolder
     /// <summary>Parent of the folders of a grid's tickets, which are run folders themselves.</summary>
     public string Tickets => In(Path, "tickets");
 
+    /// <summary>A folder, while groups of ranks make the tickets: which of them are taken.</summary>
+    public string Queue => In(Tickets, ".queue");
+
     /// <summary>Of one ticket of a grid.</summary>
     public RunFolder TicketFolder(string name) => new(In(Tickets, name));
 
     /// <summary>All tickets of grids that are begun, by name; a dot is in front of those that are being replaced.</summary>
     public IEnumerable<RunFolder> FindTickets() => !Directory.Exists(Tickets) ? [] : Directory.EnumerateDirectories(Tickets)
         .Select(path => new RunFolder(path)).Where(folder => folder.IsBegun && !folder.Name.StartsWith('.')).OrderBy(folder => folder.Name, StringComparer.Ordinal);
+
+    /// <summary>Parent of the folders of the tickets before this one, from which it was drawn (extract.iterations); they are run folders themselves.</summary>
+    public string Iterations => In(Path, "iterations");
+
+    /// <summary>Of the ticket after so many iterations.</summary>
+    public RunFolder Iteration(int iteration) => new(In(Iterations, NameOfIteration(iteration)));
+
+    public static string NameOfIteration(int iteration) => iteration.ToString(CultureInfo.InvariantCulture);
+
+    /// <summary>The folder of the first ticket of this one's iterations, which was drawn from the pre-training itself.</summary>
+    /// <param name="iterations">Of the ticket in this folder.</param>
+    public RunFolder FirstIteration(int iterations)
+    {
+        if (iterations == 1) return this;
+        // The one in between lies beside the first.
+        string parent = System.IO.Path.GetDirectoryName(Path) ?? "";
+        return System.IO.Path.GetFileName(parent) == "iterations" && Name == NameOfIteration(iterations) ? new(In(parent, NameOfIteration(1))) : Iteration(1);
+    }
 
     /// <summary>Paths of the tables that grow while a run trains.</summary>
     public IReadOnlyList<string> Tables => [Metrics.Path, FilterNorms.Path, FilterDistance.Path, Communication.Path, Resources.Path, Summary.Path];

@@ -15,25 +15,30 @@ public static class ExtractStage
     /// Reads the dense weights of <paramref name="source"/> and writes ticket and pruned weights into
     /// <paramref name="target"/>, which may be the same folder. Collective.
     /// </summary>
+    /// <param name="before">The folder of the ticket after the iteration before, whose weights are read instead; null: this is the first.</param>
     /// <param name="shape">The ticket, but for its filters; null where its widths depend on the weights (scope global).</param>
-    public static void Run(Session session, RunFolder source, RunFolder target, WeightsIdentity? shape)
+    public static void Run(Session session, RunFolder source, RunFolder? before, RunFolder target, WeightsIdentity? shape)
     {
+        string weights = before?.TicketWeights ?? source.DenseWeights;
         ExtractSection config = session.Config.Extract;
         session.Context.Ledger.Phase = "extract";
-        TaylorCriterion? taylor = config.Criterion is FilterCriterion.Taylor ? MeasureTaylor(session, source) : null;
+        TaylorCriterion? taylor = config.Criterion is FilterCriterion.Taylor ? MeasureTaylor(session, weights) : null;
         session.OnRoot(() =>
         {
-            using SafetensorsFile dense = SafetensorsFile.Open(source.DenseWeights);
-            WeightsIdentity identity = WeightsIdentity.Of(dense, source.DenseWeights);
+            using SafetensorsFile drawnFrom = SafetensorsFile.Open(weights);
+            WeightsIdentity identity = WeightsIdentity.Of(drawnFrom, weights);
+            NetworkSpec dense = identity.Unpruned().Describe();
             IFilterCriterion criterion = taylor ?? CriterionOf(session, source);
-            Ticket ticket = TicketSelector.Select(identity.Describe(), config, shape?.InnerCounts, criterion, dense.Read);
+            Ticket? last = before is null ? null : Ticket.Of(dense, before.Ticket.Read());
+            Ticket ticket = TicketSelector.Select(dense, config, shape?.InnerCounts, criterion, drawnFrom.Read, last);
             WeightsIdentity pruned = identity with { InnerCounts = ticket.InnerCounts };
-            using ModelState state = ModelState.Load(ticket.Slices, tensor => dense.Read(tensor.Name), ScalarType.Float32, CPU, trained: false);
+            Ticket held = last is null ? ticket : ticket.Within(last);
+            using ModelState state = ModelState.Load(held.Slices, tensor => drawnFrom.Read(tensor.Name), ScalarType.Float32, CPU, trained: false);
             target.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
             target.Communication.Begin();
             target.Summary.Begin();
             target.Ticket.Write(ticket.Rows);
-            WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(dense, source.DenseWeights), ticket.Pruned, state);
+            WeightsFile.Save(target.PrunedWeights, pruned, WeightsIdentity.StepOf(drawnFrom, weights), ticket.Pruned, state);
             // A launch may have been killed after that.
             if (target.Path != source.Path && !target.Holds(NetworkState.Dense))
                 target.Summary.Append(source.Summary.Read().Where(row => row.Network == NetworkState.Dense));
@@ -66,18 +71,18 @@ public static class ExtractStage
             FilterCriterion.Lamp => new LampCriterion(),
             FilterCriterion.RankStability => RankStabilityCriterion.Of(
                 source.FilterNorms, TicketSelector.PrunableBlocks(session.Dense.Describe(), config.FirstBlocks), config.StabilityMeasurements),
-            FilterCriterion.Random => new RandomCriterion(session.Config.Run.Seed, config.Seed),
+            FilterCriterion.Random => new RandomCriterion(session.Config.Run.Seed, config.Seed, config.Iterations),
             FilterCriterion.Smallest => new SmallestCriterion(),
             _ => throw new InvalidOperationException($"no criterion {config.Criterion} here"),
         };
     }
 
-    private static TaylorCriterion MeasureTaylor(Session session, RunFolder source)
+    private static TaylorCriterion MeasureTaylor(Session session, string weights)
     {
         ExtractSection config = session.Config.Extract;
-        using LoadedNetwork dense = LoadedNetwork.Read(session, source.DenseWeights, trained: true);
+        using LoadedNetwork read = LoadedNetwork.Read(session, weights, trained: true);
         return TaylorCriterion.Measure(
-            session.Context, dense.Network, dense.State, TicketSelector.PrunableBlocks(dense.Network, config.FirstBlocks), session.TrainImages,
+            session.Context, read.Network, read.State, TicketSelector.PrunableBlocks(read.Network, config.FirstBlocks), session.TrainImages,
             config.TaylorImages, config.TaylorBatch, session.Config.Run.Seed);
     }
 }

@@ -18,9 +18,6 @@ public class Launch : IDisposable
 {
     private readonly TensorTransport _transport;
 
-    /// <summary>Whether this is a part of another launch, which has the transport.</summary>
-    private readonly bool _isPart;
-
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment or the libraries are not as they must be; on all ranks.</exception>
     public Launch(MpiRuntime mpi, LaunchOptions options)
@@ -58,15 +55,45 @@ public class Launch : IDisposable
     protected Launch(Launch whole, RunConfig config)
     {
         (Mpi, Options, Config, World, Torch, Placement) = (whole.Mpi, whole.Options, config, whole.World, whole.Torch, whole.Placement);
-        (Reporter, Direct, _transport, Context, _isPart) = (whole.Reporter, whole.Direct, whole._transport, whole.Context, true);
+        (Reporter, Direct, _transport, Context, FirstRank, Depth) = (whole.Reporter, whole.Direct, whole._transport, whole.Context, whole.FirstRank, whole.Depth + 1);
+    }
+
+    /// <summary>A launch as some of its ranks see it, that work by themselves; collective on these.</summary>
+    /// <param name="ranks">These ranks.</param>
+    /// <param name="firstRank">The number that the first of them has among all.</param>
+    protected Launch(Launch whole, ICommunicator ranks, int firstRank)
+    {
+        (Mpi, Options, Config, World, Torch, Direct, _transport, FirstRank) = (whole.Mpi, whole.Options, whole.Config, ranks, whole.Torch, whole.Direct, whole._transport, firstRank);
+        Placement = whole.Placement with { Ranks = [.. whole.Placement.Ranks.Skip(firstRank).Take(ranks.Size).Select(rank => rank with { Rank = rank.Rank - firstRank })] };
+        Reporter = ConsoleReporter.CreateForGroup(ranks.Rank, Options.Verbosity);
+        MeteredCommunicator metered = new(ranks, whole.Context.Ledger);
+        Context = whole.Context with
+        {
+            Communicator = metered,
+            Channels = new ChannelExchange(metered, _transport),
+            EarlyStop = new EarlyStop(metered, whole.Context.Ledger),
+        };
+        IsGroup = true;
     }
 
     public LaunchOptions Options { get; }
 
+    /// <summary>Whether this is a part of another launch: one ticket of several.</summary>
+    public bool IsPart => Depth > 0;
+
+    /// <summary>How many launches this is a part of: none of a whole one, one of a ticket, two of one of its iterations.</summary>
+    protected int Depth { get; }
+
+    /// <summary>Whether only some of all ranks are in it.</summary>
+    protected bool IsGroup { get; }
+
+    /// <summary>The number that its rank 0 has among all ranks.</summary>
+    public int FirstRank { get; }
+
     /// <summary>The same on every rank: rank 0 reads the file.</summary>
     public RunConfig Config { get; }
 
-    /// <summary>All ranks, through the binding that the config names, not metered: for agreements and bookkeeping outside training.</summary>
+    /// <summary>All ranks of it, through the binding that the config names, not metered: for agreements and bookkeeping outside training.</summary>
     public ICommunicator World { get; }
 
     /// <summary>What training computes and communicates with.</summary>
@@ -114,7 +141,7 @@ public class Launch : IDisposable
 
     protected virtual void Dispose(bool disposing)
     {
-        if (disposing && !_isPart) _transport.Dispose();
+        if (disposing && !IsPart && !IsGroup) _transport.Dispose();
     }
 
     /// <summary>Rank 0 checks the file, which is the same on all ranks; the others get what it resolved to.</summary>

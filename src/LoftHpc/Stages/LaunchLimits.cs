@@ -20,7 +20,10 @@ public sealed class LaunchLimits(RunConfig config)
     private readonly string _stopFile = Path.Combine(config.Run.Folder, config.Run.Name, config.Limits.StopFile);
     private TimeSpan _looked = -LookEvery, _asked, _longest;
     private TimeSpan? _jobEnd;
-    private bool _jobEndIsKnown, _fileWasThere;
+    private bool _jobEndIsKnown, _fileWasThere, _otherFileWasThere;
+
+    /// <summary>Another file, which is left where it is, by which ranks say that they were asked to stop; null: there is none.</summary>
+    public string? OtherStopFile { get; set; }
 
     /// <summary>What the last checkpoint took.</summary>
     public TimeSpan CheckpointTime { get; set; }
@@ -30,7 +33,7 @@ public sealed class LaunchLimits(RunConfig config)
     {
         TimeSpan now = _clock.Elapsed;
         (_longest, _asked) = (now - _asked > _longest ? now - _asked : _longest, now);
-        if (FileAsks(now)) return Pause.StopByFile;
+        if (FileAsks(now)) return _otherFileWasThere ? Pause.StopBySignal : Pause.StopByFile;
         if (config.Limits.Minutes is double minutes && now >= TimeSpan.FromMinutes(minutes)) return Pause.StopByTime;
         // Without checkpoints nothing is gained by an early end.
         return config.Checkpoint.Every is not null && JobEnds(now) ? Pause.StopBeforeEnd : Pause.None;
@@ -40,6 +43,7 @@ public sealed class LaunchLimits(RunConfig config)
     {
         if (_fileWasThere || now - _looked < LookEvery) return _fileWasThere;
         _looked = now;
+        if (OtherStopFile is not null && File.Exists(OtherStopFile)) return _otherFileWasThere = _fileWasThere = true;
         if (!File.Exists(_stopFile)) return false;
         _fileWasThere = true;
         try

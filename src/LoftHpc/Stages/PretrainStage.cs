@@ -25,12 +25,21 @@ public static class PretrainStage
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Pretrain, method, config.Pretrain.Epochs, config.Pretrain.Optimizer, session.TestImages, config.Evaluate.Batch)
         {
-            AfterStep = (step, epoch) => step % every == 0 || step == last ? () => rankings.Measure(step, epoch) : null,
+            AfterStep = (step, epoch) =>
+            {
+                bool measures = step % every == 0 || step == last, saves = step <= int.MaxValue && config.Pretrain.SnapshotSteps.Contains((int)step);
+                return !measures && !saves ? null : () =>
+                {
+                    if (measures) rankings.Measure(step, epoch);
+                    if (saves) Save(folder.StepSnapshotWeights((int)step), step);
+                };
+            },
             AfterEpoch = (epoch, step) =>
             {
                 if (config.Pretrain.Snapshots.Contains(epoch)) Save(folder.SnapshotWeights(epoch), step);
             },
-            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            Validation = session.ValidationImages,
+            OnMetrics = rows => session.OnRoot(() => folder.Metrics.Append(rows)),
         };
         var checkpoints = new StageCheckpoints(session, folder, "pretrain", loop, method, rankings.Archive);
         checkpoints.Attach();
@@ -55,7 +64,7 @@ public static class PretrainStage
 
         session.SaveResources(folder, TrainingPhase.Pretrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested)));
+        session.OnRoot(() => folder.Summary.Append(identity.Summarize(NetworkState.Dense, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Pretrain)));
         StageCheckpoints.Remove(session, folder, "pretrain");
 
         // Rank 0 may fail to write, and all ranks are to know.

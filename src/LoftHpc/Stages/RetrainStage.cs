@@ -19,7 +19,8 @@ public static class RetrainStage
         var loop = new TrainingLoop(
             session.Context, TrainingPhase.Retrain, method, config.Epochs, config.Optimizer, session.TestImages, session.Config.Evaluate.Batch)
         {
-            OnMetrics = (train, test) => session.OnRoot(() => folder.Metrics.Append([train, test])),
+            Validation = session.ValidationImages,
+            OnMetrics = rows => session.OnRoot(() => folder.Metrics.Append(rows)),
         };
         var checkpoints = new StageCheckpoints(session, folder, "retrain", loop, method);
         checkpoints.Attach();
@@ -41,7 +42,7 @@ public static class RetrainStage
         session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested)));
+        session.OnRoot(() => folder.Summary.Append(start.Identity.Summarize(NetworkState.Ticket, tested).WithEpochs(folder.Metrics.Read(), TrainingPhase.Retrain)));
         StageCheckpoints.Remove(session, folder, "retrain");
     }
 }

@@ -19,8 +19,10 @@ public sealed class Session : Launch
 {
     private readonly DateTimeOffset _start = DateTimeOffset.UtcNow;
     private IReadOnlyList<ArithmeticRecord> _arithmetic = [];
-    private BatchLoader? _trainImages, _testImages;
+    private BatchLoader? _trainImages, _testImages, _validationImages;
     private bool? _imagesFit;
+    /// <summary>A group of the same ranks, for errors alone; null: MPI's own of all ranks.</summary>
+    private readonly ICommunicator? _failures;
 
     /// <summary>Starts a launch on all ranks. Collective.</summary>
     /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
@@ -30,18 +32,48 @@ public sealed class Session : Launch
         foreach (string warning in Data.Warnings) Reporter.Warning(warning);
         Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
         Limits = new LaunchLimits(Config);
+        WorksInGroups = options.Command is "tickets" && Config.Tickets.RanksPerTicket < World.Size;
         Stop = new StopAgreement(Context, Limits.Ask);
         ShowRanks();
     }
 
     private Session(Session whole, RunConfig config) : base(whole, config) =>
-        (Data, Limits, Stop, _arithmetic) = (whole.Data, whole.Limits, whole.Stop, whole._arithmetic);
+        (Data, Limits, Stop, _arithmetic, WorksInGroups, _failures) = (whole.Data, whole.Limits, whole.Stop, whole._arithmetic, whole.WorksInGroups, whole._failures);
+
+    private Session(Session whole, int ranks) : base(whole, whole.World.Split(whole.World.Rank / ranks, whole.World.Rank), whole.World.Rank / ranks * ranks)
+    {
+        (Data, Limits, WorksInGroups) = (whole.Data, whole.Limits, true);
+        Stop = new StopAgreement(Context, Limits.Ask);
+        _failures = World.Split(0, World.Rank);
+        _arithmetic = [.. whole._arithmetic.Skip(FirstRank).Take(ranks).Select(rank => rank with { Rank = rank.Rank - FirstRank })];
+    }
 
     /// <summary>
     /// A part of this launch, on the same images, under a config of its own: what is computed with, when to stop, and the account of what is
     /// communicated are those of the whole. Not collective.
     /// </summary>
     public Session Under(RunConfig config) => new(this, config);
+
+    /// <summary>
+    /// This rank's group of so many ranks, which divide all ranks: it does work of its own, on the same images. Collective.
+    /// </summary>
+    public Session Group(int ranks) => new(this, ranks);
+
+    /// <summary>Whether the ranks work in groups: then each group watches whether it gets on.</summary>
+    public bool WorksInGroups { get; }
+
+    /// <summary>Whether work in a run folder under this session is where the ranks are watched: not what is a part of such work.</summary>
+    public bool IsWatched => Depth == (WorksInGroups ? 1 : 0);
+
+    /// <summary>Whether all ranks of the session have come to the same error, and can go on together.</summary>
+    public bool AllFailed() => MpiJob.AllCome(_failures ?? Mpi.FailureGroup);
+
+    /// <summary>Waits for the other ranks, for long perhaps, without taking a processor from them. Collective.</summary>
+    public void Meet()
+    {
+        IMpiRequest barrier = World.StartBarrier();
+        while (!barrier.Test()) Thread.Sleep(10);
+    }
 
     /// <summary>When the launch is to stop by itself; asked on rank 0.</summary>
     public LaunchLimits Limits { get; }
@@ -58,6 +90,18 @@ public sealed class Session : Launch
     public BatchLoader TrainImages => _trainImages ??= Loader(Data.Train);
 
     public BatchLoader TestImages => _testImages ??= Loader(Data.Test);
+
+    /// <summary>What is held out of the training images; null: nothing.</summary>
+    public BatchLoader? ValidationImages => Data.Validation is null ? null : _validationImages ??= Loader(Data.Validation);
+
+    /// <summary>The images of a split.</summary>
+    /// <exception cref="UserError">None are held out.</exception>
+    public BatchLoader ImagesOf(DataSplit split) => split switch
+    {
+        DataSplit.Train => TrainImages,
+        DataSplit.Test => TestImages,
+        _ => ValidationImages ?? throw new UserError("evaluate.split: validation: the config holds no images out (data.validation_images is 0); allowed: train, test"),
+    };
 
     /// <summary>The dense network of the config, for the images of the config.</summary>
     public WeightsIdentity Dense => new(Config.Network, Data.Train.Channels, Data.Train.Height, Data.Train.Classes);
@@ -141,6 +185,12 @@ public sealed class Session : Launch
         {
             _trainImages?.Dispose();
             _testImages?.Dispose();
+            _validationImages?.Dispose();
+            if (IsGroup)
+            {
+                _failures?.Dispose();
+                World.Dispose();
+            }
         }
         base.Dispose(disposing);
     }
@@ -151,7 +201,7 @@ public sealed class Session : Launch
         if (set.Files is not null) return new BatchLoader(set, Config.Data, Config.Run.Seed) { PreparesAhead = true };
         if (_imagesFit is null)
         {
-            _imagesFit = DeviceImages.Fit(DeviceImages.BytesOf(Data.Train) + DeviceImages.BytesOf(Data.Test), Context.Device);
+            _imagesFit = DeviceImages.Fit(new[] { Data.Train, Data.Test, Data.Validation }.OfType<ImageSet>().Sum(DeviceImages.BytesOf), Context.Device);
             if (_imagesFit == false) Reporter.Verbose("the images would take more than a quarter of the GPU's free memory: batches are prepared ahead on the host");
         }
         return new BatchLoader(set, Config.Data, Config.Run.Seed) { PreparesAhead = _imagesFit == false };

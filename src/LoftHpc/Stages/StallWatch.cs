@@ -114,9 +114,12 @@ public sealed class StallWatch : IDisposable
         // Where all wait, they wait for each other.
         int[] named = missing.Length > 0 ? missing : [.. Enumerable.Range(0, places.Length).Where(rank => rank != Rank)];
         string more = named.Length > MostNamed ? $", and {named.Length - MostNamed} more" : "";
-        return string.Create(CultureInfo.InvariantCulture, $"rank {Rank} waits in {call}, {Where}, for {since.TotalSeconds:F0} s (limits.collective_seconds): ")
-            + string.Join(", ", named.Take(MostNamed).Select(rank => Text(rank, places[rank]))) + more;
+        return string.Create(CultureInfo.InvariantCulture, $"rank {Number(Rank)} waits in {call}, {Where}, for {since.TotalSeconds:F0} s (limits.collective_seconds): ")
+            + string.Join(", ", named.Take(MostNamed).Select(rank => Text(Number(rank), places[rank]))) + more;
     }
+
+    /// <summary>Of a rank among all ranks of the job.</summary>
+    private int Number(int rank) => _session.FirstRank + rank;
 
     private static string Text(int rank, Place? place) => place is null
         ? $"rank {rank} says nothing, as one that was stopped or whose host is gone"

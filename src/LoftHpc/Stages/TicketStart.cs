@@ -26,7 +26,9 @@ public static class TicketStart
         using SafetensorsFile dense = SafetensorsFile.Open(source.DenseWeights);
         if (WeightsIdentity.Of(dense, source.DenseWeights).InnerCounts is not null)
             throw new UserError($"{source.DenseWeights}: weights of a pruned network, where dense ones are expected");
-        TicketCheck.MustBeDrawnFrom(folder.Ticket, source.DenseWeights, identity.Describe(), dense.Read);
+        RunFolder first = folder.FirstIteration(ExtractionOf(folder)?.Iterations ?? 1);
+        if (!first.Ticket.Exists) throw new UserError($"retrain.start: {first.Ticket.Path} is not there, by which {source.Path} is known to be the run that the ticket was drawn from");
+        TicketCheck.MustBeDrawnFrom(first.Ticket, source.DenseWeights, identity.Describe(), dense.Read);
     }
 
     /// <summary>On rank 0, before there is a ticket: refuses a start whose weights are not in the folder of the pre-training.</summary>
@@ -49,10 +51,12 @@ public static class TicketStart
     public static void CheckTime(RunConfig config, int stepsPerEpoch)
     {
         IReadOnlyList<int> epochs = config.Pretrain.Snapshots;
-        if (config.Retrain.Start is not RetrainStart.Rewind || epochs.Any(epoch => (long)epoch * stepsPerEpoch == config.Retrain.Rewind.ToSteps(stepsPerEpoch))) return;
+        bool rewinds = config.Retrain.Start is RetrainStart.Rewind || (config.Extract.Iterations > 1 && config.Extract.IterationStart is RetrainStart.Rewind);
+        if (!rewinds || epochs.Any(epoch => (long)epoch * stepsPerEpoch == config.Retrain.Rewind.ToSteps(stepsPerEpoch))) return;
+        if (!config.Retrain.Rewind.InEpochs && config.Pretrain.SnapshotSteps.Contains(config.Retrain.Rewind.Count)) return;
         throw new UserError(
             $"retrain.rewind: {config.Retrain.Rewind}, after which no weights are kept; allowed: an epoch of pretrain.snapshots ([{string.Join(", ", epochs)}]), " +
-            $"or its steps ({stepsPerEpoch} an epoch)");
+            $"its steps ({stepsPerEpoch} an epoch), or steps of pretrain.snapshot_steps ([{string.Join(", ", config.Pretrain.SnapshotSteps)}])");
     }
 
     /// <summary>Reads or makes the weights of the ticket in a folder. Collective.</summary>
@@ -115,8 +119,14 @@ public static class TicketStart
     private static RunFolder SourceOf(Session session, RunFolder folder)
     {
         if (session.Config.Extract.From is string now) return RunFolder.At(now);
+        return ExtractionOf(folder)?.From is string from ? RunFolder.At(from) : folder;
+    }
+
+    /// <summary>How the ticket in a folder was drawn; null: no launch has recorded it.</summary>
+    private static ExtractSection? ExtractionOf(RunFolder folder)
+    {
         string recorded = File.Exists(folder.ConfigOf("extract")) ? folder.ConfigOf("extract") : folder.Config;
-        return File.Exists(recorded) && RunConfigLoader.Load(recorded).Extract.From is string from ? RunFolder.At(from) : folder;
+        return File.Exists(recorded) ? RunConfigLoader.Load(recorded).Extract : null;
     }
 
     private static string FileIn(RunFolder source, RetrainSection config)
@@ -128,13 +138,13 @@ public static class TicketStart
                 : throw new UserError($"retrain.start: {source.InitialWeights} is not there, from which start initial begins{Where}");
         }
         if (config.Rewind.InEpochs && File.Exists(source.SnapshotWeights(config.Rewind.Count))) return source.SnapshotWeights(config.Rewind.Count);
-        (int Epoch, long Step)[] there = [.. source.Snapshots().Select(epoch => (epoch, StepOf(source.SnapshotWeights(epoch))))];
-        foreach ((int epoch, long step) in there)
+        (string File, long Step)[] there = [.. source.Snapshots().Select(file => (file, StepOf(file)))];
+        foreach ((string file, long step) in there)
         {
-            if (!config.Rewind.InEpochs && step == config.Rewind.Count) return source.SnapshotWeights(epoch);
+            if (!config.Rewind.InEpochs && step == config.Rewind.Count) return file;
         }
-        string which = there.Length == 0 ? "none" : string.Join(", ", there.Select(snapshot => $"{TrainingTime.Epochs(snapshot.Epoch)} ({snapshot.Step} steps)"));
-        throw new UserError($"retrain.rewind: {source.Path} has no weights after {config.Rewind}, as pretrain.snapshots would keep them; there are: {which}{Where}");
+        string which = there.Length == 0 ? "none" : string.Join(", ", there.Select(snapshot => $"{Path.GetFileName(snapshot.File)} ({snapshot.Step} steps)"));
+        throw new UserError($"retrain.rewind: {source.Path} has no weights after {config.Rewind}, as pretrain.snapshots and pretrain.snapshot_steps would keep them; there are: {which}{Where}");
 
         static long StepOf(string path)
         {

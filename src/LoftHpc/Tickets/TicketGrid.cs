@@ -78,10 +78,10 @@ public static class TicketGrid
 
         // The widths of scope global come from the scores, which are others.
         GridTicket WithWidthsOf(FilterCriterion criterion) => ticket.Extract.Scope is not ExtractScope.Global
-            ? Named(ticket.Extract with { Criterion = criterion }, ticket.Start, ticket.Seed, rewind)
+            ? Named(ticket.Extract with { Criterion = criterion, Iterations = 1 }, ticket.Start, ticket.Seed, rewind)
             : new GridTicket(
                 $"{ConfigName.Of(criterion)}-like-{ticket.Name}",
-                ticket.Extract with { Criterion = criterion, Scope = ExtractScope.Layer, RoundTo = 1 }, ticket.Start, ticket.Seed, ticket.Name, []);
+                ticket.Extract with { Criterion = criterion, Scope = ExtractScope.Layer, RoundTo = 1, Iterations = 1 }, ticket.Start, ticket.Seed, ticket.Name, []);
 
         // Of all filters none goes.
         GridTicket Unpruned() => new(
@@ -98,6 +98,7 @@ public static class TicketGrid
             ExtractScope.LayerRatios => "layer-ratios",
             _ => $"{ConfigName.Of(extract.Scope)}-{Number(extract.Budget)}",
         };
+        if (extract.Iterations > 1) widths += string.Create(CultureInfo.InvariantCulture, $"-in-{extract.Iterations}");
         return new GridTicket(NameOf($"{ConfigName.Of(extract.Criterion)}-{widths}", start, seed, rewind), extract, start, seed, null, []);
     }
 

@@ -20,6 +20,13 @@ public sealed record Ticket(NetworkSpec Dense, IReadOnlyList<TicketRow> Rows, IR
     /// <summary>The tensors of the ticket as parts of the dense network's, for <see cref="ModelState.Load"/>.</summary>
     public IReadOnlyList<TensorSlice> Slices => [.. Dense.Tensors.Select(tensor => new TensorSlice(tensor, KeptOf(tensor.Axis0), KeptOf(tensor.Axis1)))];
 
+    /// <summary>The same as a part of another ticket's network, of which it is one.</summary>
+    public Ticket Within(Ticket before) => this with
+    {
+        Dense = before.Pruned,
+        Kept = Kept.ToDictionary(space => space.Key, space => (int[])[.. space.Value.Select(filter => Array.BinarySearch(before.Kept[space.Key], filter))]),
+    };
+
     /// <summary>The ticket that a table describes, which fits its network (<see cref="TicketCheck"/>).</summary>
     public static Ticket Of(NetworkSpec dense, IReadOnlyList<TicketRow> rows)
     {
@@ -43,21 +50,37 @@ public static class TicketSelector
 
     /// <param name="widths">How many filters stay, by name of the space (<see cref="TicketWidths.Of"/>); null: scope global finds them from the scores.</param>
     /// <param name="read">The whole weight of this name; disposed here.</param>
+    /// <param name="before">The ticket whose weights they are; null: those of the dense network. What has gone stays gone, in its place and with its score.</param>
     public static Ticket Select(
-        NetworkSpec dense, ExtractSection config, IReadOnlyDictionary<string, int>? widths, IFilterCriterion criterion, Func<string, Tensor> read)
+        NetworkSpec dense, ExtractSection config, IReadOnlyDictionary<string, int>? widths, IFilterCriterion criterion, Func<string, Tensor> read, Ticket? before = null)
     {
+        NetworkSpec network = before?.Pruned ?? dense;
+        ILookup<string, TicketRow>? rowsBefore = before?.Rows.ToLookup(row => row.Layer);
         List<LayerScores> layers = [];
         List<double[]> norms = [];
-        foreach (BlockSpec block in PrunableBlocks(dense, config.FirstBlocks))
+        foreach ((BlockSpec whole, BlockSpec block) in PrunableBlocks(dense, config.FirstBlocks).Zip(PrunableBlocks(network, config.FirstBlocks)))
         {
-            using (Tensor weight = read($"{block.Conv1.Name}.weight")) norms.Add(FilterNorms.OfRows(weight, columns: null));
-            double[] scores = criterion.Scores(dense, block, read);
-            layers.Add(new LayerScores(block, scores, FilterDistance.Positions(scores)));
+            double[] ownNorms;
+            using (Tensor weight = read($"{block.Conv1.Name}.weight")) ownNorms = FilterNorms.OfRows(weight, columns: null);
+            double[] ownScores = criterion.Scores(network, block, read);
+            int[] ownPositions = FilterDistance.Positions(ownScores);
+            if (before is null)
+            {
+                layers.Add(new LayerScores(whole, ownScores, ownPositions));
+                norms.Add(ownNorms);
+                continue;
+            }
+            TicketRow[] rows = [.. rowsBefore![whole.Conv1.Name].OrderBy(row => row.Filter)];
+            (double[] layerNorms, double[] scores, int[] positions) = (
+                [.. rows.Select(row => row.Norm)], [.. rows.Select(row => row.Score ?? row.Norm)], [.. rows.Select(row => row.Position)]);
+            foreach ((int own, int filter) in before.Kept[whole.Inner.Name].Index()) (layerNorms[filter], scores[filter], positions[filter]) = (ownNorms[own], ownScores[own], ownPositions[own]);
+            layers.Add(new LayerScores(whole, scores, positions, rows.Count(row => !row.Kept)));
+            norms.Add(layerNorms);
         }
         widths ??= TicketWidths.Global(layers, config, criterion.ComparesLayers);
         return Ticket.Of(dense, [.. layers.Zip(norms).SelectMany(layer => Rows(layer.First, layer.Second, widths[layer.First.Block.Inner.Name]))]);
     }
 
     private static IEnumerable<TicketRow> Rows(LayerScores layer, double[] norms, int width) => norms.Select((norm, filter) =>
-        new TicketRow(layer.Block.Conv1.Name, filter, norm, layer.Positions[filter], layer.Positions[filter] <= width, layer.Scores[filter]));
+        new TicketRow(layer.Block.Conv1.Name, filter, norm, layer.Positions[filter], layer.Positions[filter] <= Math.Min(width, layer.Left), layer.Scores[filter]));
 }

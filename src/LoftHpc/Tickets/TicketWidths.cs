@@ -7,8 +7,16 @@ using LoftHpc.Training;
 namespace LoftHpc.Tickets;
 
 /// <summary>The scores of one prunable layer.</summary>
-/// <param name="Positions">From 1, the largest score.</param>
-public sealed record LayerScores(BlockSpec Block, double[] Scores, int[] Positions);
+/// <param name="Positions">From 1, the largest score of those that are left; behind them those that have gone.</param>
+/// <param name="Gone">Filters that went in earlier iterations.</param>
+public sealed record LayerScores(BlockSpec Block, double[] Scores, int[] Positions, int Gone = 0)
+{
+    /// <summary>Filters that have not gone.</summary>
+    public int Left => Scores.Length - Gone;
+
+    /// <summary>Whether a filter went in an earlier iteration.</summary>
+    public bool HasGone(int filter) => Positions[filter] > Left;
+}
 
 /// <summary>How many filters stay in each prunable layer (config key extract.scope). docs/tickets.md says how each scope finds them.</summary>
 public static class TicketWidths
@@ -61,11 +69,13 @@ public static class TicketWidths
 
         IEnumerable<(double Score, int Number, int Position)> Candidates(LayerScores layer, int number)
         {
-            double mean = comparable || layer.Scores.Length == 0 ? 1 : layer.Scores.Average(Math.Abs);
+            double[] left = [.. layer.Scores.Where((_, filter) => !layer.HasGone(filter))];
+            double mean = comparable || left.Length == 0 ? 1 : left.Average(Math.Abs);
             int stay = Math.Max(1, (int)decimal.Ceiling((decimal)config.LayerFloor * layer.Scores.Length));
             return from filter in Enumerable.Range(0, layer.Scores.Length)
                    where layer.Positions[filter] > stay
-                   select (mean == 0 ? 0 : layer.Scores[filter] / mean, number, layer.Positions[filter]);
+                   // What has gone goes first.
+                   select (layer.HasGone(filter) ? double.NegativeInfinity : mean == 0 ? 0 : layer.Scores[filter] / mean, number, layer.Positions[filter]);
         }
     }
 

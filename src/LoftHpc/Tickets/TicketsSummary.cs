@@ -45,6 +45,6 @@ public static class TicketsSummary
             : Directory.Exists(run.TicketFolder(Path.GetFileName(extract.Like)).Path);
         return new TicketsRow(
             folder.Name, extract.Criterion, hasRatio ? extract.Ratio : null, config.Retrain.Start, config.Run.Seed, controlOf,
-            folder.Ticket.Read().Count(row => row.Kept), ticket.Parameters, ticket.Flops, pruned.TestAccuracy, ticket.TestAccuracy, ticket.TestLoss);
+            folder.Ticket.Read().Count(row => row.Kept), ticket.Parameters, ticket.Flops, pruned.TestAccuracy, ticket.TestAccuracy, ticket.TestLoss, ticket.ChosenTestAccuracy, ticket.BestTestAccuracy);
     }
 }

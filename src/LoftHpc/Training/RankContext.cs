@@ -34,7 +34,7 @@ public sealed record RankContext(
     public EarlyStop EarlyStop { get; init; } = new(Communicator, Ledger);
 
     /// <summary>Where this rank is in a training.</summary>
-    public StepClock Clock { get; } = new();
+    public StepClock Clock { get; init; } = new();
 
     /// <summary>Waits until the device has done all that it was given.</summary>
     public void Wait()

@@ -13,6 +13,9 @@ public sealed class TrainingLoop(
     /// <summary>An evaluation that takes longer has a checkpoint before it, and may then be left.</summary>
     public TimeSpan LongEvaluation { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>Images held out of the training images, evaluated after each epoch too; null: none.</summary>
+    public BatchLoader? Validation { get; init; }
+
     /// <summary>By which the ranks agree, wherever they meet, on what they do next; null: nothing stops them.</summary>
     public StopAgreement? Stop { get; set; }
 
@@ -34,8 +37,8 @@ public sealed class TrainingLoop(
     /// <summary>Called on all ranks after each epoch, with the epochs and the steps done.</summary>
     public Action<int, long> AfterEpoch { get; init; } = (_, _) => { };
 
-    /// <summary>Called on all ranks with the two rows of each epoch.</summary>
-    public Action<MetricsRow, MetricsRow> OnMetrics { get; init; } = (_, _) => { };
+    /// <summary>Called on all ranks with the rows of each epoch, one for each split.</summary>
+    public Action<IReadOnlyList<MetricsRow>> OnMetrics { get; init; } = _ => { };
 
     private long _step;
     /// <summary>Of the step that was done last: whether all that belongs to it is done, whether the ranks have met after it, and whether that was counted.</summary>
@@ -161,7 +164,7 @@ public sealed class TrainingLoop(
 
     /// <summary>What the next evaluation takes: as long as the longest so far, or as training on as many images.</summary>
     private TimeSpan TestTime => TimeSpan.FromSeconds(
-        _testSeconds > 0 ? _testSeconds : method.RunningTotals is { Images: > 0 } trained ? EpochSeconds / trained.Images * test.Count : 0);
+        _testSeconds > 0 ? _testSeconds : method.RunningTotals is { Images: > 0 } trained ? EpochSeconds / trained.Images * (test.Count + (Validation?.Count ?? 0)) : 0);
 
     /// <summary>Of the epoch under way.</summary>
     private double EpochSeconds => _secondsBefore + _clock.Elapsed.TotalSeconds;
@@ -198,17 +201,21 @@ public sealed class TrainingLoop(
         var clock = Stopwatch.StartNew();
         context.EarlyStop.MayLeaveEvaluation = isKept && Stop is not null;
         _tested = method.Evaluate(test, testBatch);
-        context.EarlyStop.MayLeaveEvaluation = false;
-        if (_tested.IsCut) throw Stopped(Stop!.Ask(isCounted: false).Pause, "in the evaluation ", last);
         double testSeconds = clock.Elapsed.TotalSeconds;
-        _testSeconds = Math.Max(_testSeconds, testSeconds);
+        StepTotals? validated = Validation is null || _tested.IsCut ? null : method.Evaluate(Validation, testBatch);
+        double evaluationSeconds = clock.Elapsed.TotalSeconds;
+        context.EarlyStop.MayLeaveEvaluation = false;
+        if (_tested.IsCut || validated is { IsCut: true }) throw Stopped(Stop!.Ask(isCounted: false).Pause, "in the evaluation ", last);
+        _testSeconds = Math.Max(_testSeconds, evaluationSeconds);
         StepTotals trained = method.TakeTotals();
         MetricsRow Row(DataSplit split, StepTotals totals, double seconds) =>
             new(phase, epoch + 1, split, totals.Loss, totals.Accuracy, learningRate, totals.Images / seconds, seconds, totals.Images);
         (MetricsRow train, MetricsRow test) rows = (Row(DataSplit.Train, trained, trainSeconds), Row(DataSplit.Test, _tested, testSeconds));
-        OnMetrics(rows.train, rows.test);
-        progress.EpochDone(rows.train, rows.test);
+        MetricsRow? validation = validated is { } held ? Row(DataSplit.Validation, held, evaluationSeconds - testSeconds) : null;
+        OnMetrics(validation is null ? [rows.train, rows.test] : [rows.train, validation, rows.test]);
+        progress.EpochDone(rows.train, rows.test, validation);
         _tested.MustBeFinite(Stage, $"on the test images after epoch {epoch + 1}", context.Rank, found => Kept(method.Explain(found)));
+        validated?.MustBeFinite(Stage, $"on the validation images after epoch {epoch + 1}", context.Rank, found => Kept(method.Explain(found)));
         AfterEpoch(epoch + 1, _step);
         _secondsBefore = 0;
         _clock.Reset();

@@ -7,6 +7,15 @@ namespace LoftHpc.Training;
 /// <summary>The methods that a config can name.</summary>
 public static class TrainingMethods
 {
+    /// <summary>Refuses weights to be saved after steps that there will not be.</summary>
+    /// <exception cref="UserError">Names the first such step.</exception>
+    public static void CheckSnapshots(PretrainSection config, int stepsPerEpoch)
+    {
+        long steps = (long)config.Epochs * stepsPerEpoch;
+        if (config.SnapshotSteps.FirstOrDefault(step => step > steps) is > 0 and int late)
+            throw new UserError($"pretrain.snapshot_steps: {late}; allowed: {(steps == 0 ? "none ([]), since there is no epoch" : $"1 to {steps}, the steps of {config.Epochs} epochs")}");
+    }
+
     /// <summary>Refuses what cannot work, before anything is done: a function of the config alone.</summary>
     /// <param name="imageSide">In pixels.</param>
     /// <exception cref="UserError">The method does not work on so many ranks, or not on this network.</exception>

@@ -82,7 +82,7 @@ public abstract class ProgramTests : IDisposable
         string[] files = [.. Files(name)];
         Xunit.Assert.Equal(files, Files(other));
         Xunit.Assert.Contains("summary.csv", files);
-        foreach (string file in files.Where(file => !file.StartsWith("config", StringComparison.Ordinal) && file is not ("manifest.json" or "tickets")))
+        foreach (string file in files.Where(file => !file.StartsWith("config", StringComparison.Ordinal) && file is not ("manifest.json" or "tickets" or "iterations")))
         {
             (string one, string two) = (Path.Combine(Folder(name).Path, file), Path.Combine(Folder(other).Path, file));
             if (file.EndsWith(".csv", StringComparison.Ordinal)) Xunit.Assert.Equal(WithoutTimes(one), WithoutTimes(two));

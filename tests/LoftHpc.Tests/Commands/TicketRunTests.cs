@@ -16,7 +16,7 @@ public sealed class TicketRunTests : ProgramTests
     public void Tickets_of_one_pretraining_differ_in_criterion_widths_and_start()
     {
         MpiFamily family = MpiLauncher.AnyFamily();
-        Start(family, 2, "pretrain", "run.name=a").MustSucceed();
+        Start(family, 2, "pretrain", "run.name=a", "pretrain.snapshot_steps=[4]").MustSucceed();
         string from = $"extract.from={Folder("a").Path}";
         Start(family, 2, "extract", "run.name=taylor", from, "extract.criterion=taylor", "extract.taylor_images=20", "extract.taylor_batch=8", "extract.scope=global").MustSucceed();
         Alone("extract", "run.name=random", from, "extract.criterion=random", $"extract.like={Folder("taylor").Path}").MustSucceed();
@@ -34,11 +34,11 @@ public sealed class TicketRunTests : ProgramTests
 
         // Without an epoch of training the ticket is what it starts from.
         MustBeOneLine(Alone("retrain", "run.name=random", "retrain.start=rewind", "retrain.rewind=2 epochs"), ExitCodes.Configuration,
-            $"retrain.rewind: {Folder("a").Path} has no weights after 2 epochs", "there are: 1 epoch (3 steps)");
+            $"retrain.rewind: {Folder("a").Path} has no weights after 2 epochs", "there are: epoch-1.safetensors (3 steps), step-4.safetensors (4 steps)");
         Start(family, 2, "retrain", "run.name=taylor", "retrain.start=initial", "retrain.epochs=0").MustSucceed();
-        Alone("retrain", "run.name=random", "retrain.start=rewind", "retrain.rewind=3 steps", "retrain.epochs=0").MustSucceed();
+        Alone("retrain", "run.name=random", "retrain.start=rewind", "retrain.rewind=4 steps", "retrain.epochs=0").MustSucceed();
         MustBePartOf(Folder("taylor"), Folder("a").InitialWeights, "0");
-        MustBePartOf(Folder("random"), Folder("a").SnapshotWeights(1), "3");
+        MustBePartOf(Folder("random"), Folder("a").StepSnapshotWeights(4), "4");
         MustBeOneLine(Alone("retrain", "run.name=random", "retrain.start=shuffled", "retrain.epochs=0", "run.resume=auto"), ExitCodes.Configuration, "retrain.start is rewind and shuffled");
 
         // Of another run's weights the ticket is none.

@@ -347,6 +347,8 @@ public sealed class RunConfigLoaderTests
                 Set = DataSetName.ImageFolder,
                 Folder = "null",
                 TrainImages = 7,
+                ValidationImages = 3,
+                ValidationSeed = 8,
                 TestImages = 8,
                 CropPadding = 2,
                 Flip = false,
@@ -383,6 +385,7 @@ public sealed class RunConfigLoaderTests
                 Epochs = 9,
                 Batch = 31,
                 Snapshots = [2, 4],
+                SnapshotSteps = [3, 9],
                 Optimizer = optimizer,
             },
             Distance = new() { Every = TrainingTime.Steps(2), PairsMax = 5 },
@@ -402,6 +405,9 @@ public sealed class RunConfigLoaderTests
                 // All twelve blocks of a wide-resnet-28.
                 LayerRatios = [0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.99, 1.0 / 3],
                 RoundTo = 4,
+                Iterations = 2,
+                IterationEpochs = 6,
+                IterationStart = RetrainStart.Rewind,
             },
             Retrain = new()
             {
@@ -419,6 +425,7 @@ public sealed class RunConfigLoaderTests
                 Starts = [RetrainStart.Initial],
                 Seeds = [3, long.MaxValue],
                 Controls = [TicketControl.Random, TicketControl.Unpruned],
+                RanksPerTicket = 5,
                 KeepWeights = false,
             },
             Evaluate = new() { Weights = "~", Split = DataSplit.Train, Batch = 3 },

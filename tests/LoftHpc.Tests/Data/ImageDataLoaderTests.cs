@@ -28,6 +28,41 @@ public sealed class ImageDataLoaderTests : IDisposable
         Assert.Equal(set == DataSetName.Mnist ? 0.1307f : 0.2860f, Assert.Single(data.Train.Mean));
     }
 
+    /// <summary>Of 10 images 4: of the 5, 3 and 2 of a class 2, 1.2 and 0.8, so 2, 1 and, with the largest remainder, 1.</summary>
+    [Fact]
+    public void Images_are_held_out_by_class_in_proportion()
+    {
+        int[] labels = [0, 1, 2, 0, 1, 0, 0, 2, 0, 1], held = ValidationSplit.Draw(labels, 4, seed: 1);
+        Assert.Equal(held.Order(), held);
+        Assert.Equal([2, 1, 1], new[] { 0, 1, 2 }.Select(label => held.Count(image => labels[image] == label)));
+        Assert.Equal(held, ValidationSplit.Draw(labels, 4, seed: 1));
+        // Each image of a class is held out by some seed: 2 of 5 are, so that 100 seeds miss one with probability 0.6^100.
+        Assert.Equal(Enumerable.Range(0, 10), Enumerable.Range(0, 100).SelectMany(seed => ValidationSplit.Draw(labels, 4, seed)).Distinct().Order());
+        Assert.Empty(ValidationSplit.Draw(labels, 0, seed: 1));
+        Assert.Equal(9, ValidationSplit.Draw(labels, 9, seed: 1).Length);
+    }
+
+    [Fact]
+    public void What_is_held_out_is_not_trained_on_and_nothing_else_is_lost()
+    {
+        DataSection section = new() { Set = DataSetName.Synthetic, TrainImages = 40, TestImages = 5, Synthetic = new() { Channels = 1, Size = 28, Classes = 3 } };
+        ImageData all = ImageDataLoader.Load(section, seed: 1), split = ImageDataLoader.Load(section with { ValidationImages = 13 }, seed: 1);
+        Assert.Null(all.Validation);
+        Assert.Equal((27, 13, "synthetic validation"), (split.Train.Count, split.Validation!.Count, split.Validation.Name));
+        static IEnumerable<string> Images(ImageSet set) => Enumerable.Range(0, set.Count).Select(i => $"{set.Labels[i]} {Convert.ToHexString(set.Pixels, i * 784, 784)}");
+        string[] before = [.. Images(all.Train)], train = [.. Images(split.Train)], held = [.. Images(split.Validation)];
+        Assert.Equal(before.Order(StringComparer.Ordinal), train.Concat(held).Order(StringComparer.Ordinal));
+        Assert.Equal(before.Where(train.Contains), train);
+        Assert.Equal(before.Where(held.Contains), held);
+        Assert.Equal(all.Test.Pixels, split.Test.Pixels);
+        Assert.Equal(all.Train.Mean, split.Validation.Mean);
+        Assert.Equal(3, split.Fingerprint.Split('\n').Length);
+        Assert.NotEqual(split.Fingerprint, ImageDataLoader.Load(section with { ValidationImages = 13, ValidationSeed = 1 }, seed: 1).Fingerprint);
+        Assert.Equal(
+            "data.validation_images: 40 of 40 training images; allowed: 0 to 39, as some must be left to train on",
+            Assert.Throws<UserError>(() => ImageDataLoader.Load(section with { ValidationImages = 40 }, seed: 1)).Message);
+    }
+
     [Theory]
     [InlineData("missing", "train-labels-idx1-ubyte[.gz]: the file is missing; expected the files of Fashion-MNIST; to get them: make data")]
     [InlineData("magic", "train-images-idx3-ubyte: found magic number 0x00000d03; expected 0x00000803")]

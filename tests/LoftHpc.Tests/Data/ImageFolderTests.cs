@@ -215,6 +215,14 @@ public sealed class ImageFolderTests : IDisposable
         Assert.Equal<int>([0, 1, 2], data.Test.Labels);
         // Every fourth of each twelve.
         Assert.Equal(["c0/00.png", "c0/04.png", "c0/08.png"], Names(data.Train).Take(3));
+        // Six are held out, two of each class, and the others stay in their order; a warning is not lost.
+        Write("val/c1/zzz", [1]);
+        ImageData split = ImageDataLoader.Load(Section with { ValidationImages = 6, BrokenImages = BrokenImages.Skip }, 1);
+        Assert.Equal<int>([0, 0, 1, 1, 2, 2], split.Validation!.Labels);
+        Assert.Equal(("image-folder validation", 30, 1), (split.Validation.Name, split.Train.Count, split.Warnings.Count));
+        Assert.Equal(Names(ImageDataLoader.Load(Section with { BrokenImages = BrokenImages.Skip }, 1).Train).Except(Names(split.Validation)), Names(split.Train));
+        Assert.Equal(3, split.Fingerprint.Split('\n').Length);
+        Assert.Equal(new ImageShape(3, 8, 3, 30, 18, 6), ImageShape.Of(split));
         AssertOneLine($"data.train_images: 37 is more than the 36 of {_folder.Path}/train; allowed: 1 to 36, or all", Section with { TrainImages = 37 });
     }
 

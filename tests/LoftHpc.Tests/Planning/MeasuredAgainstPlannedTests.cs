@@ -13,13 +13,14 @@ namespace LoftHpc.Tests.Planning;
 public sealed class MeasuredAgainstPlannedTests : IDisposable
 {
     // 70 images in batches of 16: the last one of an epoch is odd. Rounds of 3 of the 10 steps end in the middle of
-    // epochs, measurements and an epoch end in the middle of rounds, and the last round is short. The 100 test images
+    // epochs, measurements and an epoch end in the middle of rounds, and the last round is short. Weights are saved where a
+    // measurement is made in the middle of a round, and where nothing else is done. The 100 test images
     // go in a batch of 80, at the widest in two pieces, and one of 20.
     private const string Config = """
         run: {name: a, seed: 4, device: cpu, threads: 1}
         network: {family: preact-resnet, depth: 18, width: 5}
         data: {set: synthetic, train_images: 70, test_images: 100, synthetic: {channels: 1, size: 28, classes: 3}}
-        pretrain: {epochs: 2, batch: 16, local_steps: 3, snapshots: [1], optimizer: {learning_rate: 0.05}}
+        pretrain: {epochs: 2, batch: 16, local_steps: 3, snapshots: [1], snapshot_steps: [4, 7], optimizer: {learning_rate: 0.05}}
         distance: {every: 2 steps, pairs_max: 4}
         evaluate: {batch: 80}
         """;
@@ -29,17 +30,17 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
     /// <summary>At 2 and at 4 ranks.</summary>
     private static readonly (PretrainMethod Method, string Overrides)[] Methods =
     [
-        (PretrainMethod.FilterParallel, ""),
+        (PretrainMethod.FilterParallel, "data.validation_images=10"),
         (PretrainMethod.FilterParallel, "pretrain.backward=local pretrain.assignment=random network.width=3"),
         (PretrainMethod.FilterParallel, "network.family=resnet"),
         (PretrainMethod.FilterParallel, "run.precision=bfloat16"),
         (PretrainMethod.Gpipe, "run.precision=bfloat16"),
         (PretrainMethod.FilterParallel, "run.memory_format=channels-last"),
         (PretrainMethod.DataParallel, ""),
-        (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet"),
+        (PretrainMethod.DataParallel, "pretrain.batch_norm=per-rank network.family=resnet data.validation_images=10"),
         (PretrainMethod.LocalSgd, ""),
-        (PretrainMethod.LocalSgd, "pretrain.samples=shard"),
-        (PretrainMethod.Loft, ""),
+        (PretrainMethod.LocalSgd, "pretrain.samples=shard data.validation_images=10"),
+        (PretrainMethod.Loft, "data.validation_images=10"),
         (PretrainMethod.Loft, "pretrain.samples=shard pretrain.loft.running_statistics=average network.family=resnet"),
         (PretrainMethod.Loft, "pretrain.loft.momentum=travel pretrain.loft.warmup_rounds=1 pretrain.loft.first_blocks=true"),
         // More ranks than filters.
@@ -47,7 +48,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
         // Widths that the ranks divide: shares then have the same sizes, whoever gets which filter.
         (PretrainMethod.Loft, "pretrain.loft.deal=norm network.width=4"),
         (PretrainMethod.Gpipe, ""),
-        (PretrainMethod.Gpipe, "pretrain.gpipe.micro_batches=5 network.family=resnet"),
+        (PretrainMethod.Gpipe, "data.validation_images=10 pretrain.gpipe.micro_batches=5 network.family=resnet"),
     ];
 
     public void Dispose() => _folder.Dispose();
@@ -68,7 +69,7 @@ public sealed class MeasuredAgainstPlannedTests : IDisposable
     [InlineData(3, "pretrain.method=filter-parallel run.precision=bfloat16 run.memory_format=channels-last", "pretrain.method=data-parallel", "pretrain.method=loft")]
     [InlineData(4, "pretrain.method=local-sgd", "pretrain.method=gpipe")]
     public void So_are_those_of_staged_exchanges(int ranks, params string[] runs) => Compare(
-        ranks, [.. runs.Select(run => $"{run} pretrain.epochs=1 pretrain.snapshots=[] data.train_images=40 data.test_images=30")], ExchangeCut.Staged with { PieceBytes = 5000 });
+        ranks, [.. runs.Select(run => $"{run} pretrain.epochs=1 pretrain.snapshots=[] pretrain.snapshot_steps=[] data.train_images=40 data.test_images=30")], ExchangeCut.Staged with { PieceBytes = 5000 });
 
     /// <summary>All runs in the same ranks, one after the other.</summary>
     /// <param name="runs">Settings of each.</param>

@@ -44,8 +44,8 @@ public sealed class PlanExtremesTests
         {
             string[] times =
             [
-                "pretrain.local~steps=3 distance.every=2_steps", "pretrain.local~steps=5 distance.every=5_steps pretrain.snapshots=[1,4]",
-                "pretrain.local~steps=1000 distance.every=1_epoch pretrain.snapshots=[3]", "pretrain.local~steps=1 distance.every=7_steps", "pretrain.epochs=0",
+                "pretrain.local~steps=3 distance.every=2_steps pretrain.snapshot~steps=[1,4,5]", "pretrain.local~steps=5 distance.every=5_steps pretrain.snapshots=[1,4]",
+                "pretrain.local~steps=1000 distance.every=1_epoch pretrain.snapshots=[3]", "pretrain.local~steps=1 distance.every=7_steps data.validation~images=9", "pretrain.epochs=0",
                 "pretrain.local~steps=4 distance.every=3_epochs pretrain.loft.warmup~rounds=2 pretrain.snapshots=[1,2,4]",
                 "pretrain.local~steps=2 distance.every=1_step pretrain.loft.warmup~rounds=9", "pretrain.local~steps=2 distance.every=3_steps pretrain.loft.warmup~rounds=900",
             ];
@@ -85,15 +85,17 @@ public sealed class PlanExtremesTests
         method.Save(whole);
         Measure();
         long every = setting.Config.Distance.Every.ToSteps(setting.StepsPerEpoch);
-        if (setting.Steps == 0) method.Evaluate(whole);
+        if (setting.Steps == 0) method.Evaluate(whole, setting.Images.TestImages);
         for (long step = 1; step <= setting.Steps; step++)
         {
             method.Step(whole, step - 1);
-            if (method.MeetsAfter(step - 1) || step % every == 0 || step % setting.StepsPerEpoch == 0 || step == setting.Steps) whole.Allreduce(CommunicationPurpose.Control, 1, 4);
+            bool saves = setting.Pretrain.SnapshotSteps.Contains((int)step);
+            if (saves || method.MeetsAfter(step - 1) || step % every == 0 || step % setting.StepsPerEpoch == 0 || step == setting.Steps) whole.Allreduce(CommunicationPurpose.Control, 1, 4);
             if (step % every == 0 || step == setting.Steps) Measure();
+            if (saves) method.Save(whole);
             if (step % setting.StepsPerEpoch != 0) continue;
             method.TakeTotals(whole);
-            method.Evaluate(whole);
+            foreach (int images in setting.Images.Evaluated) method.Evaluate(whole, images);
             if (setting.Pretrain.Snapshots.Contains((int)(step / setting.StepsPerEpoch))) method.Save(whole);
         }
         int left = RankingTracker.PairsRemaining(measured, setting.Config.Distance.PairsMax).Count;

@@ -37,7 +37,7 @@ public sealed class CsvTableTests : IDisposable
         Write(new FilterDistanceRow(5, 0, "conv1", 1, 0, null));
         Assert.EndsWith("\n5,0,conv1,1,0,\n", Text());
         Write(new SummaryRow(NetworkState.Dense, double.NaN, double.PositiveInfinity, 11_172_170, 1));
-        Assert.EndsWith("\ndense,NaN,Infinity,11172170,1\n", Text());
+        Assert.EndsWith("\ndense,NaN,Infinity,11172170,1,,,,,\n", Text());
     }
 
     /// <summary>Runs of before the check of arithmetic can still be compared, and their tickets be retrained.</summary>

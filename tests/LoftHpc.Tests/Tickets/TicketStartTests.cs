@@ -72,13 +72,14 @@ public sealed class TicketStartTests
     [InlineData("3 epochs", true)]
     [InlineData("36 steps", true)]
     [InlineData("2 epochs", false)]
+    [InlineData("20 steps", true)]
     [InlineData("35 steps", false)]
     public void A_run_rewinds_only_to_a_time_at_which_it_keeps_weights(string time, bool allowed)
     {
         Assert.True(TrainingTime.TryParse(time, out TrainingTime rewind));
-        RunConfig config = new() { Pretrain = new() { Snapshots = [1, 3] }, Retrain = new() { Start = RetrainStart.Rewind, Rewind = rewind } };
+        RunConfig config = new() { Pretrain = new() { Snapshots = [1, 3], SnapshotSteps = [20] }, Retrain = new() { Start = RetrainStart.Rewind, Rewind = rewind } };
         UserError? error = Record.Exception(() => TicketStart.CheckTime(config, stepsPerEpoch: 12)) as UserError;
-        Assert.Equal(allowed ? null : $"retrain.rewind: {time}, after which no weights are kept; allowed: an epoch of pretrain.snapshots ([1, 3]), or its steps (12 an epoch)", error?.Message);
+        Assert.Equal(allowed ? null : $"retrain.rewind: {time}, after which no weights are kept; allowed: an epoch of pretrain.snapshots ([1, 3]), its steps (12 an epoch), or steps of pretrain.snapshot_steps ([20])", error?.Message);
         TicketStart.CheckTime(config with { Retrain = config.Retrain with { Start = RetrainStart.Initial } }, 12);
     }
 
