@@ -33,7 +33,7 @@ public sealed class OwnDataTests : ProgramTests
 
         // What evaluations see, as IDX files, is a set of its own.
         string exported = Path.Combine(TemporaryPath, "exported");
-        foreach (DataSplit split in Enum.GetValues<DataSplit>())
+        foreach (DataSplit split in new[] { DataSplit.Train, DataSplit.Test })
         {
             PyTorchExport.Write(folder, "ticket", Path.Combine(TemporaryPath, $"{split}"), split, []);
             Directory.CreateDirectory(exported);
