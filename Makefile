@@ -28,6 +28,10 @@ OPTIONS ?=
 SEEDS ?=
 LIST ?=
 RATIOS ?=
+# make compare: the file of its runs; where they go, their SEEDS (1,2) and the baseline, where not as the file says.
+SWEEP ?= configs/compare/sweep.yaml
+COMPARE ?=
+BASELINE ?=
 # The test cluster of make slurm-up.
 SLURM_FOLDER ?= /tmp/lofthpc-slurm
 export RANKS DEVICE LIBTORCH SELF_CONTAINED FILTER
@@ -53,7 +57,7 @@ endif
 
 help: ## list the targets
 	@sed -n 's/^\([a-z0-9-]*\):.*## \(.*\)/  make \1\t\2/p' Makefile | expand -t 20
-	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare, plan), CONFIG=file (plan, submit), FILTER=text (test), NODES TASKS GPUS OPTIONS SEEDS LIST RATIOS (submit; docs/slurm.md), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
+	@echo "Variables: RANKS=2 and ARGS="section.key=value ..." (run, run-loft, compare, plan), SWEEP=file COMPARE=folder SEEDS=1,2 BASELINE=name (compare; docs/comparing.md), CONFIG=file (plan, submit), FILTER=text (test), NODES TASKS GPUS OPTIONS SEEDS LIST RATIOS (submit; docs/slurm.md), DEVICE=cpu|cuda|external, LIBTORCH=folder, SELF_CONTAINED=1 (build, run)"
 
 run: build ## pre-train, prune and retrain a small network on Fashion-MNIST: configs/quick.yaml on 2 ranks
 	@build/run.sh configs/quick.yaml $(ARGS)
@@ -62,7 +66,7 @@ run-loft: build ## the same by LoFT: configs/quick-loft.yaml
 	@build/run.sh configs/quick-loft.yaml $(ARGS)
 
 compare: build ## every method, 2 and 4 ranks, 3 seeds: results/compare/comparison.csv; goes on after a stop
-	@build/compare.sh $(ARGS)
+	@dist/lofthpc sweep "$(SWEEP)" $(if $(COMPARE),--folder "$(COMPARE)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(BASELINE),--baseline "$(BASELINE)") $(ARGS)
 
 test: ## install what the tests need, build, run every test
 	@build/setup.sh test

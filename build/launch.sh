@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # mpiexec for a few ranks on this machine: build/launch.sh RANKS PROGRAM [ARGUMENT ...]
-# MPIEXEC names another mpiexec.
+# MPIEXEC names another mpiexec. (lofthpc sweep gives the same flags: src/LoftHpc/Sweeping/RunLauncher.cs.)
 set -euo pipefail
 ranks=$1
 shift

@@ -23,6 +23,9 @@ public static partial class Signals
     /// <summary>Called before a signal ends the process, with the exit code that it will have; at most once.</summary>
     public static event Action<int>? Ending;
 
+    /// <summary>Called where another signal comes while <see cref="Ending"/> is at work.</summary>
+    public static event Action? EndingAgain;
+
     /// <summary>Takes over the signals. Called first in Main: until then a signal ends the process as it always does.</summary>
     /// <param name="endOfTheJob">
     /// The exit code with which this or another rank has ended the job, of which the signal is only the launcher's way; null where there is none.
@@ -54,7 +57,11 @@ public static partial class Signals
     private static void End(PosixSignalContext context, int number, Func<int?> endOfTheJob, Action ended)
     {
         context.Cancel = true;
-        if (Interlocked.Exchange(ref _ending, 1) != 0) return;
+        if (Interlocked.Exchange(ref _ending, 1) != 0)
+        {
+            EndingAgain?.Invoke();
+            return;
+        }
         int? cause = endOfTheJob();
         int exitCode = cause ?? ExitCodes.BySignal + number;
         Ending?.Invoke(exitCode);

@@ -3,6 +3,7 @@ using LoftHpc.Commands;
 using LoftHpc.Configuration;
 using LoftHpc.Output;
 using LoftHpc.Results;
+using LoftHpc.Sweeping;
 
 namespace LoftHpc.Fuzz;
 
@@ -92,6 +93,51 @@ internal sealed class YamlFormat : FuzzFormat
             default: return new byte[5_000_000];
         }
         return Encoding.UTF8.GetBytes(text.ToString());
+    }
+}
+
+/// <summary>The file of a sweep, over a config that is right: its runs, and their lists for Slurm.</summary>
+internal sealed class SweepFormat : FuzzFormat
+{
+    private static readonly byte[][] Seed =
+    [
+        """
+        config: config.yaml
+        folder: results/mine
+        baseline: none
+        seeds: [1, 2]
+        ranks: [2, 4]
+        overrides: [data.train_images=1000, "pretrain.optimizer.milestones=[5 steps]"]
+        methods:
+          - name: dense
+            ranks: [1]
+            set: [pretrain.method=dense]
+          - name: loft
+            set: [pretrain.method=loft, 'pretrain.loft.stages=[2, 3]']
+        axes:
+          pretrain.optimizer.learning_rate: [0.1, 0.05]
+          retrain.optimizer.warmup: ["2 steps", 1 epoch]
+
+        """u8.ToArray(),
+        "config: config.yaml\n"u8.ToArray(),
+    ];
+
+    public override string Name => "sweep";
+
+    protected override bool SeveralLines => true;
+
+    public override void Make(Mutator mutator, string folder)
+    {
+        File.WriteAllText(Path.Combine(folder, "config.yaml"), "network: {width: 4}\n");
+        byte[] text = mutator.OneIn(20) ? mutator.Pick(Seed) : mutator.OneIn(8) ? mutator.Bytes(mutator.Pick(Seed), Seed) : mutator.Text(mutator.Pick(Seed), Seed);
+        File.WriteAllBytes(Path.Combine(folder, "sweep.yaml"), text);
+    }
+
+    protected override bool Read(string folder)
+    {
+        SweepPlan plan = SweepCommand.Plan(Path.Combine(folder, "sweep.yaml"), new SweepChanges([]));
+        SweepList.Write(Path.Combine(folder, "runs.txt"), plan, plan.Runs);
+        return true;
     }
 }
 

@@ -8,6 +8,7 @@ using LoftHpc.PyTorch;
 using LoftHpc.Results;
 using LoftHpc.SelfTest;
 using LoftHpc.Stages;
+using LoftHpc.Sweeping;
 
 namespace LoftHpc.Commands;
 
@@ -68,6 +69,7 @@ public sealed class CommandLine
         Import(),
         Export(),
         Compare(),
+        Sweep(),
         ConfigText(),
         Plan(),
         CommunicationTable(),
@@ -194,6 +196,29 @@ public sealed class CommandLine
             new ComparisonQuestions(
                 parsed.GetValue(baseline) ?? [], parsed.GetValue(metrics) ?? [], parsed.GetValue(margins) ?? [], parsed.GetValue(regression), parsed.GetValue(tolerance)),
             new ComparisonFiles(parsed.GetValue(output), parsed.GetValue(statistics), parsed.GetValue(summary)), reporter)));
+        return command;
+    }
+
+    private Command Sweep()
+    {
+        Argument<string> file = new("FILE") { Description = "A YAML file of the runs: config, folder, methods, ranks, seeds, overrides, axes." };
+        Argument<string[]> overrides = new("section.key=value") { Description = "Settings of all runs that win over the file's.", Arity = ArgumentArity.ZeroOrMore };
+        Option<string?> folder = new("--folder") { Description = "Where run folders and tables go.", HelpName = "FOLDER" };
+        Option<string?> seeds = new("--seeds") { Description = "Other seeds than the file's.", HelpName = "1,2,3" };
+        Option<string[]> baseline = new("--baseline") { Description = "As compare takes it; none: no baseline. Default: the group of the first run.", HelpName = "NAME" };
+        Option<string?> launcher = new("--launcher") { Description = "What starts the ranks of a run, such as \"mpiexec -n {ranks}\"; {ranks} stands for their number. Default: mpiexec, or what MPIEXEC names.", HelpName = "COMMAND" };
+        Option<string?> list = new("--list") { Description = "Start nothing: write the runs that are left into lists for slurm/array.sbatch, FILE-RANKS.txt for each number of ranks.", HelpName = "FILE.txt" };
+        Command command = new("sweep", "Make all runs of a file of methods, ranks, seeds and overrides, one after the other, each by mpiexec; after a stop go on; and compare them.")
+        {
+            file, folder, seeds, baseline, launcher, list, overrides,
+        };
+        command.SetAction(parsed => OnFirstRank(reporter =>
+        {
+            SweepPlan plan = SweepCommand.Plan(
+                parsed.GetRequiredValue(file), new SweepChanges(parsed.GetValue(overrides) ?? [], parsed.GetValue(folder), parsed.GetValue(seeds), parsed.GetValue(baseline)));
+            if (parsed.GetValue(list) is string path) SweepCommand.List(plan, path, reporter);
+            else SweepCommand.Run(plan, parsed.GetValue(launcher), reporter);
+        }));
         return command;
     }
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using LoftHpc.Communication;
 using LoftHpc.Configuration;
 using LoftHpc.Mpi;
+using LoftHpc.Networks;
 using LoftHpc.Output;
 using LoftHpc.PyTorch;
 using LoftHpc.Results;
@@ -111,11 +112,7 @@ public static class RunCommands
 
     public static void Run(Session session)
     {
-        if (session.Config.Extract.From is not null)
-            throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
-        CheckMethod(session);
-        TicketStart.CheckTime(session.Config, Batches.Count(session.Data.Train.Count, session.Config.Pretrain.Batch));
-        Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
+        CheckRun(session.Config, session.Dense.Describe(), session.Data.Train.Height, session.Data.Train.Count, session.World.Size);
         session.OnRoot(Plots.CheckLibrary);
         TicketDrawing drawing = new(session, Own(session), Own(session), session.Dense);
         session.CheckArithmetic(pretraining: true, drawing.Networks);
@@ -128,6 +125,19 @@ public static class RunCommands
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
         ShowSummary(session, folder);
+    }
+
+    /// <summary>Refuses a run that cannot work: a function of its config and of the number of ranks alone.</summary>
+    /// <exception cref="UserError">It cannot.</exception>
+    internal static void CheckRun(RunConfig config, NetworkSpec network, int imageSide, int trainImages, int ranks)
+    {
+        if (config.Extract.From is not null)
+            throw new UserError("extract.from: 'run' draws its ticket from its own pre-training; allowed with 'extract' only");
+        int stepsPerEpoch = Batches.Count(trainImages, config.Pretrain.Batch);
+        TrainingMethods.Check(network, imageSide, config.Pretrain, ranks);
+        TrainingMethods.CheckSnapshots(config.Pretrain, stepsPerEpoch);
+        TicketStart.CheckTime(config, stepsPerEpoch);
+        Plots.Check(config.Plot, network.Convolutions.Select(conv => conv.Name));
     }
 
     /// <summary>Does a stage, unless the launch goes on with a run in which it is finished. Collective.</summary>

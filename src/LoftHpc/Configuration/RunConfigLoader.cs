@@ -60,24 +60,35 @@ public static class RunConfigLoader
     public static RunConfig Parse(string text, string name, IEnumerable<string>? overrides = null)
     {
         List<ConfigProblem> problems = [];
-        name = PlainText.Of(name);
-        ConfigSource LineOf(Mark mark) => new(string.Create(CultureInfo.InvariantCulture, $"{name}:{mark.Line}"), mark.Line);
-        ConfigNode? document = ConfigNodeReader.Read(new StringReader(text), LineOf, problems);
-        ConfigMap root = document as ConfigMap ?? new ConfigMap([], new ConfigSource(name, 0));
-        if (document is not (null or ConfigMap or ConfigScalar { IsNull: true }))
-            problems.Add(new ConfigProblem(document.Source, $"{ConfigKey.Describe(document)} stands where sections are expected"));
-
+        ConfigMap root = ReadRoot(text, name, problems);
         long order = int.MaxValue;
         foreach (string item in overrides ?? []) Override(root, item, new ConfigSource($"override {PlainText.Of(item)}", order++), problems);
 
         RunConfig config = new();
-        Binder binder = new(problems);
+        Binder binder = new(problems, typeof(RunConfig));
         binder.Bind(config, "", root);
         problems.AddRange(RunConfigRules.Broken(config)
             .Where(rule => !rule.Keys.Any(binder.Faulty.Contains))
             .Select(rule => new ConfigProblem(binder.SourceOf(rule.Keys), $"{rule.Keys[0]}: {rule.Message}")));
-        if (problems.Count > 0) throw UserError.OfLines(Lines(problems));
+        ThrowAny(problems);
         return config;
+    }
+
+    /// <summary>The keys at the top of a YAML text; <paramref name="name"/> stands for the file in errors.</summary>
+    internal static ConfigMap ReadRoot(string text, string name, List<ConfigProblem> problems)
+    {
+        name = PlainText.Of(name);
+        ConfigSource LineOf(Mark mark) => new(string.Create(CultureInfo.InvariantCulture, $"{name}:{mark.Line}"), mark.Line);
+        ConfigNode? document = ConfigNodeReader.Read(new StringReader(text), LineOf, problems);
+        if (document is not (null or ConfigMap or ConfigScalar { IsNull: true }))
+            problems.Add(new ConfigProblem(document.Source, $"{ConfigKey.Describe(document)} stands where sections are expected"));
+        return document as ConfigMap ?? new ConfigMap([], new ConfigSource(name, 0));
+    }
+
+    /// <exception cref="UserError">There is a problem; all of them, a line each.</exception>
+    internal static void ThrowAny(List<ConfigProblem> problems)
+    {
+        if (problems.Count > 0) throw UserError.OfLines(Lines(problems));
     }
 
     private static IEnumerable<string> Lines(List<ConfigProblem> problems)
@@ -200,7 +211,9 @@ public static class RunConfigLoader
     }
 
     /// <summary>Sets a record's properties from a tree, and keeps where each value came from.</summary>
-    private sealed class Binder(List<ConfigProblem> problems)
+    /// <param name="root">The record at the top.</param>
+    /// <param name="besides">Keys at the top that are read by others.</param>
+    internal sealed class Binder(List<ConfigProblem> problems, Type root, params IReadOnlyList<string> besides)
     {
         private readonly Dictionary<string, ConfigSource> _sources = [];
 
@@ -217,6 +230,7 @@ public static class RunConfigLoader
             foreach ((string name, (ConfigNode node, ConfigSource keySource)) in map.Entries)
             {
                 string path = prefix + name;
+                if (prefix.Length == 0 && besides.Contains(name)) continue;
                 if (keys.FirstOrDefault(k => k.Name == name) is not { } key)
                 {
                     problems.Add(new ConfigProblem(keySource, UnknownKey(prefix, name, keys)));
@@ -244,16 +258,17 @@ public static class RunConfigLoader
             Faulty.Add(path);
         }
 
-        private static string UnknownKey(string prefix, string name, IReadOnlyList<ConfigKey> keys)
+        private string UnknownKey(string prefix, string name, IReadOnlyList<ConfigKey> keys)
         {
-            string? near = Nearest(name, keys.Select(k => k.Name)) is { } sibling ? prefix + sibling : Elsewhere(prefix, name);
+            string[] names = [.. keys.Select(k => k.Name), .. prefix.Length == 0 ? besides : []];
+            string? near = Nearest(name, names) is { } sibling ? prefix + sibling : Elsewhere(prefix, name);
             string allowed = prefix.Length == 0 ? "at the top" : "in " + prefix.TrimEnd('.');
-            return $"unknown key {prefix}{PlainText.Of(name)}{(near is null ? "" : $", did you mean {near}?")}; allowed {allowed}: {ConfigKey.Names(keys)}";
+            return $"unknown key {prefix}{PlainText.Of(name)}{(near is null ? "" : $", did you mean {near}?")}; allowed {allowed}: {string.Join(", ", names)}";
         }
 
         /// <summary>The key of this name in another section, the one that shares most of the path with where it was written.</summary>
-        private static string? Elsewhere(string prefix, string name) =>
-            Paths(typeof(RunConfig), "").Where(path => path.EndsWith("." + name, StringComparison.Ordinal))
+        private string? Elsewhere(string prefix, string name) =>
+            Paths(root, "").Where(path => path.EndsWith("." + name, StringComparison.Ordinal))
                 .MaxBy(path => path.Zip(prefix).TakeWhile(pair => pair.First == pair.Second).Count());
 
         private static IEnumerable<string> Paths(Type section, string prefix) => ConfigKey.Of(section)

@@ -227,6 +227,9 @@ public static class RunConfigRules
         Retrain = now.Retrain with { Epochs = FewestOf(now.Retrain.Optimizer, before.Retrain.Epochs, now.Retrain.Epochs) },
     });
 
+    /// <summary>The same of a finished run, to which no epochs are added any more.</summary>
+    public static IEnumerable<string> DifferencesOfFinished(RunConfig made, RunConfig now) => DifferencesBelow("", made, now);
+
     private static int FewestOf(OptimizerSection optimizer, int before, int now) => optimizer.Schedule is ScheduleKind.Step && now > before ? before : now;
 
     private static IEnumerable<string> DifferencesBelow(string prefix, object before, object now)

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using System.Runtime.InteropServices;
 using System.Text;
 using System.Text.Json;
 using Microsoft.Win32.SafeHandles;
@@ -33,7 +34,7 @@ public sealed record LockTimes(TimeSpan Beat, TimeSpan Watch)
 /// The lock of a run folder. The kernel keeps it (flock), and frees it however a process ends. Not every file system tells other
 /// hosts of such locks, so the file has a record of the holder too, in which it gives a sign of life every few seconds.
 /// </summary>
-public sealed class FolderLock : IDisposable
+public sealed partial class FolderLock : IDisposable
 {
     internal const string FileName = ".lock";
 
@@ -89,7 +90,7 @@ public sealed class FolderLock : IDisposable
             {
                 throw DurableFile.Failure(folder, error);
             }
-            string who = holder is null ? "" : $": {holder}";
+            string who = holder is null ? "" : $": {holder}{(IsHere(holder) && !LivesHere(holder) ? ", which has ended, but not all that it has started" : "")}";
             if (waited.Elapsed >= wait) throw new UserError($"{folder}: another launch works in this folder{who}; wait for its end, or end it");
             if (!told) tell?.Invoke($"{folder}: another launch works in this folder{who}; waiting up to {wait.TotalSeconds:F0} s for its end");
             Thread.Sleep(100);
@@ -141,7 +142,7 @@ public sealed class FolderLock : IDisposable
     /// </summary>
     private static bool Lives(string folder, string file, LockHolder holder, Action<string>? tell, LockTimes times)
     {
-        if (holder.Host == Environment.MachineName && holder.Boot == BootOfKernel()) return StartOf(holder.Process) == holder.ProcessStart;
+        if (IsHere(holder)) return LivesHere(holder);
         tell?.Invoke($"{folder}: another launch may work in this folder: {holder}; waiting up to {times.Watch.TotalSeconds:F0} s for a sign of life");
         Stopwatch watched = Stopwatch.StartNew();
         while (watched.Elapsed < times.Watch)
@@ -154,6 +155,10 @@ public sealed class FolderLock : IDisposable
         return false;
     }
 
+    private static bool IsHere(LockHolder holder) => holder.Host == Environment.MachineName && holder.Boot == BootOfKernel();
+
+    private static bool LivesHere(LockHolder holder) => StartOf(holder.Process) == holder.ProcessStart;
+
     /// <summary>Makes the file so long, so that what <see cref="Dispose"/> frees can be written on a disk that has become full.</summary>
     public void Reserve(int bytes)
     {
@@ -163,6 +168,13 @@ public sealed class FolderLock : IDisposable
             _stream.Write(new byte[bytes]);
             _stream.Flush(flushToDisk: true);
         }
+    }
+
+    /// <summary>Hands the lock on to the processes that this one starts from now on: while one of them lives it is taken, also where this one was killed.</summary>
+    public void HandOn()
+    {
+        const int setFlags = 2;
+        _ = Control((int)_stream.SafeFileHandle.DangerousGetHandle(), setFlags, 0);
     }
 
     /// <summary>Gives the lock back; the file is gone then.</summary>
@@ -259,4 +271,7 @@ public sealed class FolderLock : IDisposable
             return null;
         }
     }
+
+    [LibraryImport("libc", EntryPoint = "fcntl")]
+    private static partial int Control(int descriptor, int command, nint value);
 }

@@ -36,11 +36,7 @@ internal sealed class MadeRuns : IDisposable
             Retrain = new RetrainSection { Epochs = 1 },
         };
         System.IO.File.WriteAllText(run.Config, RunConfigLoader.ToYaml(config));
-        LaunchRecord record = new(
-            command, [], seed, DateTimeOffset.UnixEpoch, null, null,
-            new BuildRecord("9.8", "abc", false, ".NET", "Linux", new Dictionary<string, string>()), "2.10", new MpiRecord("OpenMpi", "Open MPI 4", ""), null,
-            [.. Enumerable.Range(0, ranks).Select(rank => new RankRecord(rank, "host", rank, "cpu", 1, "Test CPU"))],
-            [new ArithmeticRecord(0, "none", 0, 19)], "float32", "contiguous", "train, 60000 images, hash 1");
+        LaunchRecord record = Launch(command, ranks, seed);
         RunManifest.Begin(run.Manifest, launch is null ? record : launch(record));
         run.Metrics.Write(
             from training in ((TrainingPhase Phase, int Epochs)[])[(TrainingPhase.Pretrain, pretrain.Epochs), (TrainingPhase.Retrain, 1)]
@@ -58,4 +54,11 @@ internal sealed class MadeRuns : IDisposable
         run.Summary.Write([new(NetworkState.Dense, 0.875, 1, 100, 1000), new(NetworkState.Pruned, 0.25, 1, 60, 600), new(NetworkState.Ticket, accuracy, 1, 60, 600)]);
         return run;
     }
+
+    /// <summary>The record of a launch that has not ended.</summary>
+    public static LaunchRecord Launch(string command, int ranks, long seed) => new(
+        command, [], seed, DateTimeOffset.UnixEpoch, null, null,
+        new BuildRecord("9.8", "abc", false, ".NET", "Linux", new Dictionary<string, string>()), "2.10", new MpiRecord("OpenMpi", "Open MPI 4", ""), null,
+        [.. Enumerable.Range(0, ranks).Select(rank => new RankRecord(rank, "host", rank, "cpu", 1, "Test CPU"))],
+        [new ArithmeticRecord(0, "none", 0, 19)], "float32", "contiguous", "train, 60000 images, hash 1");
 }

@@ -1,5 +1,8 @@
+using LoftHpc.Commands;
 using LoftHpc.Configuration;
 using LoftHpc.Planning;
+using LoftHpc.Results;
+using LoftHpc.Sweeping;
 using Xunit;
 
 namespace LoftHpc.Tests.Configuration;
@@ -10,7 +13,10 @@ public sealed class ConfigFilesTests
     private static readonly string Folder = Path.Combine(RepositoryRoot(), "configs");
 
     public static TheoryData<string> Files =>
-        [.. Directory.EnumerateFiles(Folder, "*.yaml", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(Folder, file))];
+        [.. Directory.EnumerateFiles(Folder, "*.yaml", SearchOption.AllDirectories).Select(file => Path.GetRelativePath(Folder, file)).Except(Sweeps)];
+
+    /// <summary>What lofthpc sweep reads.</summary>
+    private static readonly string[] Sweeps = ["compare/sweep.yaml", "compare/loft-options.yaml"];
 
     [Theory]
     [MemberData(nameof(Files))]
@@ -92,9 +98,7 @@ public sealed class ConfigFilesTests
     [Fact]
     public void Each_option_of_loft_is_compared_with_the_defaults()
     {
-        LoftSection[] options = [.. File.ReadLines(Path.Combine(Folder, "compare", "loft-options.txt"))
-            .Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[2..])
-            .Select(settings => RunConfigLoader.Load(Path.Combine(Folder, "compare", "base.yaml"), settings).Pretrain.Loft)];
+        LoftSection[] options = [.. FirstSeed("compare/loft-options.yaml").Select(run => run.Config.Pretrain.Loft)];
         Assert.Equal(options.Length, options.Select(loft => loft.ToString()).Distinct().Count());
         Assert.Equal(Enum.GetValues<MomentumKind>(), options.Select(loft => loft.Momentum).Distinct());
         Assert.Equal(Enum.GetValues<RunningStatisticsKind>(), options.Select(loft => loft.RunningStatistics).Distinct());
@@ -105,15 +109,27 @@ public sealed class ConfigFilesTests
     [Fact]
     public void The_compared_methods_are_all_there_and_differ_in_a_setting_or_two()
     {
-        string[][] lines = [.. File.ReadLines(Path.Combine(Folder, "compare", "methods.txt"))
-            .Where(line => line.Length > 0 && line[0] != '#').Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries))];
-        PretrainSection[] methods = [.. lines.Select(words => RunConfigLoader.Load(Path.Combine(Folder, "compare", "base.yaml"), words[2..]).Pretrain)];
-        Assert.Equal(Enum.GetValues<PretrainMethod>().Order(), methods.Select(m => m.Method).Distinct().Order());
-        Assert.Single(methods, m => m is { Method: PretrainMethod.FilterParallel, Backward: BackwardKind.Local });
-        Assert.Equal("loft-published", Assert.Single(lines.Zip(methods), pair => pair.Second.Samples == SampleScope.Whole).First[0]);
-        Assert.All(lines.Zip(methods), pair => Assert.Equal(pair.Second.Method == PretrainMethod.Dense ? "1" : "2,4", pair.First[1]));
-        Assert.All(lines, words => Assert.InRange(words.Length, 3, 4));
-        Assert.Equal(lines.Length, lines.Select(words => words[0]).Distinct().Count());
+        SweepRun[] runs = FirstSeed("compare/sweep.yaml");
+        Assert.Equal(Enum.GetValues<PretrainMethod>().Order(), runs.Select(run => run.Config.Pretrain.Method).Distinct().Order());
+        string[] Groups(Func<PretrainSection, bool> has) => [.. runs.Where(run => has(run.Config.Pretrain)).Select(run => run.Group)];
+        Assert.Equal(["filter-parallel-local-2", "filter-parallel-local-4"], Groups(pretrain => pretrain is { Method: PretrainMethod.FilterParallel, Backward: BackwardKind.Local }));
+        Assert.Equal(["loft-published-2", "loft-published-4"], Groups(pretrain => pretrain.Samples == SampleScope.Whole));
+        Assert.All(
+            SweepFile.Load(Path.Combine(Folder, "compare/sweep.yaml")).Methods,
+            method => Assert.InRange(method.Method.Set.Count, 1, 2));
+    }
+
+    /// <summary>What lies in the repository can be made again.</summary>
+    [Theory]
+    [InlineData("compare/sweep.yaml", "compare")]
+    [InlineData("compare/loft-options.yaml", "compare/loft-options")]
+    public void A_sweep_makes_the_runs_of_the_table_that_is_kept(string file, string results)
+    {
+        SweepPlan plan = SweepCommand.Plan(Path.Combine(Folder, file), new SweepChanges([]));
+        Assert.Equal($"results/{results}", plan.Folder);
+        IEnumerable<string> kept = new CsvTable<ComparisonRow>(Repository.File("results", results, "comparison.csv")).Read()
+            .Select(row => FormattableString.Invariant($"{row.Name}-{row.Ranks}-{row.Seed}"));
+        Assert.Equal(kept.Order(StringComparer.Ordinal), plan.Runs.Select(run => run.Name).Order(StringComparer.Ordinal));
     }
 
     [Fact]
@@ -125,6 +141,8 @@ public sealed class ConfigFilesTests
         Assert.InRange(milestone, config.Pretrain.Epochs * stepsPerEpoch / 2, (config.Pretrain.Epochs * stepsPerEpoch) - 1);
         Assert.Equal(0, milestone % config.Pretrain.LocalSteps);
     }
+
+    private static SweepRun[] FirstSeed(string file) => [.. SweepCommand.Plan(Path.Combine(Folder, file), new SweepChanges([])).Runs.Where(run => run.Config.Run.Seed == 1)];
 
     private static string RepositoryRoot()
     {

@@ -37,6 +37,11 @@ internal static class LargeCases
         ["yaml/long-key"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), $"{new string('k', 900)}: x\n"),
         ["yaml/many-mistakes"] = folder => File.WriteAllText(Path.Combine(folder, "config.yaml"), string.Concat(Enumerable.Range(0, 1000).Select(i => $"key{i}: {i}\n"))),
         ["yaml/endless"] = folder => File.CreateSymbolicLink(Path.Combine(folder, "config.yaml"), "/dev/zero"),
+        ["sweep/no-config"] = folder => Sweep(folder, "", "config: null"),
+        ["sweep/no-name"] = folder => Sweep(folder, "methods: [{name: }]\n"),
+        ["sweep/many-runs"] = folder => Sweep(folder, string.Concat("axes:\n", string.Concat(Enumerable.Range(0, 40).Select(i => $"  run.key{i}: [1, 2]\n")))),
+        ["sweep/name-out-of-the-folder"] = folder => Sweep(folder, "methods: [{name: ../../x}]\n"),
+        ["sweep/section-of-runs"] = folder => Sweep(folder, "overrides: [\"run={seed: 3}\"]\n"),
         ["override/nesting"] = folder => File.WriteAllText(Path.Combine(folder, "overrides"), $"pretrain.snapshots={new string('[', 20_000)}\0"),
         ["override/many-mistakes"] = folder => File.WriteAllText(Path.Combine(folder, "overrides"), string.Concat(Enumerable.Range(0, 1000).Select(i => $"run.key{i}={i}\0"))),
         ["arguments/endless-response-file"] = folder => File.WriteAllText(Path.Combine(folder, "arguments"), "plan\0--config\0none\0@/dev/zero\0"),
@@ -56,6 +61,12 @@ internal static class LargeCases
     {
         foreach ((string name, Action<string> make) in Makers.Where(maker => maker.Key.StartsWith($"{format}/", StringComparison.Ordinal)))
             make(Directory.CreateDirectory(Path.Combine(folder, name[(format.Length + 1)..])).FullName);
+    }
+
+    private static void Sweep(string folder, string text, string config = "config: config.yaml")
+    {
+        File.WriteAllText(Path.Combine(folder, "config.yaml"), "network: {width: 4}\n");
+        File.WriteAllText(Path.Combine(folder, "sweep.yaml"), $"{config}\n{text}");
     }
 
     private static void TensorOfATerabyte(string folder)

@@ -99,6 +99,30 @@ public sealed class JobScriptTests(SlurmCluster cluster) : JobTests(cluster)
     }
 
     [SkippableFact]
+    public void A_sweeps_list_is_an_array_and_the_sweep_takes_its_runs()
+    {
+        NeedMpi("openmpi");
+        Write("tiny.yaml", Tiny);
+        Write("sweep.yaml", """
+            config: tiny.yaml
+            folder: out
+            ranks: [2]
+            overrides: ["pretrain.optimizer.milestones=[1 steps]"]
+            """);
+        string Sweep(params string[] options)
+        {
+            (int exitCode, string output, string error) = Repository.Run(MpiLauncher.LoftHpc, ["sweep", "sweep.yaml", .. options], folder: Folder);
+            Assert.True(exitCode == ExitCodes.Done, error);
+            return output;
+        }
+        Assert.EndsWith("sbatch --array=1-1 --ntasks=2 slurm/array.sbatch --list=runs-2.txt\n", Sweep("--list", "runs.txt"), StringComparison.Ordinal);
+        string job = Submit("openmpi", ["--array=1-1", "--ntasks=2"], ["--list=runs-2.txt"], script: "array.sbatch");
+        Wait($"{job}_1").MustBe("COMPLETED", "0:0");
+        Assert.Contains("1 runs into out/runs, 1 of them finished already", Sweep(), StringComparison.Ordinal);
+        Assert.Equal(2, File.ReadAllLines(Path.Combine(Folder, "out", "comparison.csv")).Length);
+    }
+
+    [SkippableFact]
     public void A_chain_draws_several_tickets_from_one_pre_training()
     {
         Write("tiny.yaml", Tiny);
