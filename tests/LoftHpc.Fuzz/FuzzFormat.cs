@@ -14,7 +14,7 @@ public abstract class FuzzFormat
     /// <summary>All formats, in the order in which they are tried.</summary>
     public static IReadOnlyList<FuzzFormat> All { get; } =
     [
-        new YamlFormat(), new SweepFormat(), new OverrideFormat(), new ArgumentsFormat(), new IdxFormat(), new CifarFormat(),
+        new YamlFormat(), new SweepFormat(), new OverrideFormat(), new ArgumentsFormat(), new IdxFormat(), new CifarFormat(), new ImageFolderFormat(), new OwnBinaryFormat(),
         new SafetensorsFormat(), new StateDictFormat(), new CsvFormat(), new JsonFormat(), new CheckpointFormat(), new RunFolderFormat(),
     ];
 

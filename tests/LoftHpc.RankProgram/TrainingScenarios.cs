@@ -35,6 +35,22 @@ internal static class TrainingScenarios
         Check.Passed(findings);
     }
 
+    /// <summary>Arguments: a folder of images, of some of which a file is none. What ranks decode ahead against one process.</summary>
+    public static void ImageFolder(ICommunicator world, string[] arguments)
+    {
+        DataSection section = new() { Set = DataSetName.ImageFolder, Folder = arguments[0], ImageSize = 28, Workers = 2, BrokenImages = BrokenImages.Skip };
+        ImageData images = ImageDataLoader.Load(section, 3, world);
+        Check.True(images.Warnings.Count == 1, "the file that is no image is not known on every rank");
+        Agree.OnSame(world, "the data", images.Fingerprint, "");
+        using BatchLoader data = new(images.Train, section, 3) { PreparesAhead = true };
+        NetworkSpec network = NetworkCatalog.Create(new NetworkSection { Width = 4 }, 3, images.Train.Classes);
+        Findings findings = new();
+        MethodChecks checks = new(world, CPU, direct: false, findings) { In = [CheckedIn.Float64] };
+        checks.DataParallel("data-parallel", network, data, BatchNormScope.Synchronised);
+        checks.FilterParallel("filter-parallel", network, data, AssignmentKind.Contiguous, BackwardKind.Exact);
+        Check.Passed(findings);
+    }
+
     /// <summary>Arguments: backward. One step's messages and bytes against the closed formula.</summary>
     public static void StepCommunication(ICommunicator world, string[] arguments)
     {

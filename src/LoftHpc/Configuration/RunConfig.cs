@@ -134,15 +134,40 @@ public sealed record NetworkSection
     public NetworkForm Form { get; init; } = NetworkForm.Cifar;
 }
 
-public enum DataSetName { FashionMnist, Mnist, Cifar10, Cifar100, Synthetic }
+public enum DataSetName
+{
+    FashionMnist,
+    Mnist,
+    Cifar10,
+    Cifar100,
+    Synthetic,
+
+    /// <summary>JPEG and PNG files, a folder a class.</summary>
+    ImageFolder,
+
+    /// <summary>Files of MNIST's form, with images of any size.</summary>
+    Idx,
+
+    /// <summary>Files of the form of CIFAR's binary version, with images of any size.</summary>
+    CifarBinary,
+}
+
+/// <summary>What becomes of files that are no images.</summary>
+public enum BrokenImages { Refuse, Skip }
+
+/// <summary>How much of a file is looked at before training.</summary>
+public enum ImageCheck { Headers, Whole }
 
 public sealed record DataSection
 {
-    [Description("Images. make cifar10 and make cifar100 fetch those files.")]
+    /// <summary>What a network here takes, of sets of the user's own.</summary>
+    public const int LeastSide = 8, MostSide = 1000, MostChannels = 1000, MostClasses = 100_000;
+
+    [Description("Images. make cifar10 and make cifar100 fetch those files. Your own: image-folder, idx, cifar-binary (data.md).")]
     public DataSetName Set { get; init; } = DataSetName.FashionMnist;
-    [Description("Where the files lie. null: where the set-up puts them (.data/).")]
+    [Description("Where the files lie. null: where the set-up puts them (.data/); your own sets need it.")]
     public string? Folder { get; init; }
-    [Description("Training images used, the first ones of the files. all: the files must be whole.")]
+    [Description("Training images used, the first ones of the files; of your own sets spread evenly over them. all: the files must be whole.")]
     [Range(1, 10_000_000), WrittenAs("all")]
     public int? TrainImages { get; init; }
     [Description("Test images used, likewise.")]
@@ -153,11 +178,39 @@ public sealed record DataSection
     public int ValidationImages { get; init; }
     [Description("Draws the images that are held out.")]
     public long ValidationSeed { get; init; }
-    [Description("Training images are padded by so many pixels on each side and cut at random. 0: not.")]
+    [Description("Training images are padded by so many pixels on each side and cut at random. 0: not. Not of image-folder (crop_area).")]
     [Range(0, 28)]
     public int CropPadding { get; init; } = 4;
     [Description("Training images are mirrored at random.")]
     public bool Flip { get; init; } = true;
+    [Description("Of image-folder: height and width to which images are brought, 224 where it is auto. Of cifar-binary: those of the images, 32 where it is auto. Of idx the files say it.")]
+    [Range(LeastSide, MostSide), WrittenAs("auto")]
+    public int? ImageSize { get; init; }
+    [Description("Of image-folder: 1 (gray) or 3, which auto is. Of cifar-binary: those of the images, 3 where it is auto. Of idx the files say it.")]
+    [Range(1, MostChannels), WrittenAs("auto")]
+    public int? Channels { get; init; }
+    [Description("Of your own sets. auto: the folders, or the largest label and one.")]
+    [Range(2, MostClasses), WrittenAs("auto")]
+    public int? Classes { get; init; }
+    [Description("Of your own sets: what is subtracted from each channel of pixels in 0..1. []: of image-folder ImageNet's, of idx and cifar-binary that of the training images used.")]
+    [Range(0.0, 1.0)]
+    public IReadOnlyList<double> Mean { get; init; } = [];
+    [Description("Of your own sets: by what each channel is divided after that. [] where mean is [].")]
+    [Range(0.001, 1000.0)]
+    public IReadOnlyList<double> StandardDeviation { get; init; } = [];
+    [Description("Of cifar-binary: bytes of label before each image, of which the last is used.")]
+    [Range(1, 2)]
+    public int LabelBytes { get; init; } = 1;
+    [Description("Of image-folder: the least share of an image's area that training sees of it, resized.")]
+    [Range(0.0, 1.0, MinimumIsExclusive = true)]
+    public double CropArea { get; init; } = 0.08;
+    [Description("Of image-folder: whether files that are no images, or broken, end the launch, or are left out with a warning that names them.")]
+    public BrokenImages BrokenImages { get; init; } = BrokenImages.Refuse;
+    [Description("Of image-folder: what is read of each file before training. headers: its size in pixels. whole: it is decoded.")]
+    public ImageCheck CheckImages { get; init; } = ImageCheck.Headers;
+    [Description("Of image-folder: threads of each rank that decode. auto: one less than the rank's threads, but one at least.")]
+    [Range(1, 1024), WrittenAs("auto")]
+    public int? Workers { get; init; }
     /// <summary>Shape of synthetic images.</summary>
     public SyntheticSection Synthetic { get; init; } = new();
 }

@@ -86,6 +86,25 @@ public static class RunConfigRules
 
     private static IEnumerable<BrokenRule> BrokenBy(DataSection data)
     {
+        string set = ConfigName.Of(data.Set);
+        bool folder = data.Set is DataSetName.ImageFolder, own = folder || data.Set is DataSetName.Idx or DataSetName.CifarBinary;
+        string ownSets = string.Join(", ", new[] { DataSetName.ImageFolder, DataSetName.Idx, DataSetName.CifarBinary }.Select(name => ConfigName.Of(name)));
+        if (own && data.Folder is null) yield return new BrokenRule($"null; allowed: the folder of the files of data.set {set}", "data.folder", "data.set");
+        foreach ((string key, bool given) in new[]
+        {
+            ("image_size", data.ImageSize is not null), ("channels", data.Channels is not null), ("classes", data.Classes is not null),
+            ("mean", data.Mean.Count > 0), ("standard_deviation", data.StandardDeviation.Count > 0),
+        })
+        {
+            if (given && !own) yield return new BrokenRule($"{set} has its own; allowed: {(key is "mean" or "standard_deviation" ? "[]" : "auto")}, or data.set {ownSets}", $"data.{key}", "data.set");
+        }
+        if (folder && data.Channels is not (null or 1 or 3)) yield return new BrokenRule(Invariant($"{data.Channels} channels of {set}; allowed: 1, 3"), "data.channels", "data.set");
+        if (data.Mean.Count != data.StandardDeviation.Count)
+            yield return new BrokenRule(Invariant($"{data.StandardDeviation.Count} values; allowed: {data.Mean.Count}, as many as data.mean has"), "data.standard_deviation", "data.mean");
+        // Of idx the files say how many there are.
+        int channels = data.Channels ?? 3;
+        if (own && data.Mean.Count > 0 && (data.Channels is not null || data.Set is not DataSetName.Idx) && data.Mean.Count != channels)
+            yield return new BrokenRule(Invariant($"{data.Mean.Count} values; allowed: {channels}, one for each channel (data.channels), or []"), "data.mean", "data.channels", "data.set");
         if (data.Set is not DataSetName.Synthetic) yield break;
         SyntheticSection made = data.Synthetic;
         long bytes = (long)made.Channels * made.Size * made.Size;
@@ -201,7 +220,7 @@ public static class RunConfigRules
     private static readonly HashSet<string> OfLaunches =
     [
         "run.name", "run.folder", "run.overwrite", "run.resume", "run.device", "run.threads", "run.mpi", "run.cuda_aware_mpi", "run.tensorboard",
-        "pretrain.gpipe.cuts", "data.folder", "latency", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan", "tickets",
+        "pretrain.gpipe.cuts", "data.folder", "data.workers", "latency", "evaluate.weights", "evaluate.split", "checkpoint", "limits", "plot", "plan", "tickets",
     ];
 
     /// <summary>

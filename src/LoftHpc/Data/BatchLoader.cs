@@ -9,7 +9,8 @@ namespace LoftHpc.Data;
 /// Makes batches of an image set. The order of an epoch is a function of (seed, epoch) and the augmentation of an image
 /// one of (seed, epoch, sample), so that both are the same at every rank count and however a batch is shared out. On the CPU a
 /// batch is made when it is asked for. On a GPU it is cut out there (<see cref="DeviceImages"/>), or prepared ahead by threads
-/// of the host (<see cref="PreparedBatches"/>): the pixels have the same bits each way.
+/// of the host (<see cref="PreparedBatches"/>), as that of files that have to be decoded is on every device: the pixels have the same bits
+/// each way.
 /// </summary>
 public sealed class BatchLoader : IDisposable
 {
@@ -17,6 +18,8 @@ public sealed class BatchLoader : IDisposable
     private readonly long _seed;
     private readonly int _padding;
     private readonly bool _flip;
+    private readonly double _cropArea;
+    private readonly int? _workers;
     private readonly int _walk;
     private readonly float[] _singles;
     private readonly double[] _doubles;
@@ -28,6 +31,9 @@ public sealed class BatchLoader : IDisposable
         public DeviceImages? OnDevice { get; set; }
 
         public PreparedBatches? Prepared { get; set; }
+
+        /// <summary>Of the thread that asks for batches.</summary>
+        public ImageDecoder? Decoder { get; set; }
     }
 
     public BatchLoader(ImageSet set, DataSection section, long seed)
@@ -36,6 +42,8 @@ public sealed class BatchLoader : IDisposable
         _seed = seed;
         _padding = section.CropPadding;
         _flip = section.Flip;
+        _cropArea = section.CropArea;
+        _workers = section.Workers;
         _doubles = [.. Enumerable.Range(0, set.Channels).SelectMany(c => Enumerable.Range(0, 256).Select(
             value => ((value / 255.0) - set.Mean[c]) / set.StandardDeviation[c]))];
         _singles = [.. _doubles.Select(value => (float)value)];
@@ -43,8 +51,8 @@ public sealed class BatchLoader : IDisposable
 
     private BatchLoader(BatchLoader other, int walk)
     {
-        (_set, _seed, _padding, _flip, _singles, _doubles, _copies, _walk) =
-            (other._set, other._seed, other._padding, other._flip, other._singles, other._doubles, other._copies, walk);
+        (_set, _seed, _padding, _flip, _cropArea, _workers, _singles, _doubles, _copies, _walk) =
+            (other._set, other._seed, other._padding, other._flip, other._cropArea, other._workers, other._singles, other._doubles, other._copies, walk);
         (CutsOutOnDevice, PreparesAhead) = (other.CutsOutOnDevice, other.PreparesAhead);
     }
 
@@ -52,8 +60,8 @@ public sealed class BatchLoader : IDisposable
     public bool CutsOutOnDevice { get; init; }
 
     /// <summary>
-    /// Whether batches are prepared ahead on the host, as for a set that does not fit on the GPU (<see cref="DeviceImages.Fit"/>);
-    /// on the CPU for tests.
+    /// Whether batches are prepared ahead on the host, as for a set of files, or one that does not fit on the GPU
+    /// (<see cref="DeviceImages.Fit"/>); of other sets on the CPU for tests.
     /// </summary>
     public bool PreparesAhead { get; init; }
 
@@ -77,7 +85,8 @@ public sealed class BatchLoader : IDisposable
 
     /// <summary>
     /// The images (normalised, [N, C, H, W]) and labels of some samples. With <paramref name="augment"/> each image is
-    /// padded with black pixels, cropped at a random place and flipped or not, and normalised after that.
+    /// padded with black pixels, cropped at a random place and flipped or not, and normalised after that; of an image of a file a random
+    /// part (<see cref="RandomCrop"/>) is resized, where without <paramref name="augment"/> it is its middle.
     /// </summary>
     /// <param name="samples">Numbers of images in the set, any number of them, none included.</param>
     /// <param name="coming">
@@ -91,11 +100,14 @@ public sealed class BatchLoader : IDisposable
         if (dtype is not (torch.ScalarType.Float32 or torch.ScalarType.Float64)) throw new ArgumentException($"batches of {dtype} are not made", nameof(dtype));
         if (samples.Length > 0 && PreparesAhead && coming is not null)
         {
-            PreparedBatches prepared = _copies.Prepared ??= new PreparedBatches(_set, device);
+            PreparedBatches prepared = _copies.Prepared ??= new PreparedBatches(_set, device, _workers);
             if (prepared.Take(this, samples, epoch, augment, dtype) is Batch batch) return batch;
-            prepared.Begin(this, coming, dtype);
+            // All workers decode this one, too.
+            bool decodes = _set.Files is not null;
+            prepared.Begin(this, decodes ? coming.Prepend(new BatchRequest([.. samples], epoch, augment)) : coming, dtype);
+            if (decodes) return prepared.Take(this, samples, epoch, augment, dtype)!;
         }
-        if (samples.Length > 0 && !PreparesAhead && (CutsOutOnDevice || device.type is not DeviceType.CPU))
+        if (samples.Length > 0 && !PreparesAhead && _set.Files is null && (CutsOutOnDevice || device.type is not DeviceType.CPU))
         {
             Cutout[] cutouts = Draw(samples, epoch, augment);
             DeviceImages images = _copies.OnDevice ??= new DeviceImages(_set, _padding, device);
@@ -112,7 +124,8 @@ public sealed class BatchLoader : IDisposable
     public void Dispose()
     {
         _copies.Prepared?.Dispose();
-        _copies.Prepared = null;
+        _copies.Decoder?.Dispose();
+        (_copies.Prepared, _copies.Decoder) = (null, null);
     }
 
     /// <summary>The set on the device; null: it is not there yet.</summary>
@@ -121,7 +134,7 @@ public sealed class BatchLoader : IDisposable
     /// <summary>What prepares batches ahead; null: nothing does yet.</summary>
     internal PreparedBatches? Prepared => _copies.Prepared;
 
-    /// <summary>What <see cref="Write(nint, nint, ReadOnlySpan{Cutout}, torch.ScalarType)"/> needs to know of some samples.</summary>
+    /// <summary>What <see cref="Write(nint, nint, ReadOnlySpan{Cutout}, torch.ScalarType, ImageDecoder?)"/> needs to know of some samples.</summary>
     internal Cutout[] Draw(ReadOnlySpan<int> samples, int epoch, bool augment)
     {
         Cutout[] cutouts = new Cutout[samples.Length];
@@ -133,17 +146,20 @@ public sealed class BatchLoader : IDisposable
     /// Writes images [N, C, H, W] and labels [N] (int64) to memory of the host. Any thread may do it, and it allocates nothing
     /// (<see cref="PreparedBatches"/> says why).
     /// </summary>
-    internal void Write(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, torch.ScalarType dtype)
+    /// <param name="decoder">The thread's own, for a set of files.</param>
+    /// <exception cref="UserError">A file turns out to be broken.</exception>
+    internal void Write(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, torch.ScalarType dtype, ImageDecoder? decoder)
     {
-        if (dtype is torch.ScalarType.Float32) Write(images, labels, cutouts, _singles);
-        else Write(images, labels, cutouts, _doubles);
+        if (dtype is torch.ScalarType.Float32) Write(images, labels, cutouts, _singles, decoder);
+        else Write(images, labels, cutouts, _doubles, decoder);
     }
 
     private Batch LoadOnHost(ReadOnlySpan<int> samples, int epoch, bool augment, torch.Device device, torch.ScalarType dtype)
     {
         torch.Tensor images = torch.empty([samples.Length, _set.Channels, _set.Height, _set.Width], dtype);
         torch.Tensor labels = torch.empty([samples.Length], torch.ScalarType.Int64);
-        Write(TensorMemory.Address(images), TensorMemory.Address(labels), Draw(samples, epoch, augment), dtype);
+        if (_set.Files is not null) _copies.Decoder ??= new ImageDecoder(_set.Files.Folder);
+        Write(TensorMemory.Address(images), TensorMemory.Address(labels), Draw(samples, epoch, augment), dtype, _copies.Decoder);
         if (device.type == DeviceType.CPU) return new Batch(images, labels);
         using (images)
         using (labels)
@@ -170,23 +186,36 @@ public sealed class BatchLoader : IDisposable
         ArgumentOutOfRangeException.ThrowIfGreaterThanOrEqual((uint)sample, (uint)_set.Count, nameof(sample));
         if (!augment) return new Cutout(sample, 0, 0, false);
         RandomStream random = Stream("augmentation", epoch, sample);
+        if (_set.Files is not null)
+        {
+            (int width, int height) = _set.Files.SizeOf(sample);
+            CropBox crop = RandomCrop.Draw(random, height, width, _cropArea);
+            return new Cutout(sample, 0, 0, random.NextInt(2) == 1 && _flip) { Crop = crop };
+        }
         int down = random.NextInt((2 * _padding) + 1) - _padding, right = random.NextInt((2 * _padding) + 1) - _padding;
         return new Cutout(sample, down, right, random.NextInt(2) == 1 && _flip);
     }
 
-    private unsafe void Write<T>(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, T[] values)
+    private unsafe void Write<T>(nint images, nint labels, ReadOnlySpan<Cutout> cutouts, T[] values, ImageDecoder? decoder)
         where T : unmanaged, INumber<T>
     {
-        int imagePixels = _set.Channels * _set.Height * _set.Width;
+        int imagePixels = _set.ImageBytes;
         T* image = (T*)images;
         long* label = (long*)labels;
-        foreach ((int sample, int down, int right, bool flip) in cutouts)
+        foreach (Cutout cutout in cutouts)
         {
+            (int sample, int down, int right, bool flip) = cutout;
             *label++ = _set.Labels[sample];
-            WriteImage(
-                new Span<T>(image, imagePixels), _set.Pixels.AsSpan(checked(sample * imagePixels), imagePixels), values, down, right, flip);
+            ReadOnlySpan<byte> source = _set.Files is null ? _set.Pixels.AsSpan(checked(sample * imagePixels), imagePixels) : Decoded(_set.Files, sample, cutout.Crop, decoder!);
+            WriteImage(new Span<T>(image, imagePixels), source, values, down, right, flip);
             image += imagePixels;
         }
+    }
+
+    private unsafe ReadOnlySpan<byte> Decoded(ImageFiles files, int sample, CropBox crop, ImageDecoder decoder)
+    {
+        byte* image = decoder.Load(files, sample, crop, _set.Channels, _set.Height, out ImageFault fault);
+        return fault is ImageFault.None ? new ReadOnlySpan<byte>(image, _set.ImageBytes) : throw ImageFolder.Broke(files, sample, fault);
     }
 
     /// <summary>

@@ -6,7 +6,11 @@ using static TorchSharp.torch;
 namespace LoftHpc.Data;
 
 /// <summary>Where an image is cut out of itself with a black border, and whether it is turned round: <see cref="BatchLoader"/> draws it.</summary>
-internal readonly record struct Cutout(int Sample, int Down, int Right, bool Flip);
+internal readonly record struct Cutout(int Sample, int Down, int Right, bool Flip)
+{
+    /// <summary>Of an image of a file: the part of it that is resized.</summary>
+    public CropBox Crop { get; init; }
+}
 
 /// <summary>
 /// An image set as it is, as bytes, on the device that trains on it: batches are cut out, flipped and normalised there, in a

@@ -1,4 +1,6 @@
+using LoftHpc.Communication;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 
 namespace LoftHpc.Data;
 
@@ -37,9 +39,10 @@ internal sealed record ImageDataSet(
 }
 
 /// <summary>
-/// Loads both splits of a data set into memory. A subset is the first images in the order of the files. Without a
-/// number (<c>all</c>) the files must hold the published number of images; with one, at least that many, and files that
-/// are not needed for them need not be there.
+/// Loads both splits of a data set, into memory or, of a folder of images, as a list of files. A subset of a published set is the first
+/// images in the order of the files. Without a number (<c>all</c>) its files must hold the published number of images; with one, at least
+/// that many, and files that are not needed for them need not be there. Of a set of the user's own, which may be sorted by class, a subset
+/// is spread over all (<see cref="Spread"/>).
 /// </summary>
 public static class ImageDataLoader
 {
@@ -48,6 +51,12 @@ public static class ImageDataLoader
 
     private static ImageData LoadFiles(DataSection section, long seed)
     {
+        if (section.Set == DataSetName.ImageFolder)
+        {
+            using SelfCommunicator self = new();
+            return ImageFolder.Load(section, self);
+        }
+        if (section.Set is DataSetName.Idx or DataSetName.CifarBinary) return LoadOwn(section);
         if (section.Set == DataSetName.Synthetic) return SyntheticImages.Make(section, seed);
         ImageDataSet set = ImageDataSet.Of(section.Set);
         string folder = FindFolder(section, set);
@@ -61,13 +70,95 @@ public static class ImageDataLoader
                 ? IdxFiles.Read(request)
                 : CifarFiles.Read(request);
             return new ImageSet(
-                $"{ConfigName.Of(section.Set)} {split}", set.Channels, set.Size, set.Size, set.Classes, pixels, labels, set.Mean, set.StandardDeviation);
+                $"{ConfigName.Of(section.Set)} {split}", set.Channels, set.Size, set.Size, set.Classes, pixels, Array.ConvertAll(labels, label => (int)label), set.Mean, set.StandardDeviation);
         }
     }
 
-    /// <summary>What normalises the images of a data set, for each channel; no file is looked at.</summary>
+    /// <summary>The same on all ranks, which share what there is to look at. Collective.</summary>
+    /// <inheritdoc cref="Load(DataSection, long)"/>
+    public static ImageData Load(DataSection section, long seed, ICommunicator ranks) =>
+        section.Set == DataSetName.ImageFolder ? ValidationSplit.HoldOut(ImageFolder.Load(section, ranks), section) : Agree.OnAllRanks(ranks, () => Load(section, seed));
+
+    /// <summary>
+    /// Which images of a set of the user's own are used: all, or as many as are asked for, evenly spread in the order of the files, so that of
+    /// a set that is sorted by class every class has its share.
+    /// </summary>
+    /// <exception cref="UserError">There are fewer.</exception>
+    internal static int[] Spread(int count, int? asked, string split, string where)
+    {
+        if (asked > count) throw new UserError($"data.{split}_images: {asked} is more than the {count} of {where}; allowed: 1 to {count}, or all");
+        int used = asked ?? count;
+        return [.. Enumerable.Range(0, used).Select(i => (int)((long)i * count / used))];
+    }
+
+    /// <summary>The config's own mean and standard deviation.</summary>
+    internal static (float[] Mean, float[] StandardDeviation) GivenNormalisation(DataSection section) =>
+        ([.. section.Mean.Select(value => (float)value)], [.. section.StandardDeviation.Select(value => (float)value)]);
+
+    private static ImageData LoadOwn(DataSection section)
+    {
+        string folder = section.Folder!;
+        if (!Directory.Exists(folder)) throw new UserError($"data.folder: there is no folder {PlainText.Of(Path.GetFullPath(folder))}");
+        BinarySplit Read(bool train) => section.Set is DataSetName.Idx ? IdxFiles.ReadOwn(folder, train) : CifarFiles.ReadOwn(section, folder, train);
+        BinarySplit train = Read(train: true), test = Read(train: false);
+        if ((train.Channels, train.Side) != (test.Channels, test.Side))
+            throw new UserError($"{test.Images}: images of {test.Channels} x {test.Side} x {test.Side}, and of {train.Channels} x {train.Side} x {train.Side} in {train.Images}; expected the same in both");
+        foreach ((string key, int? given, int found) in new[] { ("channels", section.Channels, train.Channels), ("image_size", section.ImageSize, train.Side) })
+        {
+            if (given is not null && given != found) throw new UserError($"data.{key}: {given}, but {train.Images} has {found}; allowed: {found}, or auto");
+        }
+        int classes = section.Classes ?? Math.Max(train.Labels.Max(), test.Labels.Max()) + 1;
+        if (classes < 2) throw new UserError($"{train.LabelFile}: all labels are 0; expected two classes at least, or data.classes");
+        train.CheckLabels(classes);
+        test.CheckLabels(classes);
+        ImageSet Set(string split, BinarySplit images, int? asked) =>
+            new ImageSet($"{ConfigName.Of(section.Set)} {split}", images.Channels, images.Side, images.Side, classes, images.Pixels, Array.ConvertAll(images.Labels, label => (int)label), [], [])
+                .Select(Spread(images.Labels.Length, asked, split, images.Images));
+        ImageSet trained = Set("train", train, section.TrainImages), tested = Set("test", test, section.TestImages);
+        (IReadOnlyList<float> mean, IReadOnlyList<float> deviation) = section.Mean.Count > 0 ? GivenNormalisation(section) : Statistics(trained);
+        if (mean.Count != trained.Channels)
+            throw new UserError($"data.mean: {mean.Count} values; allowed: {trained.Channels}, one for each channel of {train.Images}, or [], to compute them");
+        return new ImageData(trained with { Mean = mean, StandardDeviation = deviation }, tested with { Mean = mean, StandardDeviation = deviation });
+    }
+
+    /// <summary>
+    /// Mean and standard deviation of each channel, of pixels in 0..1 of all images, from counts of whole numbers: the same wherever they
+    /// are computed. A channel that never changes is divided by one.
+    /// </summary>
+    private static (float[] Mean, float[] StandardDeviation) Statistics(ImageSet set)
+    {
+        float[] mean = new float[set.Channels], deviation = new float[set.Channels];
+        int plane = set.Height * set.Width;
+        for (int channel = 0; channel < set.Channels; channel++)
+        {
+            long sum = 0, squares = 0, count = (long)set.Count * plane;
+            for (int i = 0; i < set.Count; i++)
+            {
+                foreach (byte value in set.Pixels.AsSpan((i * set.ImageBytes) + (channel * plane), plane))
+                {
+                    sum += value;
+                    squares += value * value;
+                }
+            }
+            double average = (double)sum / count, variance = (double)(((UInt128)count * (ulong)squares) - ((UInt128)sum * (ulong)sum)) / ((double)count * count);
+            (mean[channel], deviation[channel]) = ((float)(average / 255), variance > 0 ? (float)(Math.Sqrt(variance) / 255) : 1);
+        }
+        return (mean, deviation);
+    }
+
+    /// <summary>
+    /// What normalises the images of a data set, for each channel; no file is looked at, but of idx and cifar-binary where the config does
+    /// not say.
+    /// </summary>
     public static (IReadOnlyList<float> Mean, IReadOnlyList<float> StandardDeviation) Normalisation(DataSection section)
     {
+        if (section.Set == DataSetName.ImageFolder) return ImageFolder.Normalisation(section);
+        if (section.Set is DataSetName.Idx or DataSetName.CifarBinary)
+        {
+            if (section.Mean.Count > 0) return GivenNormalisation(section);
+            ImageSet trained = LoadOwn(section).Train;
+            return (trained.Mean, trained.StandardDeviation);
+        }
         if (section.Set == DataSetName.Synthetic) return SyntheticImages.Normalisation(section.Synthetic);
         ImageDataSet set = ImageDataSet.Of(section.Set);
         return (set.Mean, set.StandardDeviation);
@@ -93,5 +184,26 @@ internal sealed record ImageSplitRequest(ImageDataSet Set, string Folder, bool T
         int bad = labels.IndexOfAnyExceptInRange((byte)0, (byte)(Set.Classes - 1));
         if (bad >= 0)
             throw new UserError($"{path}: image {first + bad} has label {labels[bad]}; expected labels from 0 to {Set.Classes - 1} ({Set.Title})");
+    }
+}
+
+/// <summary>One split of a set of the user's own, as its files hold it.</summary>
+/// <param name="Images">The file, or the folder, of the images, for messages; <paramref name="LabelFile"/> likewise.</param>
+internal sealed record BinarySplit(int Channels, int Side, byte[] Pixels, byte[] Labels, string Images, string LabelFile)
+{
+    /// <summary>Refuses images that no network here takes, or more of them than memory does.</summary>
+    public static void CheckShape(string path, int channels, int height, int width, long count)
+    {
+        if (height != width) throw new UserError($"{path}: images of {height} x {width}; expected square ones");
+        if (height is < DataSection.LeastSide or > DataSection.MostSide || channels > DataSection.MostChannels)
+            throw new UserError($"{path}: images of {channels} x {height} x {width}; expected sides from {DataSection.LeastSide} to {DataSection.MostSide}, and {DataSection.MostChannels} channels at most");
+        long bytes = (long)channels * height * width;
+        if (count > Array.MaxLength / bytes) throw new UserError($"{path}: {count} images of {bytes} bytes; expected {Array.MaxLength / bytes} at most, as they lie in memory (data.set image-folder has no such limit)");
+    }
+
+    public void CheckLabels(int classes)
+    {
+        int bad = Array.FindIndex(Labels, label => label >= classes);
+        if (bad >= 0) throw new UserError($"{LabelFile}: image {bad} has label {Labels[bad]}; expected labels from 0 to {classes - 1} (data.classes)");
     }
 }

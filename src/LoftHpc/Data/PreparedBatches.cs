@@ -13,7 +13,7 @@ public readonly record struct BatchRequest(int[] Samples, int Epoch, bool Augmen
 
 /// <summary>
 /// Batches that threads of the host prepare ahead, in memory from which a GPU copies by itself (pinned): for image sets that do
-/// not fit on it. One thread, that of the training, asks for batches in the order that it has foretold, and sends each to the
+/// not fit on it, and for files that have to be decoded, on any device. One thread, that of the training, asks for batches in the order that it has foretold, and sends each to the
 /// device without waiting for it; all calls of CUDA are its own.
 /// </summary>
 /// <remarks>
@@ -25,6 +25,10 @@ public readonly record struct BatchRequest(int[] Samples, int Epoch, bool Augmen
 /// call (Directory.Build.props), so no other thread may bring a garbage collection about meanwhile: what a batch is cut out of
 /// is drawn by the training thread, and the workers are up before it goes on.
 /// </para>
+/// <para>
+/// A worker takes a whole batch where that is a matter of copying, and one image where it is decoded: then all of them work on the
+/// batch that is needed first.
+/// </para>
 /// </remarks>
 internal sealed class PreparedBatches : IDisposable
 {
@@ -35,6 +39,9 @@ internal sealed class PreparedBatches : IDisposable
     public const int InFlight = 4;
 
     private const int Alignment = 64;
+
+    /// <summary>Most threads that decode where the config does not say.</summary>
+    private const int MostDecoding = 64;
 
     private readonly ImageSet _set;
     private readonly Device _device;
@@ -48,16 +55,18 @@ internal sealed class PreparedBatches : IDisposable
     private BatchLoader? _loader;
     private ScalarType _type;
 
-    /// <summary>Guards what follows, and the states of slots.</summary>
+    /// <summary>Guards what follows, and what is left to do of slots.</summary>
     private readonly object _gate = new();
 
-    /// <summary>What no worker has taken yet.</summary>
+    /// <summary>Of which no worker has taken some images yet.</summary>
     private readonly Queue<Slot> _toDo = new(Ahead);
 
     private int _workersUp;
     private bool _ends;
 
-    public PreparedBatches(ImageSet set, Device device) : this(set, device, StagingCopies.For(device, Ahead + InFlight), WorkersOf(get_num_threads()))
+    /// <param name="workers">Threads that prepare batches; null: by the rank's threads.</param>
+    public PreparedBatches(ImageSet set, Device device, int? workers = null)
+        : this(set, device, StagingCopies.For(device, Ahead + InFlight), workers ?? WorkersOf(get_num_threads(), set.Files is not null))
     {
     }
 
@@ -75,16 +84,8 @@ internal sealed class PreparedBatches : IDisposable
         }
     }
 
-    private enum State
-    {
-        Idle,
-        ToDo,
-        Writing,
-        Done,
-    }
-
-    /// <summary>Threads of a rank that has so many cores: one is the training's own, and a thread prepares a whole batch.</summary>
-    public static int WorkersOf(int cores) => Math.Clamp(cores - 1, 1, Ahead);
+    /// <summary>Threads of a rank that has so many cores: one is the training's own, and without decoding a thread prepares a whole batch.</summary>
+    public static int WorkersOf(int cores, bool decodes = false) => Math.Clamp(cores - 1, 1, decodes ? MostDecoding : Ahead);
 
     /// <summary>Batches that were prepared when they were asked for, or at least begun.</summary>
     public long Taken { get; private set; }
@@ -115,7 +116,7 @@ internal sealed class PreparedBatches : IDisposable
     {
         lock (_gate)
         {
-            foreach (Slot slot in _toDo) slot.State = State.Idle;
+            foreach (Slot slot in _toDo) slot.Forget();
             _toDo.Clear();
         }
         foreach (Slot slot in _ahead)
@@ -159,7 +160,7 @@ internal sealed class PreparedBatches : IDisposable
             _ahead.Enqueue(slot);
             lock (_gate)
             {
-                slot.State = State.ToDo;
+                slot.Begin();
                 _toDo.Enqueue(slot);
                 Monitor.PulseAll(_gate);
             }
@@ -179,7 +180,7 @@ internal sealed class PreparedBatches : IDisposable
     {
         lock (_gate)
         {
-            while (slot.State is State.ToDo or State.Writing) Monitor.Wait(_gate);
+            while (slot.Left > 0) Monitor.Wait(_gate);
         }
     }
 
@@ -198,6 +199,9 @@ internal sealed class PreparedBatches : IDisposable
     [SuppressMessage("Design", "CA1031", Justification = "It comes out where the batch is asked for.")]
     private void Work()
     {
+        using ImageDecoder? decoder = _set.Files is null ? null : new(_set.Files.Folder);
+        int most = decoder is null ? int.MaxValue : 1;
+        long imageValues = _set.ImageBytes;
         lock (_gate)
         {
             _workersUp++;
@@ -206,28 +210,32 @@ internal sealed class PreparedBatches : IDisposable
         while (true)
         {
             Slot? slot;
+            int first, count;
             lock (_gate)
             {
-                while (!_toDo.TryDequeue(out slot))
+                while (!_toDo.TryPeek(out slot))
                 {
                     if (_ends) return;
                     Monitor.Wait(_gate);
                 }
                 if (_ends) return;
-                slot.State = State.Writing;
+                if (slot.Take(most, out first, out count)) _toDo.Dequeue();
             }
+            Exception? error = null;
             try
             {
-                _loader!.Write(slot.Memory, slot.Memory + (nint)slot.Labels, slot.Cutouts, _type);
+                nint images = slot.Memory + (nint)(first * imageValues * (_type is ScalarType.Float32 ? sizeof(float) : sizeof(double)));
+                _loader!.Write(images, slot.Memory + (nint)slot.Labels + (sizeof(long) * first), slot.Cutouts.AsSpan(first, count), _type, decoder);
             }
-            catch (Exception error)
+            catch (Exception caught)
             {
-                slot.Error = error;
+                error = caught;
             }
             lock (_gate)
             {
-                slot.State = State.Done;
-                Monitor.PulseAll(_gate);
+                slot.Error ??= error;
+                slot.Left -= count;
+                if (slot.Left == 0) Monitor.PulseAll(_gate);
             }
         }
     }
@@ -249,8 +257,29 @@ internal sealed class PreparedBatches : IDisposable
 
         public Cutout[] Cutouts { get; set; } = [];
 
-        public State State { get; set; }
-
         public Exception? Error { get; set; }
+
+        /// <summary>Images that are not written yet, though they were to be.</summary>
+        public int Left { get; set; }
+
+        private int _next;
+
+        public void Begin() => (_next, Left) = (0, Cutouts.Length);
+
+        /// <summary>Some of the images that nobody has taken yet.</summary>
+        /// <returns>Whether none is left to be taken.</returns>
+        public bool Take(int most, out int first, out int count)
+        {
+            (first, count) = (_next, Math.Min(most, Cutouts.Length - _next));
+            _next += count;
+            return _next == Cutouts.Length;
+        }
+
+        /// <summary>Of what nobody has taken yet.</summary>
+        public void Forget()
+        {
+            Left -= Cutouts.Length - _next;
+            _next = Cutouts.Length;
+        }
     }
 }

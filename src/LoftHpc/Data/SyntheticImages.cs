@@ -24,10 +24,11 @@ internal static class SyntheticImages
             int imageBytes = shape.Channels * shape.Size * shape.Size;
             if ((long)count * imageBytes > Array.MaxLength)
                 throw new UserError($"data.{split}_images: {count} synthetic images of {imageBytes} bytes; allowed: {Array.MaxLength / imageBytes} at most");
-            byte[] pixels = new byte[count * imageBytes], labels = new byte[count];
+            byte[] pixels = new byte[count * imageBytes];
+            int[] labels = new int[count];
             for (int i = 0; i < count; i++)
             {
-                labels[i] = (byte)(i % shape.Classes);
+                labels[i] = i % shape.Classes;
                 Draw(pixels.AsSpan(i * imageBytes, imageBytes), patterns[labels[i]], RandomStream.For(seed, "synthetic-" + split, i));
             }
             (float[] mean, float[] deviation) = Normalisation(shape);

@@ -14,11 +14,14 @@ public static class ValidationSplit
     {
         Check(section, data.Train.Count);
         if (section.ValidationImages == 0) return data;
-        int[] held = Draw([.. data.Train.Labels.Select(label => (int)label)], section.ValidationImages, section.ValidationSeed);
+        int[] held = Draw(data.Train.Labels, section.ValidationImages, section.ValidationSeed);
         HashSet<int> isHeld = [.. held];
         int[] left = [.. Enumerable.Range(0, data.Train.Count).Where(image => !isHeld.Contains(image))];
-        return new ImageData(
-            Take(data.Train, left, data.Train.Name), data.Test, Take(data.Train, held, $"{ConfigName.Of(section.Set)} {ConfigName.Of(DataSplit.Validation)}"));
+        return data with
+        {
+            Train = data.Train.Select(left),
+            Validation = data.Train.Select(held) with { Name = $"{ConfigName.Of(section.Set)} {ConfigName.Of(DataSplit.Validation)}" },
+        };
     }
 
     /// <exception cref="UserError">None would be left to train on.</exception>
@@ -44,13 +47,5 @@ public static class ValidationSplit
             .. classes.SelectMany((images, one) =>
                 RandomStream.For(seed, "validation", labels[images[0]]).Permutation(images.Length).Take(taken[one]).Select(place => images[place])).Order(),
         ];
-    }
-
-    private static ImageSet Take(ImageSet set, int[] images, string name)
-    {
-        int bytes = set.Pixels.Length / set.Count;
-        byte[] pixels = new byte[images.Length * bytes];
-        foreach ((int to, int from) in images.Index()) set.Pixels.AsSpan(from * bytes, bytes).CopyTo(pixels.AsSpan(to * bytes));
-        return set with { Name = name, Pixels = pixels, Labels = [.. images.Select(image => set.Labels[image])] };
     }
 }

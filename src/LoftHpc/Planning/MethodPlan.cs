@@ -87,8 +87,8 @@ public abstract class MethodPlan(PlanSetting setting)
     public long ActivationBytes(int rank) =>
         ActivationPlan.Bytes(setting.Pretrain with { Batch = setting.BatchOf(0) }, Network, setting.Images.Side, Ranks, rank, setting.Layout, Units(rank));
 
-    /// <summary>Bytes of the image sets on a rank's GPU; none on the CPU, where they lie in files' memory anyway.</summary>
-    public long ImageBytes(int rank) => setting.OnGpu && LoadsImages(rank) ? ActivationPlan.ImageBytes(setting.Images) : 0;
+    /// <summary>Bytes of the image sets on a rank's GPU; none on the CPU, where they lie in files' memory anyway, and of files that are decoded.</summary>
+    public long ImageBytes(int rank) => setting.OnGpu && setting.Config.Data.Set is not DataSetName.ImageFolder && LoadsImages(rank) ? ActivationPlan.ImageBytes(setting.Images) : 0;
 
     /// <summary>Whether a rank needs the images themselves.</summary>
     protected virtual bool LoadsImages(int rank) => true;

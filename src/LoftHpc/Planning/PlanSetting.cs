@@ -7,14 +7,22 @@ using LoftHpc.Training;
 
 namespace LoftHpc.Planning;
 
-/// <summary>Shape and number of the images that a config names; no file is read.</summary>
+/// <summary>Shape and number of the images that a config names; no file of a published set is read.</summary>
 /// <param name="TrainImages">Those that are trained on.</param>
 public sealed record ImageShape(int Channels, int Side, int Classes, int TrainImages, int TestImages, int ValidationImages = 0)
 {
     /// <summary>Images of each set that is evaluated after an epoch, in this order.</summary>
     public IEnumerable<int> Evaluated => ValidationImages > 0 ? [TestImages, ValidationImages] : [TestImages];
 
-    /// <exception cref="UserError">The set has fewer images than the config asks for.</exception>
+    /// <summary>Of images that are loaded.</summary>
+    public static ImageShape Of(ImageData data) =>
+        new(data.Train.Channels, data.Train.Height, data.Train.Classes, data.Train.Count, data.Test.Count, data.Validation?.Count ?? 0);
+
+    /// <summary>
+    /// Of a set of the user's own its folder is read where the config does not say all: of image-folder data.classes, data.train_images and
+    /// data.test_images, of others data.image_size and data.channels too.
+    /// </summary>
+    /// <exception cref="UserError">The set has fewer images than the config asks for, or a folder is not as it must be.</exception>
     public static ImageShape Of(DataSection section)
     {
         ImageShape files = OfFiles(section);
@@ -24,6 +32,7 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
 
     private static ImageShape OfFiles(DataSection section)
     {
+        if (section.Set is DataSetName.ImageFolder or DataSetName.Idx or DataSetName.CifarBinary) return OfOwn(section);
         if (section.Set is DataSetName.Synthetic)
         {
             SyntheticSection made = section.Synthetic;
@@ -33,6 +42,17 @@ public sealed record ImageShape(int Channels, int Side, int Classes, int TrainIm
         }
         ImageDataSet set = ImageDataSet.Of(section.Set);
         return new ImageShape(set.Channels, set.Size, set.Classes, set.Count(section, train: true), set.Count(section, train: false));
+    }
+
+    private static ImageShape OfOwn(DataSection section)
+    {
+        bool folder = section.Set is DataSetName.ImageFolder;
+        int? channels = section.Channels ?? (folder ? ImageFolder.DefaultChannels : null), side = section.ImageSize ?? (folder ? ImageFolder.DefaultSide : null);
+        if ((channels, side, section.Classes, section.TrainImages, section.TestImages) is (int ofImage, int size, int known, int trained, int tested))
+            return new ImageShape(ofImage, size, known, trained, tested);
+        if (!folder) return Of(ImageDataLoader.Load(section with { ValidationImages = 0 }, seed: 1));
+        (int classes, int train, int test) = ImageFolder.Counts(section);
+        return new ImageShape(channels!.Value, side!.Value, classes, train, test);
     }
 }
 
@@ -46,11 +66,11 @@ public sealed record PlanSetting(RunConfig Config, NetworkSpec Network, ImageSha
     public const int ElementBytes = sizeof(float), DoubleBytes = sizeof(double), IntBytes = sizeof(int), LongBytes = sizeof(long), Bfloat16Bytes = 2;
 
     /// <exception cref="UserError">The network's depth is not one of its family's, or the data set has fewer images than asked for.</exception>
-    public static PlanSetting Of(RunConfig config, int ranks)
-    {
-        ImageShape images = ImageShape.Of(config.Data);
-        return new PlanSetting(config, NetworkCatalog.Create(config.Network, images.Channels, images.Classes), images, ranks);
-    }
+    public static PlanSetting Of(RunConfig config, int ranks) => Of(config, ranks, ImageShape.Of(config.Data));
+
+    /// <summary>Of images whose shape is known.</summary>
+    public static PlanSetting Of(RunConfig config, int ranks, ImageShape images) =>
+        new(config, NetworkCatalog.Create(config.Network, images.Channels, images.Classes), images, ranks);
 
     /// <summary>How exchanges of tensors are cut into calls: by the device that the config names.</summary>
     public ExchangeCut Cut { get; init; } = ExchangeCut.For(

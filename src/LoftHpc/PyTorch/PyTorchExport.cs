@@ -74,8 +74,8 @@ public static class PyTorchExport
             if (set is not null)
             {
                 string split = ConfigName.Of(images!.Value);
-                WriteIdx(In($"{split}-images-idx4-ubyte"), set.Pixels, set.Count, set.Channels, set.Height, set.Width);
-                WriteIdx(In($"{split}-labels-idx1-ubyte"), set.Labels, set.Count);
+                WriteIdx(In($"{split}-images-idx4-ubyte"), stream => set.ForEach(image => stream.Write(image.Span)), set.Count, set.Channels, set.Height, set.Width);
+                WriteIdx(In($"{split}-labels-idx1-ubyte"), stream => stream.Write(Array.ConvertAll(set.Labels, label => (byte)label)), set.Count);
             }
             if (stands) Directory.Delete(target);
             Directory.Move(aside, target);
@@ -127,6 +127,8 @@ public static class PyTorchExport
     {
         ImageData data = ImageDataLoader.Load(config.Data, config.Run.Seed);
         identity.MustFit(config, data, path);
+        if (data.Train.Classes > byte.MaxValue + 1)
+            throw new UserError($"--images: {data.Train.Classes} classes, whose labels do not fit into the bytes of an IDX file; allowed with {byte.MaxValue + 1} classes at most");
         return split switch
         {
             DataSplit.Train => data.Train,
@@ -136,13 +138,13 @@ public static class PyTorchExport
     }
 
     /// <summary>An IDX file of bytes: 0, 0, 8, the number of dimensions, the dimensions (big-endian), the bytes.</summary>
-    private static void WriteIdx(string path, byte[] bytes, params IReadOnlyList<int> shape) => DurableFile.Write(path, stream =>
+    private static void WriteIdx(string path, Action<Stream> write, params IReadOnlyList<int> shape) => DurableFile.Write(path, stream =>
     {
         Span<byte> header = stackalloc byte[4 + (4 * shape.Count)];
         header[2] = 8;
         header[3] = (byte)shape.Count;
         for (int i = 0; i < shape.Count; i++) BinaryPrimitives.WriteInt32BigEndian(header[(4 + (4 * i))..], shape[i]);
         stream.Write(header);
-        stream.Write(bytes);
+        write(stream);
     });
 }

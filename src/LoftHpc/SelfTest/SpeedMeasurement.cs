@@ -36,7 +36,8 @@ internal static class SpeedMeasurement
             Set = DataSetName.Synthetic,
             TrainImages = Images * (steps + 1),
             TestImages = 1,
-            Synthetic = new SyntheticSection { Channels = shape.Channels, Size = shape.Side, Classes = shape.Classes },
+            // Which classes there are changes no speed, and each has a pattern.
+            Synthetic = new SyntheticSection { Channels = shape.Channels, Size = shape.Side, Classes = 2 },
         };
         BatchLoader data = new(ImageDataLoader.Load(section, config.Run.Seed).Train, section, config.Run.Seed);
         using SelfCommunicator self = new();

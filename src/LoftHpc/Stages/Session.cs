@@ -28,7 +28,8 @@ public sealed class Session : Launch
     /// <exception cref="UserError">The config, the environment, the libraries or the images are not as they must be; on all ranks.</exception>
     public Session(MpiRuntime mpi, LaunchOptions options) : base(mpi, options)
     {
-        Data = Agree.OnAllRanks(World, () => ImageDataLoader.Load(Config.Data, Config.Run.Seed));
+        Data = ImageDataLoader.Load(Config.Data, Config.Run.Seed, World);
+        foreach (string warning in Data.Warnings) Reporter.Warning(warning);
         Agree.OnSame(World, "the data", Data.Fingerprint, "give all hosts the same files (data.folder)");
         Limits = new LaunchLimits(Config);
         WorksInGroups = options.Command is "tickets" && Config.Tickets.RanksPerTicket < World.Size;
@@ -126,7 +127,7 @@ public sealed class Session : Launch
             layers.Add(identity.Describe(), identity.ImageSide, held, Context.Layout, Context.Device.type);
         if (pretraining)
         {
-            foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size)).Computed(World.Rank)) Add(Dense, held);
+            foreach (IEnumerable<TensorSlice> held in MethodPlan.Create(PlanSetting.Of(Config, World.Size, ImageShape.Of(Data))).Computed(World.Rank)) Add(Dense, held);
         }
         foreach (WeightsIdentity? network in whole)
         {
@@ -197,6 +198,7 @@ public sealed class Session : Launch
     /// <summary>Both sets lie on the device, or none: what is free is asked for once, before training takes its part.</summary>
     private BatchLoader Loader(ImageSet set)
     {
+        if (set.Files is not null) return new BatchLoader(set, Config.Data, Config.Run.Seed) { PreparesAhead = true };
         if (_imagesFit is null)
         {
             _imagesFit = DeviceImages.Fit(new[] { Data.Train, Data.Test, Data.Validation }.OfType<ImageSet>().Sum(DeviceImages.BytesOf), Context.Device);

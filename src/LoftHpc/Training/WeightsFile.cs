@@ -115,9 +115,9 @@ public sealed record WeightsIdentity(
     private string? Problem()
     {
         if (RunConfigRules.ProblemOf(Network) is string problem) return problem;
-        if (ImageChannels is < 1 or > 1000) return $"{ImageChannels} channels of an image; allowed are 1 to 1000";
-        if (ImageSide is < 1 or > 1000) return $"images of {ImageSide} x {ImageSide}; allowed are sides from 1 to 1000";
-        if (Classes is < 2 or > 256) return $"{Classes} classes; allowed are 2 to 256";
+        if (ImageChannels is < 1 or > DataSection.MostChannels) return $"{ImageChannels} channels of an image; allowed are 1 to {DataSection.MostChannels}";
+        if (ImageSide is < 1 or > DataSection.MostSide) return $"images of {ImageSide} x {ImageSide}; allowed are sides from 1 to {DataSection.MostSide}";
+        if (Classes is < 2 or > DataSection.MostClasses) return $"{Classes} classes; allowed are 2 to {DataSection.MostClasses}";
         if (InnerCounts is null) return null;
         Dictionary<string, int> whole = NetworkCatalog.Create(Network, ImageChannels, Classes).Blocks.ToDictionary(block => block.Inner.Name, block => block.Inner.Count);
         foreach ((string name, int count) in InnerCounts)

@@ -1,5 +1,6 @@
 using LoftHpc.Commands;
 using LoftHpc.Configuration;
+using LoftHpc.Planning;
 using LoftHpc.Results;
 using LoftHpc.Sweeping;
 using Xunit;
@@ -41,6 +42,28 @@ public sealed class ConfigFilesTests
         Assert.Equal((90, 128, 0.1, 0.9, 5e-4), (config.Retrain.Epochs, config.Retrain.Batch, config.Retrain.Optimizer.LearningRate,
             config.Retrain.Optimizer.Momentum, config.Retrain.Optimizer.WeightDecay));
         Assert.Equal([TrainingTime.Epochs(30), TrainingTime.Epochs(60), TrainingTime.Epochs(80)], config.Retrain.Optimizer.Milestones);
+    }
+
+    /// <summary>
+    /// Needs no images: it says how many there are. Parameters are those of torchvision's ResNet-18, 11,689,512, but that there are 3,904 channels
+    /// of batch norms in place of its 4,800; its 1.81 G multiply-adds are the same.
+    /// </summary>
+    [Fact]
+    public void The_published_setting_of_ImageNet_loads_and_is_planned()
+    {
+        RunConfig config = RunConfigLoader.Load(Path.Combine(Folder, "preresnet18-imagenet.yaml"), ["data.folder=/nowhere"]);
+        PlanSetting setting = PlanSetting.Of(config, 4);
+        Assert.Equal(new ImageShape(3, 224, 1000, 1_281_167, 50_000), setting.Images);
+        Assert.Equal((PublishedTable.Rows[^1].Network, 5_005), (config.Network, setting.StepsPerEpoch));
+        Assert.Equal(11_689_512 - (2 * (4_800 - 3_904)), setting.Network.ParameterCount);
+        Assert.InRange(setting.Network.Flops(224), 2 * 1.805e9, 2 * 1.815e9);
+        foreach (PretrainMethod method in new[] { PretrainMethod.FilterParallel, PretrainMethod.Loft, PretrainMethod.DataParallel, PretrainMethod.LocalSgd, PretrainMethod.Gpipe })
+        {
+            PretrainPlan plan = PretrainPlan.Of(setting with { Config = config with { Pretrain = config.Pretrain with { Method = method, Epochs = 1 } } });
+            Assert.True(plan.Work(0).Flops > 0 && plan.ActivationBytes(0) > 0, method.ToString());
+            // Nothing of the files lies on a GPU.
+            Assert.Equal(0, plan.ImageBytes(0));
+        }
     }
 
     [Theory]

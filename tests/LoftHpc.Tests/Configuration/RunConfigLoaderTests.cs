@@ -97,7 +97,7 @@ public sealed class RunConfigLoaderTests
             p => Assert.StartsWith("a.yaml:15: pretrain.optimizer.milestones: [2 epochs, 1 epoch]; allowed: ", p),
             p => Assert.Equal("a.yaml:17: distance.every: found 0 steps; allowed: a time such as 1 epoch or 500 steps from 1 to 1000000000", p),
             p => Assert.StartsWith("a.yaml:18: extract: found 0.5; allowed: a section with the keys ratio, first_blocks, from", p),
-            p => Assert.Equal("override data.set=imagenet: data.set: found imagenet; allowed: fashion-mnist, mnist, cifar10, cifar100, synthetic", p),
+            p => Assert.Equal("override data.set=imagenet: data.set: found imagenet; allowed: fashion-mnist, mnist, cifar10, cifar100, synthetic, image-folder, idx, cifar-binary", p),
             p => Assert.Equal("override extract: not of the form section.key=value", p),
             p => Assert.Equal("override retrain.epochs=-1: retrain.epochs: found -1; allowed: a whole number from 0 to 1000000", p));
     }
@@ -312,6 +312,11 @@ public sealed class RunConfigLoaderTests
     [InlineData("pretrain: { epochs: 3, batch: 8, gpipe: { micro_batches: 9 }, method: gpipe }", "pretrain.gpipe.micro_batches: 9 parts of a batch of 8")]
     [InlineData("data: { set: synthetic, synthetic: { size: 1000 } }", "data.train_images: 50000 synthetic images of 3000000 bytes; allowed: 715 at most")]
     [InlineData("data: { set: synthetic, test_images: 3000000, synthetic: { size: 28, channels: 1 } }", "data.test_images: 3000000 synthetic images of 784 bytes; allowed: 2739137 at most")]
+    [InlineData("data: { set: image-folder }", "data.folder: null; allowed: the folder of the files of data.set image-folder")]
+    [InlineData("data: { set: image-folder, folder: x, channels: 2 }", "data.channels: 2 channels of image-folder; allowed: 1, 3")]
+    [InlineData("data: { set: cifar10, classes: 7 }", "data.classes: cifar10 has its own; allowed: auto, or data.set image-folder, idx, cifar-binary")]
+    [InlineData("data: { set: idx, folder: x, mean: [0.5] }", "data.standard_deviation: 0 values; allowed: 1, as many as data.mean has")]
+    [InlineData("data: { set: cifar-binary, folder: x, mean: [0.5], standard_deviation: [1] }", "data.mean: 1 values; allowed: 3, one for each channel (data.channels), or []")]
     [InlineData("data: { set: synthetic, train_images: 10, test_images: 10, synthetic: { size: 1000, channels: 50, classes: 256 } }", "data.synthetic.classes: patterns of 256 classes of 50000000 values; allowed: 10 classes at most")]
     [InlineData("distance: { pairs_max: 1000 }\nnetwork: { family: wide-resnet, depth: 1000 }", "distance.pairs_max: 1000000 pairs of measurements of 1000 layers; allowed: 100000000 distances at most, so up to 316 measurements")]
     [InlineData("run: { threads: 20000 }", "run.threads: found 20000; allowed: a whole number from 1 to 1024, or auto")]
@@ -343,7 +348,7 @@ public sealed class RunConfigLoaderTests
             Network = new() { Family = NetworkFamily.WideResnet, Depth = 28, Width = 16, WidenFactor = 10 },
             Data = new()
             {
-                Set = DataSetName.Cifar100,
+                Set = DataSetName.ImageFolder,
                 Folder = "null",
                 TrainImages = 7,
                 ValidationImages = 3,
@@ -351,6 +356,16 @@ public sealed class RunConfigLoaderTests
                 TestImages = 8,
                 CropPadding = 2,
                 Flip = false,
+                ImageSize = 96,
+                Channels = 1,
+                Classes = 1000,
+                Mean = [0.25],
+                StandardDeviation = [1.0 / 3],
+                LabelBytes = 2,
+                CropArea = 0.5,
+                BrokenImages = BrokenImages.Skip,
+                CheckImages = ImageCheck.Whole,
+                Workers = 3,
                 Synthetic = synthetic,
             },
             Pretrain = new()

@@ -22,9 +22,9 @@ public sealed class ImageDataLoaderTests : IDisposable
         ImageData data = ImageDataLoader.Load(Section(set, 3, 2), seed: 1);
         Assert.Equal((3, 1, 28, 28, 10), (data.Train.Count, data.Train.Channels, data.Train.Height, data.Train.Width, data.Train.Classes));
         Assert.Equal(Pixels(1, 4 * MnistPixels).Take(3 * MnistPixels), data.Train.Pixels);
-        Assert.Equal<byte>([9, 0, 4], data.Train.Labels);
+        Assert.Equal<int>([9, 0, 4], data.Train.Labels);
         Assert.Equal(Pixels(2, 2 * MnistPixels), data.Test.Pixels);
-        Assert.Equal<byte>([1, 7], data.Test.Labels);
+        Assert.Equal<int>([1, 7], data.Test.Labels);
         Assert.Equal(set == DataSetName.Mnist ? 0.1307f : 0.2860f, Assert.Single(data.Train.Mean));
     }
 
@@ -183,9 +183,9 @@ public sealed class ImageDataLoaderTests : IDisposable
         WriteCifar("test_batch.bin", 3, [5]);
         ImageData data = ImageDataLoader.Load(Section(DataSetName.Cifar10, 4, 1), 1); // The other batches are not needed for 4 images.
         Assert.Equal((4, 3, 32, 32, 10), (data.Train.Count, data.Train.Channels, data.Train.Height, data.Train.Width, data.Train.Classes));
-        Assert.Equal<byte>([3, 1, 4, 9], data.Train.Labels);
+        Assert.Equal<int>([3, 1, 4, 9], data.Train.Labels);
         Assert.Equal([.. Pixels(1, 2 * CifarPixels), .. Pixels(2, 2 * CifarPixels)], data.Train.Pixels);
-        Assert.Equal<byte>([5], data.Test.Labels);
+        Assert.Equal<int>([5], data.Test.Labels);
         Assert.Equal(Pixels(3, CifarPixels), data.Test.Pixels);
     }
 
@@ -195,7 +195,7 @@ public sealed class ImageDataLoaderTests : IDisposable
         WriteCifar("train.bin", 1, [99, 20], coarse: [19, 0]);
         WriteCifar("test.bin", 2, [7], coarse: [3]);
         ImageData data = ImageDataLoader.Load(Section(DataSetName.Cifar100, 2, 1), 1);
-        Assert.Equal<byte>([99, 20], data.Train.Labels);
+        Assert.Equal<int>([99, 20], data.Train.Labels);
         Assert.Equal(Pixels(1, 2 * CifarPixels), data.Train.Pixels);
         Assert.Equal(100, data.Train.Classes);
 

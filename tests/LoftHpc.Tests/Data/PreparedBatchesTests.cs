@@ -174,7 +174,7 @@ public sealed class PreparedBatchesTests
         Assert.All(workers, worker => Assert.True(worker.IsAlive && worker.IsBackground));
         ahead.Dispose();
         Assert.All(workers, worker => Assert.False(worker.IsAlive));
-        Assert.Equal([1, 1, 3, 4, 4], new[] { 1, 2, 4, 5, 64 }.Select(PreparedBatches.WorkersOf));
+        Assert.Equal([1, 1, 3, 4, 4], new[] { 1, 2, 4, 5, 64 }.Select(cores => PreparedBatches.WorkersOf(cores)));
     }
 
     private static Shard[] Shards(int count) => [.. Enumerable.Range(0, count).Select(index => new Shard(index, count))];

@@ -11,6 +11,11 @@ internal static class LargeCases
     {
         ["idx/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "train-images-idx3-ubyte.gz")),
         ["cifar/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "data_batch_1.bin")),
+        ["image-folder/pipe"] = folder => Mutator.MakePipe(InClass(folder)),
+        ["image-folder/endless"] = folder => File.CreateSymbolicLink(InClass(folder), "/dev/zero"),
+        ["image-folder/pixels-of-gigabytes"] = folder => File.WriteAllBytes(InClass(folder), ImageFile.WithSize(ImageFile.Png(8, 8, 3, (_, _, _) => 1), 60_000, 60_000)),
+        ["own-binary/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "train.bin")),
+        ["own-binary/images-of-gigabytes"] = folder => File.WriteAllBytes(Path.Combine(folder, "train-images-idx3-ubyte"), [0, 0, 8, 3, 0x00, 0x20, 0, 0, 0, 0, 0, 28, 0, 0, 0, 28]),
         ["safetensors/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "weights.safetensors")),
         ["safetensors/tensor-of-a-terabyte"] = TensorOfATerabyte,
         ["state-dict/pipe"] = folder => Mutator.MakePipe(Path.Combine(folder, "model.pt")),
@@ -70,6 +75,17 @@ internal static class LargeCases
         using FileStream file = File.Create(Path.Combine(folder, "weights.safetensors"));
         SafetensorsFormat.WithTensorOfATerabyte(File.ReadAllBytes(Seeds.MakeRunFolder(run.FullName).DenseWeights), file);
         run.Delete(recursive: true);
+    }
+
+    /// <summary>Path of one more file, in a folder of two classes that have an image each.</summary>
+    private static string InClass(string folder)
+    {
+        foreach (string part in (string[])["train/a", "train/b", "val/a"])
+        {
+            Directory.CreateDirectory(Path.Combine(folder, part));
+            File.WriteAllBytes(Path.Combine(folder, part, "good.png"), ImageFile.Png(9, 9, 1, (y, x, _) => y + x));
+        }
+        return Path.Combine(folder, "train/a/harm");
     }
 
     private static void Circle(string path) => File.CreateSymbolicLink(path, path);

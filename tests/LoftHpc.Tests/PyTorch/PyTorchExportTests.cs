@@ -180,7 +180,7 @@ public sealed class PyTorchExportTests : IDisposable
         {
             for (int i = 0; i < images.Count; i++)
             {
-                records.WriteByte(images.Labels[i]);
+                records.WriteByte((byte)images.Labels[i]);
                 records.Write(images.Pixels, i * size, size);
             }
         }

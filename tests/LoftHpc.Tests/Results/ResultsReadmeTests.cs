@@ -32,7 +32,6 @@ public sealed class ResultsReadmeTests : IDisposable
         AssertExplained(run.Summary.Path, run.Summary.Columns);
         AssertExplained(run.Latency.Path, run.Latency.Columns);
         AssertExplained(run.TicketsTable.Path, run.TicketsTable.Columns);
-        AssertExplained(run.Latency.Path, run.Latency.Columns);
     }
 
     [Fact]

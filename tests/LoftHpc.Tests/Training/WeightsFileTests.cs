@@ -41,7 +41,7 @@ public sealed class WeightsFileTests : IDisposable
     [InlineData("widen_factor", 0, "network.widen_factor")]
     [InlineData("image_channels", 0, "0 channels of an image")]
     [InlineData("image_side", 1001, "images of 1001 x 1001")]
-    [InlineData("classes", 257, "257 classes")]
+    [InlineData("classes", 100_001, "100001 classes")]
     [InlineData("layer1.1.conv1", 7, "7 channels left of layer1.1.conv1; allowed are 1 to 6")]
     [InlineData("layer1.1.conv1", 0, "0 channels left")]
     [InlineData("layer9.9.conv1", 1, "there is no layer9.9.conv1")]
