@@ -233,7 +233,7 @@ public static class RunCommands
         {
             MustNotBeFinished(folder, NetworkState.Dense, "pretrain", made.Pretrain.Epochs, now.Pretrain.Epochs);
             MustNotBeFinished(folder, NetworkState.Ticket, "retrain", made.Retrain.Epochs, now.Retrain.Epochs);
-            Refuse(folder.Config, RunConfigRules.DifferencesOfRuns(made, now));
+            Refuse(folder.Config, session.IsPart ? RunConfigRules.DifferencesOfTickets(made, now) : RunConfigRules.DifferencesOfRuns(made, now));
         }
 
         // What else a stage's bits depend on.

@@ -102,18 +102,12 @@ public sealed record ComparedRun(
         .Where(setting => !Besides.Any(key => key.EndsWith('.') ? setting.Key.StartsWith(key, StringComparison.Ordinal) : setting.Key == key));
 
     /// <summary>Whether a ticket's folder lies in that of the run that it was drawn from.</summary>
-    private static bool IsOfGrid(RunFolder folder) => RunOfGrid(folder) is not null;
-
-    private static RunFolder? RunOfGrid(RunFolder folder)
-    {
-        string? tickets = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(folder.Path)), run = System.IO.Path.GetDirectoryName(tickets);
-        return run is not null && RunFolder.IsRunFolder(run) && RunFolder.At(run).Tickets == tickets ? RunFolder.At(run) : null;
-    }
+    private static bool IsOfGrid(RunFolder folder) => folder.RunOfGrid() is not null;
 
     /// <summary>The run that a ticket was drawn from: the one in which it lies; else where the config says, as seen from here, else beside the ticket's folder.</summary>
     private static RunFolder SourceOf(RunFolder folder, string from)
     {
-        if (RunOfGrid(folder) is RunFolder whole) return whole;
+        if (folder.RunOfGrid() is RunFolder whole) return whole;
         string name = System.IO.Path.GetFileName(System.IO.Path.TrimEndingDirectorySeparator(from));
         string beside = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(folder.Path))!, name);
         string found = new[] { from, beside }.FirstOrDefault(RunFolder.IsRunFolder)

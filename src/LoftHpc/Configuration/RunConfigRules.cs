@@ -233,6 +233,17 @@ public static class RunConfigRules
         Retrain = now.Retrain with { Epochs = FewestOf(now.Retrain.Optimizer, before.Retrain.Epochs, now.Retrain.Epochs) },
     });
 
+    /// <summary>The same of a ticket that lies in the folder of its run, wherever that lies by now.</summary>
+    public static IEnumerable<string> DifferencesOfTickets(RunConfig before, RunConfig now)
+    {
+        return DifferencesOfRuns(WithoutPlace(before), WithoutPlace(now));
+
+        static RunConfig WithoutPlace(RunConfig config) => config with
+        {
+            Extract = config.Extract with { From = null, Like = config.Extract.Like is string like ? Path.GetFileName(Path.TrimEndingDirectorySeparator(like)) : null },
+        };
+    }
+
     /// <summary>The same of a finished run, to which no epochs are added any more.</summary>
     public static IEnumerable<string> DifferencesOfFinished(RunConfig made, RunConfig now) => DifferencesBelow("", made, now);
 

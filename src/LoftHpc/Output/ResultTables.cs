@@ -152,7 +152,7 @@ public static class ResultTables
         : EpochClock.Invariant($"{EpochClock.Percent(fractions.Average())} ({100 * fractions.Min():F2} to {100 * fractions.Max():F2})");
 
     private static string Mean(IEnumerable<double> values, int decimals) =>
-        Decimals(values.Average(), decimals);
+        values.Average() is var mean && double.IsNaN(mean) ? "" : Decimals(mean, decimals);
 
     private static string WithoutMarks(string processor) =>
         processor.Replace("(R)", "", StringComparison.Ordinal).Replace("(TM)", "", StringComparison.Ordinal);

@@ -51,7 +51,7 @@ public static class PyTorchExport
         WeightsIdentity identity = WeightsIdentity.Of(file, source);
         WeightsIdentity.MustBeFinite(file, source);
         Architecture architecture = Describe(folder, weights, identity, WeightsIdentity.StepOf(file, source), config.Data);
-        ImageSet? set = images is null ? null : ImagesOf(config, images.Value, identity, source);
+        ImageSet? set = images is null ? null : ImagesOf(folder, config, images.Value, identity, source);
         try
         {
             bool stands = Path.Exists(target);
@@ -123,9 +123,11 @@ public static class PyTorchExport
         static double? Finite(double? value) => value is double number && double.IsFinite(number) ? number : null;
     }
 
-    private static ImageSet ImagesOf(RunConfig config, DataSplit split, WeightsIdentity identity, string path)
+    private static ImageSet ImagesOf(RunFolder folder, RunConfig config, DataSplit split, WeightsIdentity identity, string path)
     {
-        ImageData data = ImageDataLoader.Load(config.Data, config.Run.Seed);
+        // The images of a grid's ticket are those of its run, whatever seed the ticket has.
+        RunConfig ofImages = folder.RunOfGrid() is { } run && File.Exists(run.Config) ? RunConfigLoader.Load(run.Config) : config;
+        ImageData data = ImageDataLoader.Load(config.Data, ofImages.Run.Seed);
         identity.MustFit(config, data, path);
         if (data.Train.Classes > byte.MaxValue + 1)
             throw new UserError($"--images: {data.Train.Classes} classes, whose labels do not fit into the bytes of an IDX file; allowed with {byte.MaxValue + 1} classes at most");

@@ -96,6 +96,13 @@ public sealed class RunFolder
     /// <summary>Of one ticket of a grid.</summary>
     public RunFolder TicketFolder(string name) => new(In(Tickets, name));
 
+    /// <summary>The run of whose grid this is a ticket, which is the one in whose folder it lies; null: of none.</summary>
+    public RunFolder? RunOfGrid()
+    {
+        string? tickets = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path)), run = System.IO.Path.GetDirectoryName(tickets);
+        return run is not null && IsRunFolder(run) && new RunFolder(run).Tickets == tickets ? new RunFolder(run) : null;
+    }
+
     /// <summary>All tickets of grids that are begun, by name; a dot is in front of those that are being replaced.</summary>
     public IEnumerable<RunFolder> FindTickets() => !Directory.Exists(Tickets) ? [] : Directory.EnumerateDirectories(Tickets)
         .Select(path => new RunFolder(path)).Where(folder => folder.IsBegun && !folder.Name.StartsWith('.')).OrderBy(folder => folder.Name, StringComparer.Ordinal);

@@ -225,7 +225,7 @@ public sealed class StageCheckpoints(
         }
         if (record.Stage != stage || record.Step != checkpoint.Step || record.Parts.Count == 0)
             return (null, $"{PlainText.Of(checkpoint.Record)}: it is the record of another checkpoint", false);
-        Refuse([.. RunConfigRules.DifferencesOfRuns(before, session.Config)]);
+        Refuse([.. session.IsPart ? RunConfigRules.DifferencesOfTickets(before, session.Config) : RunConfigRules.DifferencesOfRuns(before, session.Config)]);
         if (record.Data != session.Data.Fingerprint) Refuse(["the images are others"]);
         for (int rank = 0; rank < record.Parts.Count; rank++)
         {

@@ -138,5 +138,9 @@ public sealed class TicketsTests : ProgramTests
         Assert.Equal(rows, Folder("a").TicketsTable.Read().Take(2));
         Assert.Equal([.. names, "l2-global-0.5-shuffled-4", "random-like-l2-global-0.5-shuffled-4"], Folder("a").TicketsTable.Read().Select(row => row.Ticket));
         Assert.True(File.Exists(Folder("a").TicketFolder("l2-global-0.5-shuffled-4").TicketWeights));
+
+        // The paths in its tickets' configs are not there any more.
+        Directory.Move(Folder("a").Path, Folder("moved").Path);
+        Start(family, 1, "tickets", "run.name=moved", "run.resume=auto", "extract.scope=global", "tickets.controls=[random]", "tickets.starts=[pretrained, shuffled]").MustSucceed();
     }
 }
