@@ -39,7 +39,8 @@ public static class PlainText
         return plain.ToString();
     }
 
-    private static bool IsShown(Rune rune) => Rune.GetUnicodeCategory(rune) is not
+    // The last two of each plane are no characters, and XML has none of them.
+    private static bool IsShown(Rune rune) => (rune.Value & 0xFFFE) != 0xFFFE && Rune.GetUnicodeCategory(rune) is not
         (UnicodeCategory.Control or UnicodeCategory.Format or UnicodeCategory.LineSeparator or UnicodeCategory.ParagraphSeparator);
 
     private static void Escape(StringBuilder plain, int value)

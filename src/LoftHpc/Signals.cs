@@ -11,7 +11,7 @@ namespace LoftHpc;
 public static partial class Signals
 {
     private static readonly List<PosixSignalRegistration> Registrations = [];
-    private static volatile bool _stopIsAsked, _canGoOn;
+    private static volatile bool _stopIsAsked, _canGoOn, _stopsLater;
     private static int _ending;
 
     /// <summary>Whether it has been asked to stop, ever.</summary>
@@ -19,6 +19,9 @@ public static partial class Signals
 
     /// <summary>Whether what the process does now can be gone on with when it stops.</summary>
     public static bool CanGoOn { set => _canGoOn = value; }
+
+    /// <summary>Whether all that the process does is part of work that it comes to stop: also what is no training takes a first SIGTERM as a question.</summary>
+    public static bool StopsLater { set => _stopsLater = value; }
 
     /// <summary>Called before a signal ends the process, with the exit code that it will have; at most once.</summary>
     public static event Action<int>? Ending;
@@ -42,7 +45,7 @@ public static partial class Signals
         {
             if ((ignored >> (number - 1) & 1) == 0) Registrations.Add(PosixSignalRegistration.Create(signal, context =>
             {
-                if (number == 15 && _canGoOn && !_stopIsAsked && endOfTheJob() is null) AskToStop(context);
+                if (number == 15 && (_canGoOn || _stopsLater) && !_stopIsAsked && endOfTheJob() is null) AskToStop(context);
                 else End(context, number, endOfTheJob, () => ended(name));
             }));
         }

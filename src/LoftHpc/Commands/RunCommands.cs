@@ -60,6 +60,8 @@ public static class RunCommands
                 own.Communication.MustGiveRows();
                 own.Summary.MustTakeRows();
             }
+            if (from is null && !session.Resumes && Directory.Exists(own.Iterations))
+                throw new UserError($"{own.Iterations} exists already and is not overwritten; --resume auto goes on with what is finished of it");
             if (!(session.Resumes && own.Holds(NetworkState.Pruned)))
             {
                 ExtractStage.MustHaveScores(session, source);
@@ -91,6 +93,7 @@ public static class RunCommands
     public static void Retrain(Session session)
     {
         RunFolder folder = Own(session);
+        if (session.Config.Run.Tensorboard) CheckPlots(session);
         WeightsIdentity? pruned = null;
         session.OnRoot(() =>
         {
@@ -107,7 +110,7 @@ public static class RunCommands
             folder.Summary.MustTakeRows();
         });
         session.CheckArithmetic(pretraining: false, OnAllRanks(session, pruned), ForLatency(session, session.Dense));
-        Record(session, folder, () => Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder)));
+        Record(session, folder, () => RetrainTicket(session, folder));
         ShowSummary(session, folder);
     }
 
@@ -122,7 +125,7 @@ public static class RunCommands
         {
             if (Unless(session, folder, NetworkState.Dense, "pretrain", () => PretrainStage.Run(session, folder))) session.StopIfAsked();
             if (Unless(session, folder, NetworkState.Pruned, "extract", drawing.Draw)) session.StopIfAsked();
-            Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
+            RetrainTicket(session, folder);
             session.OnRoot(() => Plots.Draw(folder, session.Config.Plot));
         });
         ShowSummary(session, folder);
@@ -139,6 +142,13 @@ public static class RunCommands
         TrainingMethods.CheckSnapshots(config.Pretrain, stepsPerEpoch);
         TicketStart.CheckTime(config, stepsPerEpoch);
         Plots.Check(config.Plot, network.Convolutions.Select(conv => conv.Name));
+    }
+
+    /// <summary>Trains a ticket, unless that is done, and measures what it gains, unless that is. Collective.</summary>
+    internal static void RetrainTicket(Session session, RunFolder folder)
+    {
+        Unless(session, folder, NetworkState.Ticket, "retrain", () => RetrainStage.Run(session, folder));
+        RetrainStage.MeasureLatency(session, folder);
     }
 
     /// <summary>Does a stage, unless the launch goes on with a run in which it is finished. Collective.</summary>
@@ -182,7 +192,7 @@ public static class RunCommands
     }
 
     /// <summary>What is drawn at the end.</summary>
-    private static void CheckPlots(Session session)
+    internal static void CheckPlots(Session session)
     {
         Plots.Check(session.Config.Plot, session.Dense.Describe().Convolutions.Select(conv => conv.Name));
         session.OnRoot(Plots.CheckLibrary);

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using LoftHpc.Comparing;
+using LoftHpc.Configuration;
 using LoftHpc.Mpi;
 using LoftHpc.Output;
 using LoftHpc.Planning;
@@ -22,11 +23,18 @@ public static class SweepCommand
 {
     /// <summary>Reads the file, and refuses it where one of its runs could not start.</summary>
     /// <exception cref="UserError">One could not.</exception>
-    public static SweepPlan Plan(string file, SweepChanges changes) => SweepPlan.Of(SweepFile.Load(file), changes, (config, ranks) =>
+    public static SweepPlan Plan(string file, SweepChanges changes)
     {
-        PlanSetting setting = PlanSetting.Of(config, ranks);
-        RunCommands.CheckRun(config, setting.Network, setting.Images.Side, setting.Images.TrainImages, ranks);
-    });
+        // Some sets are read to know their shape: once for all runs.
+        Dictionary<string, ImageShape> shapes = [];
+        return SweepPlan.Of(SweepFile.Load(file), changes, (config, ranks) =>
+        {
+            string data = RunConfigLoader.ToYaml(new RunConfig { Data = config.Data });
+            if (!shapes.TryGetValue(data, out ImageShape? images)) shapes.Add(data, images = ImageShape.Of(config.Data));
+            PlanSetting setting = PlanSetting.Of(config, ranks, images);
+            RunCommands.CheckRun(config, setting.Network, images.Side, images.TrainImages, ranks);
+        });
+    }
 
     /// <summary>Writes lists for Slurm of the runs that are not finished.</summary>
     /// <exception cref="UserError">One has been begun with other settings.</exception>
@@ -94,9 +102,18 @@ public static class SweepCommand
                 ],
                 log);
             if (Signals.StopIsAsked && exitCode != ExitCodes.Done) throw Stopped();
+            // By a limit, which the next run would reach too.
+            if (exitCode == ExitCodes.Stopped)
+                throw new UserError($"sweep: {run.Name} has stopped: {ReasonIn(log, before)}; the same command goes on from there", ExitCodes.Stopped);
             string result;
+            SweepState? state = StateOf(plan, run);
+            if (state is { IsFinished: true, Differences.Count: > 0 })
+            {
+                failed.Add(run.Name);
+                result = $"was made with other settings, as {plan.ConfigFile} has changed meanwhile: {string.Join("; ", state.Differences)}";
+            }
             // Not the exit code alone, which some launchers lose.
-            if (exitCode == ExitCodes.Done && IsFinished(plan, run))
+            else if (exitCode == ExitCodes.Done && state is { IsFinished: true })
             {
                 done++;
                 times.Add(run, clock.Elapsed);
@@ -111,8 +128,12 @@ public static class SweepCommand
             }
             reporter.Info($"[{number + 1}/{waiting.Length}] {run.Name} {result}; {SweepTimes.Text(all.Elapsed)} elapsed, about {SweepTimes.Text(times.Of(waiting.Skip(number + 1)))} left");
         }
+        // Any finished run of the first group stands for it.
+        IReadOnlyList<string> baseline = plan.Baseline;
+        if (baseline is [string first] && first == plan.Runs[0].Name)
+            baseline = [.. plan.Runs.Where(run => run.Group == plan.Runs[0].Group && StateOf(plan, run) is { IsFinished: true }).Select(run => run.Name).Take(1)];
         // Without the baseline there is a table all the same.
-        if (done > 0 && !Compared(plan.Baseline, reporter, "the table") && plan.Baseline.Count > 0) Compared([], reporter, "the table without a baseline");
+        if (done > 0 && !Compared(baseline, reporter, "the table") && baseline.Count > 0) Compared([], reporter, "the table without a baseline");
         if (failed.Count > 0) throw new UserError($"sweep: failed: {string.Join(", ", failed)}", ExitCodes.Failure);
 
         bool Compared(IReadOnlyList<string> baseline, IReporter to, string what)
@@ -147,15 +168,16 @@ public static class SweepCommand
             [.. all.Where(one => !one.State.IsFinished && one.State.Differences.Count > 0).Select(one => one.Run)]);
     }
 
-    private static bool IsFinished(SweepPlan plan, SweepRun run)
+    /// <summary>Null: a file of the run cannot be read.</summary>
+    private static SweepState? StateOf(SweepPlan plan, SweepRun run)
     {
         try
         {
-            return SweepState.Of(run, plan.RunsFolder).IsFinished;
+            return SweepState.Of(run, plan.RunsFolder);
         }
         catch (UserError)
         {
-            return false;
+            return null;
         }
     }
 

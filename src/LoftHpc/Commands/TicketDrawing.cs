@@ -49,14 +49,6 @@ internal sealed class TicketDrawing
     public void Draw()
     {
         RunFolder? last = null;
-        if (_before.Length > 0 && !_session.Resumes)
-        {
-            _session.OnRoot(() =>
-            {
-                // What an extraction has left that was not finished.
-                if (Directory.Exists(_target.Iterations)) Directory.Delete(_target.Iterations, recursive: true);
-            });
-        }
         foreach ((RunConfig config, WeightsIdentity? shape) in _before)
         {
             // Each ticket's tables tell of that ticket alone.

@@ -17,6 +17,7 @@ public static class TicketsCommand
             throw new UserError("extract.from: 'tickets' draws from the pre-training of its own run folder; allowed: none, for this command");
         if (session.Config.Tickets.RanksPerTicket is int ranks && session.World.Size % ranks != 0)
             throw new UserError($"tickets.ranks_per_ticket: {ranks} ranks do not divide the {session.World.Size} ranks of this launch; allowed: a number that does, or all");
+        if (session.Config.Run.Tensorboard) RunCommands.CheckPlots(session);
         IReadOnlyList<GridTicket> grid = TicketGrid.Of(session.Config);
         RunFolder folder = RunCommands.Own(session);
         WeightsIdentity? dense = null;
@@ -63,42 +64,71 @@ public static class TicketsCommand
 
     /// <summary>Makes the tickets: one after the other, or side by side in groups of ranks. Collective.</summary>
     /// <param name="finish">On rank 0: called after tickets that it has made, and in the end.</param>
-    /// <exception cref="UserError">The ranks were asked to stop, or some ticket could not be made, and all others are; on all ranks.</exception>
+    /// <exception cref="UserError">The ranks were asked to stop, or some ticket could not be made; on all ranks.</exception>
     private static void MakeAll(Session session, RunFolder folder, GridTicket[] rest, WeightsIdentity whole, Action finish)
     {
         TicketQueue queue = new(folder.Queue);
         session.OnRoot(queue.Begin);
         Session group = session.WorksInGroups ? session.Group(session.Config.Tickets.RanksPerTicket!.Value) : session;
         session.Limits.OtherStopFile = queue.StopFile;
+        // One group may train while another does not.
+        Signals.StopsLater = session.WorksInGroups;
         UserError? failure = null;
+        void StopOthers() => File.WriteAllText(queue.StopFile, "");
         try
         {
-            MakeOwn(group, queue, folder, rest, whole, session.IsRoot ? finish : () => { });
+            // Other groups may be replacing tickets of before.
+            bool reads = session.IsRoot && !(session.WorksInGroups && session.Config.Run.Overwrite);
+            failure = MakeOwn(group, queue, folder, rest, whole, reads ? finish : () => { });
         }
         catch (UserError error) when (group.AllFailed())
         {
             failure = error;
-            if (group.IsRoot && error.ExitCode == ExitCodes.Stopped) File.WriteAllText(queue.StopFile, "");
+            if (group.IsRoot) StopOthers();
         }
         group.Reporter.Prefix = "";
-        session.Meet();
+        session.Meet(() =>
+        {
+            if (StopAgreement.IsStop(group.Context.EarlyStop.Wanted()) && !File.Exists(queue.StopFile)) StopOthers();
+        });
+        Signals.StopsLater = false;
+        // Nobody writes into the queue any more.
+        session.World.Barrier();
+        // What others were stopped by is what is to be told.
+        int own = failure is null ? 0 : failure.ExitCode == ExitCodes.Stopped ? 1 : 2;
+        int worst = session.World.Allreduce(own, MpiOperation.Max);
+        if (own < worst) failure = null;
+        int failed = 0;
         session.OnRoot(() =>
         {
-            finish();
+            failed = queue.FailureCount;
+            try
+            {
+                finish();
+            }
+            catch (UserError) when (worst > 0)
+            {
+                // What failed first is told.
+            }
             queue.End();
         });
+        session.World.Broadcast(new Span<int>(ref failed), 0);
         session.OnAllRanks(() =>
         {
-            if (failure is not null) throw failure;
+            if (failure is null) return;
+            throw failure.ExitCode == ExitCodes.NonFiniteLoss
+                ? new UserError($"{failed} of {rest.Length} tickets could not be made; {failure.Message}", failure, failure.ExitCode)
+                : failure;
         });
         if (session.WorksInGroups) group.Dispose();
     }
 
     /// <summary>Makes tickets until none is left that nobody has taken; one whose numbers leave their range is told, and the others are made. Collective in the group.</summary>
-    private static void MakeOwn(Session group, TicketQueue queue, RunFolder folder, GridTicket[] rest, WeightsIdentity whole, Action finish)
+    /// <returns>What the first ticket that could not be made failed by; null: all could.</returns>
+    private static UserError? MakeOwn(Session group, TicketQueue queue, RunFolder folder, GridTicket[] rest, WeightsIdentity whole, Action finish)
     {
         group.OnRoot(queue.Await);
-        List<UserError> failures = [];
+        UserError? failure = null;
         bool isFirst = true;
         while (Take(group, queue, folder, rest) is int number)
         {
@@ -118,17 +148,19 @@ public static class TicketsCommand
                 string ranks = group.WorksInGroups ? $", on rank{(group.World.Size > 1 ? $"s {group.FirstRank} to {group.FirstRank + group.World.Size - 1}" : $" {group.FirstRank}")}" : "";
                 group.Reporter.Info($"ticket {number + 1} of {rest.Length}: {ticket.Name}{ranks}");
                 if (group.WorksInGroups) group.Reporter.Prefix = $"{ticket.Name}: ";
-                Make(group, folder, ticket, whole);
+                Make(group, queue, folder, ticket, whole);
             }
             catch (UserError error) when (error.ExitCode == ExitCodes.NonFiniteLoss && group.AllFailed())
             {
-                failures.Add(new UserError($"{ticket.Name}: {error.Message}", error, error.ExitCode));
+                UserError told = new($"{ticket.Name}: {error.Message}", error, error.ExitCode);
+                failure ??= told;
                 group.OnRoot(() => queue.Fail(ticket.Name));
-                group.Reporter.Warning($"{failures[^1].Message}; the other tickets are made");
+                group.Reporter.Prefix = "";
+                group.Reporter.Warning($"{told.Message}; the other tickets are made");
             }
             group.OnRoot(finish);
         }
-        if (failures.Count > 0) throw new UserError($"{failures.Count} of {rest.Length} tickets could not be made; {failures[0].Message}", failures[0], failures[0].ExitCode);
+        return failure;
     }
 
     /// <summary>Takes the next ticket; one that takes the widths of another waits until that is drawn. Collective in the group.</summary>
@@ -137,18 +169,24 @@ public static class TicketsCommand
     {
         const int none = -2, wait = -1;
         int taken = none;
+        // What is drawn anew is not drawn yet, whatever an earlier launch has left.
+        bool IsDrawn(string name) => queue.IsDrawn(name) || ((group.Resumes || rest.All(ticket => ticket.Name != name)) && folder.TicketFolder(name).Holds(NetworkState.Pruned));
         group.OnRoot(() =>
         {
             foreach ((int number, GridTicket ticket) in rest.Index())
             {
                 if (queue.IsTaken(ticket.Name)) continue;
-                if (ticket.Like is string like && queue.HasFailed(like))
+                if (ticket.Like is string like && !IsDrawn(like))
                 {
+                    if (!queue.HasFailed(like))
+                    {
+                        taken = wait;
+                        continue;
+                    }
                     if (!queue.TryTake(ticket.Name)) continue;
                     queue.Fail(ticket.Name);
-                    group.Reporter.Warning($"{ticket.Name}: is not made, as {like}, whose widths it takes, could not be");
+                    group.Reporter.Warning($"{ticket.Name}: is not made, as {like}, whose widths it takes, could not be drawn");
                 }
-                else if (ticket.Like is not null && !folder.TicketFolder(ticket.Like).Holds(NetworkState.Pruned)) taken = wait;
                 else if (queue.TryTake(ticket.Name))
                 {
                     taken = number;
@@ -187,7 +225,7 @@ public static class TicketsCommand
     }
 
     /// <summary>Draws and retrains one ticket, or goes on with it. Collective.</summary>
-    private static void Make(Session session, RunFolder folder, GridTicket ticket, WeightsIdentity whole)
+    private static void Make(Session session, TicketQueue queue, RunFolder folder, GridTicket ticket, WeightsIdentity whole)
     {
         // Each ticket's tables tell of that ticket alone.
         session.Context.Ledger.Clear();
@@ -198,8 +236,10 @@ public static class TicketsCommand
         if (ticket.Like is not null) own.CheckArithmetic(pretraining: false, drawing.Networks);
         RunCommands.Record(own, target, () =>
         {
-            if (RunCommands.Unless(own, target, NetworkState.Pruned, "extract", drawing.Draw)) own.StopIfAsked();
-            RunCommands.Unless(own, target, NetworkState.Ticket, "retrain", () => RetrainStage.Run(own, target));
+            bool draws = RunCommands.Unless(own, target, NetworkState.Pruned, "extract", drawing.Draw);
+            own.OnRoot(() => queue.Draw(ticket.Name));
+            if (draws) own.StopIfAsked();
+            RunCommands.RetrainTicket(own, target);
         });
     }
 

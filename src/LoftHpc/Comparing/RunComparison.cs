@@ -121,7 +121,7 @@ public sealed record RunComparison(
     }
 
     /// <summary>Whether a setting says which images there are.</summary>
-    private static bool IsOfImages(string column) => column is "data.set" or "data.train_images" or "data.test_images" or "data.image_size" or "data.channels" or "data.broken_images" or "data.check_images" || column.StartsWith("data.synthetic.", StringComparison.Ordinal);
+    private static bool IsOfImages(string column) => column is "data.set" or "data.validation_images" or "data.validation_seed" or "data.classes" or "data.label_bytes" or "data.train_images" or "data.test_images" or "data.image_size" or "data.channels" or "data.broken_images" or "data.check_images" || column.StartsWith("data.synthetic.", StringComparison.Ordinal);
 
     /// <summary>Groups of which several runs have one pre-training, in one line; null: there are none.</summary>
     private static string? OneSource(List<RunGroup> groups)

@@ -435,7 +435,7 @@ public sealed record RetrainSection
     public BatchNormScope BatchNorm { get; init; } = BatchNormScope.Synchronised;
     [Description("The weights that retraining starts from, with the momentum at zero (tickets.md).")]
     public RetrainStart Start { get; init; } = RetrainStart.Pretrained;
-    [Description("Of start rewind: the time of pre-training after which the weights were saved (pretrain.snapshots).")]
+    [Description("Of start rewind: the time of pre-training after which the weights were saved (pretrain.snapshots, snapshot_steps).")]
     [Range(1, 1_000_000_000)]
     public TrainingTime Rewind { get; init; } = TrainingTime.Epochs(1);
     [Description("Of starts reinitialised and shuffled.")]

@@ -182,6 +182,8 @@ public static class RunConfigRules
             string widths = extract.Like is null ? $"extract.scope {ConfigName.Of(extract.Scope)}" : "extract.like";
             yield return new BrokenRule($"with {widths} the widths come by no ratio; allowed: none ([]), or extract.scope layer or global", "tickets.ratios", "extract.scope", "extract.like");
         }
+        if (extract.Iterations > 1 && tickets.Criteria.Contains(FilterCriterion.RankStability))
+            yield return new BrokenRule("of what is trained between iterations no rankings are measured; allowed: criteria without rank-stability, or extract.iterations 1", "tickets.criteria", "extract.iterations");
         long[] lists = [tickets.Ratios.Count, tickets.Criteria.Count, tickets.Starts.Count, tickets.Seeds.Count];
         // With 1000 items each they multiply to 10^15 at most.
         long count = lists.Aggregate(1 + (long)tickets.Controls.Count, (product, items) => product * Math.Max(1, items));

@@ -111,9 +111,12 @@ public static class ImageDataLoader
         if (classes < 2) throw new UserError($"{train.LabelFile}: all labels are 0; expected two classes at least, or data.classes");
         train.CheckLabels(classes);
         test.CheckLabels(classes);
-        ImageSet Set(string split, BinarySplit images, int? asked) =>
-            new ImageSet($"{ConfigName.Of(section.Set)} {split}", images.Channels, images.Side, images.Side, classes, images.Pixels, Array.ConvertAll(images.Labels, label => (int)label), [], [])
-                .Select(Spread(images.Labels.Length, asked, split, images.Images));
+        ImageSet Set(string split, BinarySplit images, int? asked)
+        {
+            ImageSet all = new($"{ConfigName.Of(section.Set)} {split}", images.Channels, images.Side, images.Side, classes, images.Pixels, Array.ConvertAll(images.Labels, label => (int)label), [], []);
+            return asked is null || asked == all.Count ? all : all.Select(Spread(all.Count, asked, split, images.Images));
+        }
+
         ImageSet trained = Set("train", train, section.TrainImages), tested = Set("test", test, section.TestImages);
         (IReadOnlyList<float> mean, IReadOnlyList<float> deviation) = section.Mean.Count > 0 ? GivenNormalisation(section) : Statistics(trained);
         if (mean.Count != trained.Channels)

@@ -66,7 +66,7 @@ internal sealed unsafe class ImageDecoder : IDisposable
     public byte* Load(ImageFiles files, int number, CropBox crop, int channels, int side, out ImageFault fault)
     {
         fault = Read(files.NameOf(number), pixels: true, long.MaxValue);
-        if (fault is ImageFault.None && (Width, Height) != files.SizeOf(number)) fault = ImageFault.Changed;
+        if (fault is ImageFault.None && ((Width, Height) != files.SizeOf(number) || FileBytes != files.BytesOf(number))) fault = ImageFault.Changed;
         if (fault is not ImageFault.None) return null;
         if (channels == 1) ToGray();
         CropBox box = crop;

@@ -199,7 +199,7 @@ public static partial class MpiJob
     }
 
     /// <summary>.NET's and libtorch's ways to say that memory has run out, in one line; null where it is something else.</summary>
-    private static string? MemoryProblem(Exception error)
+    public static string? MemoryProblem(Exception error)
     {
         string line = error.Message.Split('\n')[0];
         bool torch = error is ExternalException && (line.Contains("not enough memory", StringComparison.Ordinal)

@@ -89,6 +89,8 @@ internal static class InlineSvg
     {
         string content = drawn.Value.Trim();
         float[] places = [.. Numbers(drawn.Attribute("x")!.Value)];
+        // The font has none of its characters: there is nothing to place.
+        if (places.Length == 0) return;
         float size = float.Parse(drawn.Attribute("font-size")!.Value, CultureInfo.InvariantCulture);
         float width = PlotStyle.TextWidth(content, size, drawn.Attribute("font-weight") is not null);
         text.SetAttributeValue("x", (places[0] + (width / 2)).ToString("0.##", CultureInfo.InvariantCulture));

@@ -23,7 +23,7 @@ internal static class ReportOrigin
             ("hosts", string.Join(", ", launches.SelectMany(launch => launch.Hosts).Distinct().Order(StringComparer.Ordinal))),
             ("devices", string.Join(", ", launches.SelectMany(launch => launch.Devices).Distinct().Order(StringComparer.Ordinal))),
             ("seeds", string.Join(", ", runs.Runs.Select(run => run.Row.Seed).Distinct().Order().Select(seed => seed.ToString(CultureInfo.InvariantCulture)))),
-            ("launches", string.Create(CultureInfo.InvariantCulture, $"{launches.Distinct().Count()}, from {Time(launches.Min(launch => launch.Start))} to {Time(launches.Max(launch => launch.Start))}")),
+            ("launches", string.Create(CultureInfo.InvariantCulture, $"{launches.DistinctBy(launch => (launch.Start, launch.Command, launch.Seed)).Count()}, from {Time(launches.Min(launch => launch.Start))} to {Time(launches.Max(launch => launch.Start))}")),
         ];
         yield return Html.Element("dl", "facts", [.. facts.SelectMany(fact => new[] { Html.Element("dt", "", fact.What), Html.Element("dd", "", fact.Which) })]);
         yield return Html.Details("Run by run", Html.Table(

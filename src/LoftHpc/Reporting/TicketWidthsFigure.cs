@@ -31,13 +31,15 @@ internal static class TicketWidthsFigure
                     kept.Add((layer.Key, layer.Count(row => row.Kept)));
                 }
             }
+            // A network may have no layer that is pruned.
+            if (filters.Count == 0) continue;
             Widths own = new(look.Name, look.Mark, [.. filters.Select(layer => (layer.Key, layer.Value, BandPoint.Of(kept.Where(of => of.Layer == layer.Key).Select(of => (0.0, (double)of.Kept)))[0]))]);
             // Controls have the widths of their ticket: one line is enough.
             int same = all.FindIndex(other => other.Layers.Select(Shape).SequenceEqual(own.Layers.Select(Shape)));
             if (same < 0) all.Add(own);
             else all[same] = all[same] with { Alike = all[same].Alike + 1 };
         }
-        if (all.Count == 0) return ReportFigure.Without(Name, Title, "no run has a folder with a ticket.csv.");
+        if (all.Count == 0) return ReportFigure.Without(Name, Title, "no run has a folder with a ticket.csv that has layers.");
         string[] layers = [.. all.SelectMany(widths => widths.Layers).Select(layer => layer.Layer).Distinct()];
         double[] most = [.. layers.Select(layer => (double)all.SelectMany(widths => widths.Layers).Where(of => of.Layer == layer).Max(of => of.Filters))];
         return new ReportFigure(

@@ -121,7 +121,7 @@ public sealed class RunFolder
     {
         if (iterations == 1) return this;
         // The one in between lies beside the first.
-        string parent = System.IO.Path.GetDirectoryName(Path) ?? "";
+        string parent = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path)) ?? "";
         return System.IO.Path.GetFileName(parent) == "iterations" && Name == NameOfIteration(iterations) ? new(In(parent, NameOfIteration(1))) : Iteration(1);
     }
 

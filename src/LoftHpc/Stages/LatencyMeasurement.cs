@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using LoftHpc.Configuration;
+using LoftHpc.Mpi;
 using LoftHpc.Networks;
 using LoftHpc.Results;
 using LoftHpc.Training;
@@ -22,14 +23,28 @@ public static class LatencyMeasurement
     /// Rows of latency.csv: for each batch a forward pass (as in evaluation) and a step (forward, backward and update of the weights), of the
     /// dense network and of the ticket in turn, so that what else a machine does falls on both. Not collective.
     /// </summary>
+    /// <param name="warn">Gets a line for each batch for which the memory does not suffice.</param>
     public static IReadOnlyList<LatencyRow> Measure(
-        RankContext context, WeightsIdentity dense, WeightsIdentity ticket, OptimizerSection optimizer, LatencySection config, long seed)
+        RankContext context, WeightsIdentity dense, WeightsIdentity ticket, OptimizerSection optimizer, LatencySection config, long seed, Action<string> warn)
     {
         if (config.Batches.Count == 0) return [];
         using Subject first = new(NetworkState.Dense, dense, context, optimizer, seed), second = new(NetworkState.Ticket, ticket, context, optimizer, seed);
         MeasuredPass[] passes = Enum.GetValues<MeasuredPass>();
         TimeSpan share = TimeSpan.FromSeconds(config.Seconds) / (config.Batches.Count * passes.Length);
-        return [.. from batch in config.Batches from pass in passes from row in Measure(context, [first, second], pass, batch, config.Rounds, share, seed) select row];
+        List<LatencyRow> rows = [];
+        foreach (int batch in config.Batches)
+        {
+            try
+            {
+                rows.AddRange(passes.SelectMany(pass => Measure(context, [first, second], pass, batch, config.Rounds, share, seed)));
+            }
+            catch (Exception error) when (MpiJob.MemoryProblem(error) is string problem)
+            {
+                // The ticket is trained, and that is what counts.
+                warn($"latency.batches: a batch of {batch} is left out: {problem}");
+            }
+        }
+        return rows;
     }
 
     private static List<LatencyRow> Measure(RankContext context, Subject[] subjects, MeasuredPass pass, int batch, int rounds, TimeSpan share, long seed)

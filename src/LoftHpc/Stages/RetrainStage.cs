@@ -34,6 +34,7 @@ public static class RetrainStage
             session.OnRoot(() =>
             {
                 // What a retraining that was interrupted has left.
+                File.Delete(folder.Latency.Path);
                 folder.Metrics.Remove(row => row.Phase == TrainingPhase.Retrain);
                 folder.Resources.Remove(row => row.Phase == TrainingPhase.Retrain);
                 folder.Communication.Remove(row => row.Phase == session.Context.Ledger.Phase);
@@ -48,7 +49,6 @@ public static class RetrainStage
         session.OnAllRanks(() => method.Save(folder.TicketWeights, start.Identity, start.Step + ((long)config.Epochs * method.StepsPerEpoch)));
         session.SaveResources(folder, TrainingPhase.Retrain, method, loop.TrainSeconds);
         session.SaveCommunication(folder);
-        MeasureLatency(session, folder, start.Identity);
         session.OnRoot(() =>
         {
             if (session.Config.Run.Tensorboard) EventFiles.WriteTotals(folder, session.Config.Plot);
@@ -57,13 +57,19 @@ public static class RetrainStage
         StageCheckpoints.Remove(session, folder, "retrain");
     }
 
-    /// <summary>Before the line that says that the stage is finished: a launch that is killed meanwhile is gone on with. Collective.</summary>
-    private static void MeasureLatency(Session session, RunFolder folder, WeightsIdentity ticket)
+    /// <summary>Measures what a finished ticket gains, unless that is done: a launch may have been killed meanwhile. Collective.</summary>
+    public static void MeasureLatency(Session session, RunFolder folder)
     {
         RunConfig config = session.Config;
         if (config.Latency.Batches.Count == 0) return;
         using IDisposable phase = session.Context.Ledger.In("latency");
-        Agree.OnRootAlone(session.World, () => folder.Latency.Write(
-            LatencyMeasurement.Measure(session.Context, ticket.Unpruned(), ticket, config.Retrain.Optimizer, config.Latency, config.Run.Seed)));
+        Agree.OnRootAlone(session.World, () =>
+        {
+            if (folder.Latency.Exists) return;
+            WeightsIdentity ticket;
+            using (SafetensorsFile weights = SafetensorsFile.Open(folder.TicketWeights)) ticket = WeightsIdentity.Of(weights, folder.TicketWeights);
+            folder.Latency.Write(LatencyMeasurement.Measure(
+                session.Context, ticket.Unpruned(), ticket, config.Retrain.Optimizer, config.Latency, config.Run.Seed, session.Reporter.Warning));
+        });
     }
 }

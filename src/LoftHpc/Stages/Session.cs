@@ -69,10 +69,15 @@ public sealed class Session : Launch
     public bool AllFailed() => MpiJob.AllCome(_failures ?? Mpi.FailureGroup);
 
     /// <summary>Waits for the other ranks, for long perhaps, without taking a processor from them. Collective.</summary>
-    public void Meet()
+    /// <param name="look">Called again and again meanwhile.</param>
+    public void Meet(Action look)
     {
         IMpiRequest barrier = World.StartBarrier();
-        while (!barrier.Test()) Thread.Sleep(10);
+        while (!barrier.Test())
+        {
+            Thread.Sleep(10);
+            look();
+        }
     }
 
     /// <summary>When the launch is to stop by itself; asked on rank 0.</summary>

@@ -74,7 +74,8 @@ public sealed record SweepFile(string Path, SweepSection Section, IReadOnlyList<
         RunConfigLoader.ThrowAny(problems);
         string config = System.IO.Path.Combine(System.IO.Path.GetDirectoryName(path) ?? "", section.Config);
         string folder = section.Folder ?? System.IO.Path.Combine("results", System.IO.Path.GetFileNameWithoutExtension(path));
-        if (methods.Count == 0) methods.Add((new SweepMethod { Name = System.IO.Path.GetFileNameWithoutExtension(config) }, PlainText.Of(path)));
+        string ofConfig = System.IO.Path.GetFileNameWithoutExtension(config);
+        if (methods.Count == 0) methods.Add((new SweepMethod { Name = IsName(ofConfig) ? ofConfig : "run" }, PlainText.Of(path)));
         return new SweepFile(path, section with { Config = config, Folder = folder }, methods, axes);
     }
 

@@ -110,7 +110,7 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
     {
         string key = KeyOf(setting);
         if (OfRuns.Contains(key)) throw new UserError($"{where}{PlainText.Of(setting)}: {EachHasItsOwn}");
-        if (file.Axes.Any(axis => axis.Key == key)) throw new UserError($"{where}{PlainText.Of(setting)}: axes of {PlainText.Of(file.Path)} have values of {key}; allowed: one of the two");
+        if (file.Axes.Any(axis => axis.Key == key || axis.Key.StartsWith($"{key}.", StringComparison.Ordinal))) throw new UserError($"{where}{PlainText.Of(setting)}: axes of {PlainText.Of(file.Path)} have values of {key}; allowed: one of the two");
     }
 
     private static string KeyOf(string setting) => setting.Split('=')[0];

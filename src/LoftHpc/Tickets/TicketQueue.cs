@@ -54,5 +54,16 @@ public sealed class TicketQueue(string path)
     /// <summary>Whether that was said of it.</summary>
     public bool HasFailed(string name) => File.Exists(FailureOf(name));
 
+    /// <summary>Says that a ticket is drawn: its widths are known.</summary>
+    public void Draw(string name) => File.WriteAllText(DrawingOf(name), "");
+
+    /// <summary>Whether that was said of it.</summary>
+    public bool IsDrawn(string name) => File.Exists(DrawingOf(name));
+
+    /// <summary>How many cannot be made.</summary>
+    public int FailureCount => Directory.EnumerateFiles(path, "*.failed").Count();
+
+    private string DrawingOf(string name) => Path.Combine(path, $"{name}.drawn");
+
     private string FailureOf(string name) => Path.Combine(path, $"{name}.failed");
 }

@@ -37,7 +37,7 @@ public sealed class LatencyMeasurementTests
         using SelfCommunicator self = new();
         using TensorTransport transport = TensorTransport.For(CPU, direct: false);
         RankContext context = new(self, new CommunicationLedger(), new ChannelExchange(self, transport), CPU);
-        IReadOnlyList<LatencyRow> rows = LatencyMeasurement.Measure(context, Dense, Ticket, new OptimizerSection { Nesterov = true, LabelSmoothing = 0.1 }, config, seed: 1);
+        IReadOnlyList<LatencyRow> rows = LatencyMeasurement.Measure(context, Dense, Ticket, new OptimizerSection { Nesterov = true, LabelSmoothing = 0.1 }, config, seed: 1, warn: _ => { });
         // Of each row two passes more: the first one, and that of the memory. Whoever watches sees each of them.
         Assert.Equal(rows.Count == 0 ? 0 : 2 * (config.Rounds + 2), context.Clock.Steps);
         return rows;
