@@ -18,6 +18,8 @@ internal static class TestEnvironment
         IEnumerable<string> names = Environment.GetEnvironmentVariables().Keys.Cast<string>();
         foreach (string name in names.Where(n => n != Large && Foreign.Any(f => n.StartsWith(f, StringComparison.Ordinal))).ToList())
             Environment.SetEnvironmentVariable(name, null);
+        // Ranks that wait give way to those that work: there are more of them than cores. Open MPI does so by itself only where one launch has more.
+        Environment.SetEnvironmentVariable("OMPI_MCA_mpi_yield_when_idle", "1");
         // Programs say the same in every language, and bash does not warn of one that is not installed.
         Environment.SetEnvironmentVariable("LC_ALL", "C");
         // As the program does: left to itself TorchSharp takes a libtorch of LD_LIBRARY_PATH.
