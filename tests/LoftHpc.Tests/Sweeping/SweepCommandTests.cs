@@ -147,7 +147,7 @@ public sealed class SweepCommandTests : IDisposable
     [Fact]
     public void A_list_has_what_is_left_and_nothing_of_other_settings()
     {
-        _instead["local-1-1"] = (run, _) => Begin(run, ExitCodes.Stopped);
+        _instead["local-1-1"] = (run, _) => Begin(run, ExitCodes.Environment);
         Assert.Throws<UserError>(() => Make(Plan("1")));
         SweepCommand.List(Plan("1"), _folder.File("left.txt"), Reporter());
         Assert.Equal($"sbatch --array=1-1 --ntasks=1 slurm/array.sbatch --list={_folder.File("left-1.txt")}", Lines()[^1]);
@@ -157,13 +157,37 @@ public sealed class SweepCommandTests : IDisposable
         Assert.Contains("out/runs/local-1-1: begun with other settings (pretrain.batch is 32 and 64)", error.Message, StringComparison.Ordinal);
     }
 
+    /// <summary>The next one would reach the limit too.</summary>
+    [Fact]
+    public void A_run_that_stops_by_a_limit_ends_the_sweep()
+    {
+        _instead["local-1-1"] = (run, log) =>
+        {
+            File.AppendAllText(log, "lofthpc: error: stopped by limits.minutes after extract\n");
+            return Begin(run, ExitCodes.Stopped);
+        };
+        UserError error = Assert.Throws<UserError>(() => Make(Plan("1")));
+        Assert.Equal(("sweep: local-1-1 has stopped: lofthpc: error: stopped by limits.minutes after extract; the same command goes on from there", ExitCodes.Stopped), (error.Message, error.ExitCode));
+        Assert.DoesNotContain(_began, began => began.StartsWith("local-3-1", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void A_config_that_changes_while_the_runs_are_made_is_told()
+    {
+        SweepPlan plan = Plan("1"), other = Plan("1", "pretrain.batch=64");
+        _instead["local-1-1"] = (run, _) => Finish(other.Runs.Single(one => one.Name == run.Name));
+        UserError error = Assert.Throws<UserError>(() => Make(plan));
+        Assert.Equal("sweep: failed: local-1-1", error.Message);
+        Assert.Contains($"local-1-1 was made with other settings, as {_folder.File("base.yaml")} has changed meanwhile: pretrain.batch is 64 and 32", _output.ToString(), StringComparison.Ordinal);
+    }
+
     /// <summary>Where no run of the baseline is there, the others are compared all the same.</summary>
     [Fact]
     public void A_table_that_cannot_be_written_is_told_and_the_others_go_on()
     {
         _instead["dense-1-1"] = (_, _) => 3;
         UserError error = Assert.Throws<UserError>(() => Make(Plan("1")));
-        Assert.Equal("sweep: failed: dense-1-1, the table (no run is named dense-1-1)", error.Message);
+        Assert.Equal("sweep: failed: dense-1-1", error.Message);
         Assert.Equal([("", 1), ("", 2), ("", 2)], _compared);
     }
 
