@@ -16,6 +16,8 @@ namespace LoftHpc.Stages;
 /// </summary>
 public static class LatencyMeasurement
 {
+    private const double MostLookSeconds = 2;
+
     /// <summary>Rounds that are done of each pass and batch, whatever they take.</summary>
     public const int LeastRounds = 3;
 
@@ -93,41 +95,27 @@ public static class LatencyMeasurement
     }
 
     /// <summary>
-    /// Most bytes that were allocated during a pass above those before it. It is looked at after each layer of the forward pass, when most is
-    /// held, and in between by another thread, as often as that gets to it.
+    /// Most bytes that were allocated during a pass above those before it, looked at after each layer of the forward pass: at its end all is held
+    /// that the backward pass needs. A look walks through all that is free in the heap, which after a training is much: they end when they
+    /// have taken <see cref="MostLookSeconds"/>.
     /// </summary>
-    /// <returns>Null: libtorch does not take its memory from glibc here.</returns>
+    /// <returns>Null: libtorch does not take its memory from glibc here, or there was no time to look.</returns>
     private static long? MostAllocated(Action<LayerObserver> pass)
     {
         GC.Collect();
-        Lock gate = new();
+        Stopwatch looking = Stopwatch.StartNew();
         long before = ProcessMemory.AllocatedBytes, most = before;
-        bool done = false;
-        void Look()
+        looking.Stop();
+        bool isWhole = true;
+        pass((_, _, _, _) =>
         {
-            long now = ProcessMemory.AllocatedBytes;
-            lock (gate) most = Math.Max(most, now);
-        }
-        Thread watch = new(() =>
-        {
-            while (!Volatile.Read(ref done))
-            {
-                Look();
-                Thread.Yield();
-            }
-        })
-        { IsBackground = true, Name = "memory watch" };
-        watch.Start();
-        try
-        {
-            pass((_, _, _, _) => Look());
-        }
-        finally
-        {
-            Volatile.Write(ref done, true);
-            watch.Join();
-        }
-        return most > before ? most - before : null;
+            isWhole = looking.Elapsed.TotalSeconds < MostLookSeconds;
+            if (!isWhole) return;
+            looking.Start();
+            most = Math.Max(most, ProcessMemory.AllocatedBytes);
+            looking.Stop();
+        });
+        return isWhole && most > before ? most - before : null;
     }
 
     /// <summary>A network that is measured.</summary>
