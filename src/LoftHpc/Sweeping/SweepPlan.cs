@@ -63,6 +63,13 @@ public sealed record SweepPlan(string ConfigFile, string Folder, IReadOnlyList<s
         }
         string[] baseline = changes.Baseline is { Count: > 0 } named ? [.. named]
             : file.Section.Baseline is string chosen ? [chosen] : runs.Select(run => run.Group).Distinct().Skip(1).Any() ? [runs[0].Name] : [];
+        // As compare will ask for it, after hours.
+        string[] groups = [.. runs.SelectMany(run => new[] { run.Name, run.Group[..run.Group.LastIndexOf('-')] }).Distinct()];
+        if (baseline.FirstOrDefault(name => name != SweepFile.NoBaseline && !name.Contains('=', StringComparison.Ordinal) && !name.Contains('/', StringComparison.Ordinal) && !groups.Contains(name)) is string unknown)
+        {
+            throw new UserError(
+                $"{PlainText.Of(file.Path)}: baseline: no run is named {PlainText.Of(unknown)}, nor has a group that before its ranks and seed; allowed: first, none, KEY=VALUE, a run's name, or {string.Join(", ", runs.Select(run => run.Group[..run.Group.LastIndexOf('-')]).Distinct().Take(10))}");
+        }
         return new SweepPlan(config, folder, baseline is [SweepFile.NoBaseline] ? [] : baseline, runs);
 
         IReadOnlyList<int> RanksOf(SweepMethod method) => method.Ranks.Count > 0 ? method.Ranks : file.Section.Ranks;

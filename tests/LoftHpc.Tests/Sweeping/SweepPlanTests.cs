@@ -91,6 +91,7 @@ public sealed class SweepPlanTests : IDisposable
     }
 
     [Theory]
+    [InlineData("folder: out", "folder: out\nbaseline: densee", "baseline: no run is named densee, nor has a group that before its ranks and seed; allowed: first, none, KEY=VALUE, a run's name, or dense, local")]
     [InlineData("folder: out", "folders: out", "sweep.yaml:2: unknown key folders, did you mean folder?; allowed at the top: config, folder, baseline, seeds, ranks, overrides, methods, axes")]
     [InlineData("config: base.yaml\n", "", "config is missing")]
     [InlineData("config: base.yaml", "config: absent.yaml", "absent.yaml: there is no such file")]
