@@ -10,6 +10,8 @@ namespace LoftHpc.Mpi;
 public static partial class MpiJob
 {
     private static readonly TimeSpan AgreementTime = TimeSpan.FromSeconds(2);
+    /// <summary>In which rank 0 says what is wrong, also where the machine is busy: some launchers end it when another rank has left.</summary>
+    private static readonly TimeSpan FirstRankTime = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan ReadTime = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan AbortTime = TimeSpan.FromSeconds(4);
 
@@ -78,7 +80,7 @@ public static partial class MpiJob
     /// </summary>
     public static bool SpeaksForItsHost(LaunchEnvironment launch)
     {
-        if (launch.Rank != 0) Thread.Sleep(AgreementTime);
+        if (launch.Rank != 0) Thread.Sleep(FirstRankTime);
         return launch.Rank == 0 || launch.LocalRank is 0 or null;
     }
 
