@@ -100,6 +100,8 @@ public sealed class RunFolder
     public RunFolder? RunOfGrid()
     {
         string? tickets = System.IO.Path.GetDirectoryName(System.IO.Path.GetFullPath(Path)), run = System.IO.Path.GetDirectoryName(tickets);
+        // One of a ticket's iterations lies in the ticket.
+        if (run is not null && IsRunFolder(run) && new RunFolder(run).Iterations == tickets) return new RunFolder(run).RunOfGrid();
         return run is not null && IsRunFolder(run) && new RunFolder(run).Tickets == tickets ? new RunFolder(run) : null;
     }
 
